@@ -1,0 +1,36 @@
+# `make demo` and `make test` need only Python 3.11 and make. PIP_ARGS reaches every pip install, e.g.
+# PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the small CPU builds of torch.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test perf campaign clean
+
+demo: $(VENV)/.installed
+	$(BIN)/bench run --preset smoke
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+perf: $(VENV)/.installed-dev
+	for script in tests/perf/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+campaign: $(VENV)/.installed-dev
+	$(BIN)/pytest -m campaign
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install $(PIP_ARGS) -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install $(PIP_ARGS) -e ".[dev]"
+	touch $(VENV)/.installed $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

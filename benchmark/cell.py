@@ -1,0 +1,69 @@
+"""The cell: the unit of work, of failure, of storage and of resumption. Plain data, no torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmark.metrics.names import METRIC_VERSION
+from benchmark.protocols import PROTOCOL_VERSION
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement. Every field but `where` changes its numbers and belongs to its identity."""
+
+    method: str
+    dataset: str
+    variant: str  # of the data set: which of several splits in circulation
+    protocol: str
+    categories: tuple[str, ...]
+    shots: int
+    seed: int
+    limit: int | None
+    settings: Mapping[str, Mapping[str, Any]]  # resolved: method, dataset, protocol, backbone
+    defaults: Mapping[str, Any]  # of the method, to name what was overridden
+    code: str  # hash of the method's source
+    joint: bool = False  # all categories in one cell
+    where: Mapping[str, Any] = field(default_factory=dict)  # root, trainer, logger: must not change a number
+
+    @property
+    def id(self) -> str:
+        """Readable words and the first 10 digits of the identity's hash."""
+        identity = asdict(self) | {"versions": [PROTOCOL_VERSION, METRIC_VERSION]}
+        for key in ("where", "defaults", "joint"):
+            identity.pop(key)
+        identity["settings"] = {**self.settings, "backbone": {**self.settings["backbone"], "label": None}}
+        digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
+        words = (self.method, self.dataset, self.protocol, self.part, f"k{self.shots}", f"s{self.seed}")
+        return "-".join((*words, digits))
+
+    @property
+    def part(self) -> str:
+        """The category, or "all"."""
+        return "all" if self.joint else self.categories[0]
+
+    @property
+    def method_label(self) -> str:
+        """The method with the settings that differ from its defaults, e.g. "winclip(temperature=0.07)"."""
+        changed = {k: v for k, v in self.settings["method"].items() if v != self.defaults.get(k)}
+        return f"{self.method}({', '.join(f'{k}={v}' for k, v in sorted(changed.items()))})" if changed else self.method
+
+    @property
+    def backbone_label(self) -> str:
+        """The backbone's label with what differs from fp32."""
+        precision = self.settings["protocol"]["precision"]
+        size = self.settings["backbone"]["image_size"]
+        parts = [self.settings["backbone"]["label"], *([f"{size}px"] if size else []), *([precision] if precision != "fp32" else [])]
+        return " ".join(parts)
+
+
+def from_json(fields: Mapping[str, Any]) -> Cell:
+    """The cell that `dataclasses.asdict` and JSON made of one."""
+    return Cell(**{**fields, "categories": tuple(fields["categories"])})
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,105 @@
+"""`bench`: the command line. Heavy libraries load only where a command needs them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmark import show as showing
+from benchmark.registry import ConfigError
+
+app = typer.Typer(
+    help="Compare methods that learn prompts for CLIP to find visual anomalies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+USAGE = 2
+USERS_ERRORS = {"ConfigError", "DataError", "BackboneError", "StoreError"}  # by name: importing them loads torch
+OVERWRITE = ("never", "failed", "always")
+
+
+@app.command()
+def run(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="any key of `bench show`")] = None,
+    methods: Annotated[str | None, typer.Option(help="a,b: files of methods/")] = None,
+    datasets: Annotated[str | None, typer.Option(help="c,d: files of datamodules/")] = None,
+    protocols: Annotated[str | None, typer.Option(help="default: each method's first")] = None,
+    shots: Annotated[str | None, typer.Option(help="1,2,4: normal images per category")] = None,
+    seeds: Annotated[str | None, typer.Option(help="0,1,2")] = None,
+    categories: Annotated[str | None, typer.Option(help="default: all of each data set")] = None,
+    backbone: Annotated[str | None, typer.Option(help="file of configs/backbone, or NAME/PRETRAINED")] = None,
+    preset: Annotated[str | None, typer.Option(help="file of configs/preset")] = None,
+    config: Annotated[Path | None, typer.Option(help="your own YAML")] = None,
+    results: Annotated[Path | None, typer.Option(help="folder of records and tables; default results/PRESET or results/main")] = None,
+    overwrite: Annotated[str, typer.Option(help="never | failed | always: which recorded cells run again")] = "failed",
+    limit: Annotated[int | None, typer.Option(help="test images per category; rows become invalid for a leaderboard")] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first cell that fails")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cells and their states, run nothing")] = False,
+) -> None:
+    """Run every missing cell of methods × datasets × protocols × shots × seeds, then print the leaderboard."""
+    from benchmark import request as requests  # noqa: PLC0415  (omegaconf)
+
+    if overwrite not in OVERWRITE:
+        raise ConfigError(f"--overwrite must be one of {', '.join(OVERWRITE)}, got {overwrite!r}.")
+    axes = dict(zip(requests.AXES, (methods, datasets, protocols, categories, shots, seeds), strict=True))
+    request = requests.read_request(preset, config, axes, backbone, limit, words or [])
+    from benchmark import running  # noqa: PLC0415  (torch)
+
+    folder = results or request.default_folder
+    if dry_run:
+        running.dry_run(request, folder)
+        return
+    raise typer.Exit(running.run(request, folder, overwrite, fail_fast, [Path(sys.argv[0]).name, *sys.argv[1:]]))
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="methods | datasets | protocols | backbones | presets")]) -> None:
+    """List what can be asked for."""
+    showing.print_list(what, Console())
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(help="method | dataset | preset")],
+    name: Annotated[str, typer.Argument(help="a name of `bench list`")],
+) -> None:
+    """Print the resolved settings of a method, data set or preset, and where each comes from."""
+    showing.print_settings(what, name)
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> None:
+    """Say what a results folder holds and what its sweeps still miss."""
+    from benchmark import reporting  # noqa: PLC0415  (pandas)
+
+    raise typer.Exit(reporting.print_status(folder))
+
+
+@app.command()
+def leaderboard(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> None:
+    """Rebuild the tables of a results folder from its records and print the leaderboard."""
+    from benchmark import reporting  # noqa: PLC0415  (pandas)
+
+    reporting.rebuild(folder)
+
+
+@app.command()
+def doctor(results: Annotated[Path, typer.Option(help="where results would go")] = Path("results")) -> None:
+    """Check versions, devices, weights, data roots and writability, and say what to do next."""
+    from benchmark import doctor as doctors  # noqa: PLC0415  (torch)
+
+    raise typer.Exit(doctors.examine(results, Console()))
+
+
+def main() -> None:
+    """Run `bench`; an error that the user can mend is one sentence and exit code 2."""
+    try:
+        app()
+    except Exception as error:
+        if type(error).__name__ not in USERS_ERRORS:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(USAGE) from None

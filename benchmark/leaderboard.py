@@ -1,0 +1,158 @@
+"""From records to tables: pure functions, so every file can be rebuilt from the records alone.
+
+Values are fractions in files and percent in rendered tables. A row is valid for a leaderboard when its `status` is ok.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark import registry
+from benchmark.metrics.names import METRICS
+from benchmark.registry import ConfigError
+from benchmark.store import Record, write_atomic
+
+LONG = (
+    "sweep", "cell", "method", "dataset", "variant", "protocol", "protocol_id", "backbone", "category", "shots", "seed",
+    "metric", "value", "status",
+)  # fmt: skip
+ROW = ["method", "dataset", "variant", "protocol", "shots", "backbone"]
+FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
+BANNER = "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
+
+
+def long_table(records: Iterable[Record]) -> pd.DataFrame:
+    """One line per cell, category and metric; a failed cell has one line without a metric."""
+    lines: list[dict[str, Any]] = []
+    for record in records:
+        cell = record.cell
+        common = {
+            "sweep": record.sweep,
+            "cell": record.cell_id,
+            "method": cell.method_label,
+            "dataset": cell.dataset,
+            "variant": cell.variant,
+            "protocol": cell.protocol,
+            "protocol_id": record.protocol_id,
+            "backbone": cell.backbone_label,
+            "shots": cell.shots,
+            "seed": cell.seed,
+        }
+        if record.status != "ok":
+            why = f"{record.status}: {record.error.get('type', '')} {record.error.get('message', '')}"
+            lines.append(common | {"category": cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]})
+        for category, metrics in record.metrics.items():
+            for name in METRICS:
+                value, reason = metrics[name]["value"], metrics[name]["reason"]
+                status = f"undefined: {reason}" if value is None else f"limited: {cell.limit}" if cell.limit else "ok"
+                lines.append(common | {"category": category, "metric": name, "value": value, "status": status})
+    table = pd.DataFrame(lines, columns=list(LONG))
+    return table.astype({"value": float})
+
+
+def category_table(long: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds for each row, category and metric."""
+    return _over_seeds(_measured(long), [*ROW, "category"])
+
+
+def wide_table(long: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard: macro mean over categories for each seed, then mean and standard deviation (n - 1) over seeds."""
+    measured = _measured(long)
+    macro = measured.groupby([*ROW, "seed", "metric"], dropna=False, sort=False, as_index=False)["value"].mean()
+    table = _over_seeds(macro, ROW)
+    facts = [_row_facts(dict(zip(ROW, key, strict=True)), group) for key, group in long.groupby(ROW, dropna=False, sort=False)]
+    table = pd.DataFrame(facts, columns=[*ROW, "protocol_id", "n_seeds", "categories", "status"]).merge(table, how="left", on=ROW)
+    best = table["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
+    order = table.assign(best=best).sort_values(["backbone", "dataset", "protocol", "shots", "best", "method"]).index
+    return table.loc[order].reset_index(drop=True)
+
+
+def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
+    """Write the four files of `FILES`, each whole or not at all, and return the leaderboard."""
+    long = long_table(records)
+    wide = wide_table(long)
+    texts = (_csv(long), _csv(wide), _csv(category_table(long)), markdown(wide))
+    for name, text in zip(FILES, texts, strict=True):
+        write_atomic(folder / name, text)
+    return wide
+
+
+def markdown(wide: pd.DataFrame) -> str:
+    """The leaderboard for people: one table per backbone, never mixed, metrics in percent as mean ± std."""
+    parts = []
+    for backbone, rows in wide.groupby("backbone", sort=False):
+        parts.append(f"### {backbone}\n" + (f"\n> {BANNER}\n" if "random" in str(backbone) else ""))
+        parts.append(_markdown_table(["dataset", "protocol", "shots", "method", "seeds", *METRICS, "status"], cells(rows)))
+    return "\n".join(parts) if parts else "No finished cell yet.\n"
+
+
+def cells(rows: pd.DataFrame) -> list[list[str]]:
+    """The words of each rendered row; an undefined value is a dash."""
+    return [
+        [row["dataset"], row["protocol"], str(row["shots"]), row["method"], str(row["n_seeds"])]
+        + [_percent(row[name], row[f"{name}_std"]) for name in METRICS]
+        + [row["status"]]
+        for row in rows.to_dict("records")
+    ]
+
+
+def _measured(long: pd.DataFrame) -> pd.DataFrame:
+    return long[long["metric"] != ""]
+
+
+def _over_seeds(values: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    groups = values.groupby([*keys, "metric"], dropna=False, sort=False)["value"]
+    table = pd.DataFrame({"mean": groups.mean(), "std": groups.std(ddof=1)}).unstack("metric")
+    columns = pd.MultiIndex.from_tuples([(kind, name) for name in METRICS for kind in ("mean", "std")])
+    table = table.reindex(columns=columns)
+    table.columns = pd.Index([name if kind == "mean" else f"{name}_std" for kind, name in columns])
+    return table.reset_index()
+
+
+def _row_facts(key: dict[str, Any], group: pd.DataFrame) -> dict[str, Any]:
+    measured = _measured(group)
+    ids = sorted(set(measured["protocol_id"]))
+    digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
+    present = set(zip(measured["category"], measured["seed"], strict=True))
+    categories = {category for category, _ in present}
+    expected = len(_known_categories(key["dataset"]) or categories) * max(group["seed"].nunique(), 1)
+    return key | {
+        "protocol_id": f"{key['protocol']}@{digest}" if ids else "",
+        "n_seeds": measured["seed"].nunique(),
+        "categories": len(categories),
+        "status": _row_status(group, len(present), expected),
+    }
+
+
+def _row_status(group: pd.DataFrame, present: int, expected: int) -> str:
+    limited = group["status"].str.startswith("limited").any()
+    failed = int((group["metric"] == "").sum())
+    words = ["limited"] if limited else []
+    if present < expected or failed:
+        words.append(f"partial: {present} of {expected} category runs" + (f", {failed} failed" if failed else ""))
+    return "; ".join(words) or "ok"
+
+
+def _known_categories(dataset: str) -> Sequence[str]:
+    try:
+        return registry.dataset(dataset).categories
+    except ConfigError:  # a plug-in that is no longer installed
+        return ()
+
+
+def _percent(mean: float, std: float) -> str:
+    if pd.isna(mean):
+        return "–"
+    return f"{100 * mean:.1f}" + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")

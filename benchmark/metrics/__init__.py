@@ -1,0 +1,1 @@
+"""Seven exact rank metrics: numpy functions first, torchmetrics classes that remember second."""

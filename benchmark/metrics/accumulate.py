@@ -1,0 +1,159 @@
+"""The metrics as torchmetrics: they remember batches, in any split, on any number of ranks, and compute once."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from benchmark.metrics.curves import aupro, auroc, average_precision, f1_max, rank
+from benchmark.metrics.names import IMAGE_METRICS, PIXEL_METRICS, MetricValue
+from benchmark.metrics.pixels import CHUNK, pack_anomalous, rank_pixels
+
+
+class NotFiniteError(ValueError):
+    """NaN or infinite scores have no rank; `indices` are their places in the batch, for the caller to name."""
+
+    def __init__(self, what: str, indices: tuple[int, ...]) -> None:
+        super().__init__(what, indices)
+        self.what, self.indices = what, indices
+
+    def __str__(self) -> str:
+        return f"{self.what} must be finite, got NaN or infinity at {self.indices} of the batch."
+
+
+class RankMetric(Metric):
+    """Base: lists of flat tensors in main memory, so the memory of a GPU does not grow with the test set."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    dtypes: ClassVar[dict[str, torch.dtype]]  # of each state, by its name
+
+    def __init__(self) -> None:
+        super().__init__(dist_sync_fn=gather)
+        for name in self.dtypes:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        # A rank without a batch would send float32, whatever the others send.
+        for name, dtype in self.dtypes.items():
+            if isinstance(getattr(self, name), list) and not getattr(self, name):
+                setattr(self, name, [torch.empty(0, dtype=dtype)])
+        super().sync(*args, **kwargs)
+
+    def _arrays(self, name: str) -> list[np.ndarray]:
+        state = getattr(self, name)
+        return [part.numpy() for part in ([state] if isinstance(state, Tensor) else state)]
+
+
+class ImageMetrics(RankMetric):
+    """AUROC, AP and maximal F1 of one score per image. All three need a normal and an anomalous image."""
+
+    dtypes: ClassVar = {"scores": torch.float64, "labels": torch.bool}
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            scores: (B,) of any floating dtype; kept as float64, so none is rounded.
+            labels: (B,) bool, True for anomalous.
+
+        Raises:
+            NotFiniteError: if a score is NaN or infinite.
+            ValueError: if shapes or dtypes differ from the above.
+        """
+        _check("scores", scores, "labels", labels, dims=1)
+        values = scores.detach().cpu().double()  # B
+        _check_finite("scores", values.numpy())
+        self.scores.append(values.clone())
+        self.labels.append(labels.detach().cpu().clone())
+
+    def compute(self) -> dict[str, MetricValue]:
+        """Value or reason of each of `IMAGE_METRICS`."""
+        scores, labels = (np.concatenate([np.empty(0, bool), *self._arrays(name)]) for name in ("scores", "labels"))
+        reason = _missing("image", labels.sum(), (~labels).sum())
+        if reason:
+            return {name: MetricValue(None, reason) for name in IMAGE_METRICS}
+        ranking = rank(scores, labels)
+        values = (auroc(ranking), average_precision(ranking), f1_max(ranking))
+        return {name: MetricValue(value) for name, value in zip(IMAGE_METRICS, values, strict=True)}
+
+
+class PixelMetrics(RankMetric):
+    """AUROC, AP, maximal F1 and AUPRO over all pixels. All four need a normal and an anomalous pixel.
+
+    Args:
+        chunk: pixels sorted at once; bounds the memory of `compute` and alters no bit of the values.
+    """
+
+    dtypes: ClassVar = {"scores": torch.float32, "anomalous": torch.int64}
+    scores: list[Tensor]
+    anomalous: list[Tensor]
+
+    def __init__(self, chunk: int = CHUNK) -> None:
+        super().__init__()
+        self.chunk = chunk
+
+    def update(self, maps: Tensor, masks: Tensor) -> None:
+        """Add a batch; the images of different batches may differ in size.
+
+        Args:
+            maps: (B, H, W) of any floating dtype; kept as float32. Half precision is exact, float64 is rounded, which
+                may tie scores that differ by less than 1 part in 2^24 and refuses magnitudes above 3.4e38.
+            masks: (B, H, W) bool, True for anomalous.
+
+        Raises:
+            NotFiniteError: if a map holds NaN or infinity.
+            ValueError: if shapes or dtypes differ from the above.
+        """
+        _check("maps", maps, "masks", masks, dims=3)
+        values = maps.detach().to("cpu", torch.float32).numpy()  # B H W
+        _check_finite("maps", values)
+        packed = [pack_anomalous(*pair) for pair in zip(values, masks.detach().cpu().numpy(), strict=True)]
+        self.anomalous.append(torch.from_numpy(np.concatenate([np.empty(0, np.int64), *packed])))
+        self.scores.append(torch.from_numpy(values.flatten()))  # a copy: the caller may reuse `maps`
+
+    def compute(self) -> dict[str, MetricValue]:
+        """Value or reason of each of `PIXEL_METRICS`."""
+        scores, packed = self._arrays("scores"), self._arrays("anomalous")
+        anomalous = sum(map(len, packed))
+        reason = _missing("pixel", anomalous, sum(map(len, scores)) - anomalous)
+        if reason:
+            return {name: MetricValue(None, reason) for name in PIXEL_METRICS}
+        ranking, overlap = rank_pixels(scores, packed, self.chunk)
+        values = (auroc(ranking), average_precision(ranking), f1_max(ranking), aupro(ranking, overlap))
+        return {name: MetricValue(value) for name, value in zip(PIXEL_METRICS, values, strict=True)}
+
+
+def gather(state: Tensor, group: Any = None) -> list[Tensor]:
+    """Gather a state of every rank into main memory; NCCL sends only what lies on a GPU, so it goes through there."""
+    device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
+    return [part.cpu() for part in gather_all_tensors(state.to(device), group)]
+
+
+def _missing(unit: str, anomalous: int, normal: int) -> str:
+    if not anomalous:
+        return f"no anomalous {unit}"
+    return "" if normal else f"no normal {unit}"
+
+
+def _check(name: str, scores: Tensor, truth_name: str, truth: Tensor, dims: int) -> None:
+    if not scores.is_floating_point() or truth.dtype != torch.bool:
+        raise ValueError(f"{name} must be floating point and {truth_name} bool, got {scores.dtype} and {truth.dtype}.")
+    if scores.ndim != dims or scores.shape != truth.shape:
+        raise ValueError(
+            f"{name} and {truth_name} must have the same shape of {dims} dimensions, "
+            f"got {tuple(scores.shape)} and {tuple(truth.shape)}."
+        )
+
+
+def _check_finite(name: str, scores: np.ndarray) -> None:
+    wrong = ~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim)))  # B
+    if wrong.any():
+        raise NotFiniteError(name, tuple(int(index) for index in np.flatnonzero(wrong)))

@@ -1,0 +1,164 @@
+"""From settings to the list of cells; everything that can be refused without touching data is refused here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark import registry
+from benchmark.cell import Cell
+from benchmark.protocols import PROTOCOLS
+from benchmark.registry import ConfigError, DatasetFacts, MethodFacts, unknown
+from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, Settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request means."""
+
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...]  # what was left out, and why
+
+
+def make_plan(settings: Settings, on_disk: Mapping[str, Sequence[str]]) -> Plan:
+    """List the cells of a request, method by method.
+
+    Args:
+        settings: the composed request.
+        on_disk: categories of the data sets whose categories are only known from their folder.
+
+    Raises:
+        ConfigError: for a request that cannot be honoured.
+    """
+    sweep = settings["sweep"]
+    _check(settings)
+    known = {name: registry.dataset(name).categories or tuple(on_disk[name]) for name in sweep["datasets"]}
+    categories = {name: _choose(sweep["categories"], names) for name, names in known.items()}
+    for name in sweep["categories"]:
+        if name not in {category for names in categories.values() for category in names}:
+            every = [category for names in known.values() for category in names]
+            raise unknown(f"category of {', '.join(known)}", name, every)
+    notes: list[str] = []
+    cells: list[Cell] = []
+    for method in map(registry.method, sweep["methods"]):
+        for protocol in _protocols(method, sweep["protocols"], notes):
+            for dataset in map(registry.dataset, sweep["datasets"]):
+                if categories[dataset.name]:
+                    cells += _cells(method, protocol, dataset, categories[dataset.name], settings, notes)
+    return Plan(tuple(cells), tuple(dict.fromkeys(notes)))
+
+
+def _check(settings: Settings) -> None:
+    sweep, protocol = settings["sweep"], settings["protocol"]
+    for axis in ("methods", "datasets", "seeds"):
+        if not sweep[axis]:
+            raise ConfigError(f"no {axis} requested: give --{axis} a,b or a --preset that names some.")
+    for axis in ("methods", "datasets", "protocols", "categories", "shots", "seeds"):
+        if len(set(sweep[axis])) < len(sweep[axis]):
+            raise ConfigError(f"--{axis} names one twice: {', '.join(map(str, sweep[axis]))}.")
+    for name in sweep["protocols"]:
+        if name not in PROTOCOLS:
+            raise unknown("protocol", name, PROTOCOLS)
+    least = {"sweep.limit": 1, "protocol.evaluation_size": 8, "trainer.batch_size": 1, "trainer.num_workers": 0}
+    least |= {"backbone.image_size": 1}
+    for key, minimum in least.items():
+        group, _, name = key.partition(".")
+        value = settings[group][name]
+        if value is not None and value < minimum:
+            raise ConfigError(f"{key} must be at least {minimum}, got {value}.")
+    if any(seed < 0 for seed in sweep["seeds"]):
+        raise ConfigError(f"seeds must be 0 or more, got {', '.join(map(str, sweep['seeds']))}.")
+    if protocol["auxiliary"] in sweep["datasets"]:
+        raise ConfigError(
+            f"protocol.auxiliary={protocol['auxiliary']} is also a target: a method must not be fitted on the set it is "
+            f"tested on. Take it out of --datasets or choose another auxiliary."
+        )
+
+
+def _choose(asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in known if name in asked) if asked else tuple(known)
+
+
+def _protocols(method: MethodFacts, asked: Sequence[str], notes: list[str]) -> Iterator[str]:
+    if not asked:
+        yield method.protocols[0]
+        return
+    if not set(asked) & set(method.protocols):
+        raise ConfigError(
+            f"{method.name} honours {', '.join(method.protocols)}; asked were the protocols {', '.join(asked)}"
+            + (": it cannot run without shots." if asked == ["zero_shot"] else ".")
+        )
+    for name in asked:
+        if name in method.protocols:
+            yield name
+        else:
+            notes.append(f"left out: {method.name} in {name}; it honours {', '.join(method.protocols)}")
+
+
+def _cells(
+    method: MethodFacts,
+    protocol_name: str,
+    dataset: DatasetFacts,
+    categories: tuple[str, ...],
+    settings: Settings,
+    notes: list[str],
+) -> Iterator[Cell]:
+    sweep, protocol = settings["sweep"], PROTOCOLS[protocol_name]
+    seeds = sweep["seeds"]
+    if protocol.uses_shots:
+        shots = sweep["shots"]
+        if not shots or min(shots) < 1:
+            other = "; without shots it runs in zero_shot" if "zero_shot" in method.protocols else ""
+            raise ConfigError(f"{method.name} in {protocol_name} needs shots of 1 or more, got {shots}{other}.")
+    else:
+        shots = [0]
+        if method.fits_on == "nothing" and len(seeds) > 1:
+            seeds = seeds[:1]
+            notes.append(f"one seed is enough: {method.name} in {protocol_name} draws and fits nothing")
+    resolved = _resolve(method, dataset, settings)
+    for k in shots:
+        for seed in seeds:
+            for part in [categories] if protocol.joint else [(name,) for name in categories]:
+                yield Cell(
+                    method=method.name,
+                    dataset=dataset.name,
+                    variant=dataset.variant,
+                    protocol=protocol_name,
+                    categories=part,
+                    shots=k,
+                    seed=seed,
+                    limit=sweep["limit"],
+                    settings=resolved,
+                    defaults={key: setting.default for key, setting in method.settings.items()},
+                    code=method.code,
+                    joint=protocol.joint,
+                    where=_where(dataset.name, resolved, settings),
+                )
+
+
+def _resolve(method: MethodFacts, dataset: DatasetFacts, settings: Settings) -> dict[str, dict[str, Any]]:
+    auxiliary = None
+    if method.fits_on == "auxiliary":
+        auxiliary = settings["protocol"]["auxiliary"]
+        auxiliary = auxiliary or (AUXILIARY_OF_MVTEC if dataset.name == AUXILIARY else AUXILIARY)
+    named = {name: _without_root(values) for name, values in settings["dataset"].items()}
+    return {
+        "method": settings["method"][method.name],
+        "dataset": named[dataset.name],
+        "auxiliary": named[auxiliary] if auxiliary else {},
+        "protocol": {**settings["protocol"], "auxiliary": auxiliary},
+        "backbone": settings["backbone"],
+    }
+
+
+def _where(dataset: str, resolved: Mapping[str, Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
+    auxiliary = resolved["protocol"]["auxiliary"]
+    return {
+        "root": settings["dataset"][dataset]["root"],
+        "auxiliary_root": settings["dataset"][auxiliary]["root"] if auxiliary else None,
+        "trainer": settings["trainer"],
+        "logger": settings["logger"],
+    }
+
+
+def _without_root(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "root"}

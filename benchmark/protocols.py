@@ -1,0 +1,21 @@
+"""The protocols: what a method may see before it is tested, and how a data set is cut into cells."""
+
+from typing import NamedTuple
+
+#: Raised by one whenever a change of this suite changes numbers; CHANGELOG.md says what changed.
+PROTOCOL_VERSION = 1
+
+
+class Protocol(NamedTuple):
+    """Rules of a comparison."""
+
+    summary: str
+    uses_shots: bool  # k normal images of the target are seen
+    joint: bool  # one cell, so one model, for all categories of a data set
+
+
+PROTOCOLS = {
+    "zero_shot": Protocol("no image of the target; fitted, if at all, on an auxiliary data set's test split", False, False),
+    "few_shot": Protocol("k normal images, one model per category", True, False),
+    "multi_class": Protocol("k normal images per category, one model for all categories", True, True),
+}

@@ -1,0 +1,62 @@
+"""`bench status` and `bench leaderboard`: what a results folder says, from its records alone."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.leaderboard import BANNER, FILES, cells, write_tables
+from benchmark.metrics.names import METRICS
+from benchmark.store import Store, StoreError
+
+WIDE = 150  # columns of text; a pipe or a log file has no width of its own
+
+
+def open_store(folder: Path) -> Store:
+    """The records of a results folder; StoreError if it holds none."""
+    if not (folder / "cells").is_dir():
+        raise StoreError(f"{folder} is no results folder: it has no cells/. `bench run` makes one below results/.")
+    return Store(folder)
+
+
+def rebuild(folder: Path) -> None:
+    """Write the tables anew and print the leaderboard."""
+    print_leaderboard(write_tables(folder, open_store(folder).all_current()), folder, Console())
+
+
+def print_status(folder: Path) -> int:
+    """Print each sweep's progress and failures; 0 if every requested cell is there, else 1."""
+    store = open_store(folder)
+    missing = 0
+    for path in sorted((folder / "sweeps").glob("*.json")):
+        sweep = json.loads(path.read_text(encoding="utf-8"))
+        records = {cell: store.current(cell) for cell in sweep["cells"]}
+        done = sum(record is not None and record.status == "ok" for record in records.values())
+        failed = {cell: record for cell, record in records.items() if record and record.status != "ok"}
+        print(f"{path.stem}: {done} done, {len(failed)} failed, {len(records) - done - len(failed)} missing of {len(records)}")
+        for cell, record in failed.items():
+            print(f"  {record.status} {cell}: {record.error.get('type')}: {record.error.get('message', '').partition(chr(10))[0]}")
+        if done < len(records):
+            print(f"  go on with: {shlex.join(sweep['argv'])}")
+        missing += len(records) - done
+    for path in store.set_aside:
+        print(f"corrupt record set aside: {path}")
+    return 1 if missing else 0
+
+
+def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> None:
+    """Print the leaderboard, a table per backbone, and the paths of the files."""
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    for backbone, rows in table.groupby("backbone", sort=False):
+        grid = Table(title=str(backbone), caption=BANNER if "random" in str(backbone) else None, title_justify="left")
+        for name in ("dataset", "protocol", "shots", "method", "seeds", *METRICS, "status"):
+            grid.add_column(name.replace("_", " ") if name in METRICS else name, justify="right" if name in METRICS else "left")
+        for row in cells(rows):
+            grid.add_row(*row)
+        console.print(grid)
+    for name in FILES:
+        console.print(str(folder / name), highlight=False)

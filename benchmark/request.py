@@ -1,0 +1,107 @@
+"""From the words of the command line to cells with their states."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark import registry
+from benchmark.cell import canonical
+from benchmark.plan import Plan, make_plan
+from benchmark.registry import ConfigError
+from benchmark.settings import Layer, Settings, chosen, compose, parse_words, read_yaml
+
+AXES = ("methods", "datasets", "protocols", "categories", "shots", "seeds")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, composed."""
+
+    settings: Settings
+    sweep: str  # name: the preset, else the methods, and a hash of the request
+    default_folder: Path
+
+
+def read_request(
+    preset: str | None,
+    config: Path | None,
+    axes: Mapping[str, str | None],
+    backbone: str | None,
+    limit: int | None,
+    words: Sequence[str],
+) -> Request:
+    """Compose the layers of a request.
+
+    Args:
+        preset: file of configs/preset.
+        config: a user's YAML.
+        axes: comma-separated lists by the names of `AXES`; None leaves what the layers below say.
+        backbone: file of configs/backbone or NAME/PRETRAINED.
+        limit: test images per category.
+        words: `key=value`.
+
+    Raises:
+        ConfigError: naming what is wrong, where it came from and what is allowed.
+    """
+    sweep: dict[str, Any] = {axis: _split(axis, text) for axis, text in axes.items() if text is not None}
+    if limit is not None:
+        sweep["limit"] = limit
+    options: dict[str, Any] = ({"sweep": sweep} if sweep else {}) | ({"backbone": backbone} if backbone else {})
+    layers = [
+        *([chosen("preset", preset)] if preset else []),
+        *([read_yaml(config)] if config else []),
+        Layer("command line", options),
+        parse_words(words),
+    ]
+    settings = compose(layers)
+    identity = {group: settings[group] for group in ("sweep", "method", "dataset", "protocol", "backbone") if group in settings.values}
+    digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:8]
+    name = (preset or "-".join(settings["sweep"]["methods"]) or "run").replace("/", "-")
+    return Request(settings, f"{name[:40]}-{digits}", Path("results") / (preset or "main").replace("/", "-"))
+
+
+def plan(request: Request, *, data_needed: bool) -> Plan:
+    """The cells of a request; reads the folders of data sets whose categories are only known on disk.
+
+    Raises:
+        ConfigError: the request cannot be honoured.
+        DataError: such a folder is absent, unless `data_needed` is False; then its cells are left out and noted.
+    """
+    on_disk: dict[str, Sequence[str]] = {}
+    notes = []
+    for facts in map(registry.dataset, request.settings["sweep"]["datasets"]):
+        if not facts.categories:
+            try:
+                on_disk[facts.name] = _find_categories(facts, request.settings)
+            except Exception as error:
+                if data_needed or type(error).__name__ != "DataError":
+                    raise
+                on_disk[facts.name] = ()
+                notes.append(f"{facts.name}: its categories are only known on disk. {error}")
+    made = make_plan(request.settings, on_disk)
+    return replace(made, notes=(*made.notes, *notes))
+
+
+def _find_categories(facts: registry.DatasetFacts, settings: Settings) -> Sequence[str]:
+    from benchmark.measure import data_root  # noqa: PLC0415  (imports torch)
+    from datamodules.components.base import AnomalyDataModule  # noqa: PLC0415
+
+    values = dict(settings["dataset"][facts.name])
+    root = data_root(facts, values.pop("root"))
+    cls = registry.load(facts, AnomalyDataModule)
+    found: Sequence[str] = cls.find_categories(root, cls.Config(**values))
+    return found
+
+
+def _split(axis: str, text: str) -> list[Any]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if axis not in ("shots", "seeds"):
+        return parts
+    try:
+        return [int(part) for part in parts]
+    except ValueError as error:
+        raise ConfigError(f"--{axis} must be whole numbers like 1,2,4; got {text!r}.") from error
+
+

@@ -1,0 +1,166 @@
+"""`bench run`: checks everything, runs what is missing, shows progress, prints the leaderboard."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmark.cell import Cell, canonical
+from benchmark.leaderboard import write_tables
+from benchmark.loggers import log_leaderboard, resolve_wandb_mode
+from benchmark.measure import data_root, load_backbone, resolve_device
+from benchmark.plan import Plan
+from benchmark.registry import dataset
+from benchmark.reporting import print_leaderboard
+from benchmark.request import Request, plan
+from benchmark.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
+from benchmark.sweep import Interrupted, Sweep, fingerprints, run_sweep, state, verify_data
+from datamodules.components.sample import DataError
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+AGAIN = {"never": ("missing", "stale"), "failed": ("missing", "stale", "failed"), "always": ("missing", "stale", "failed", "done")}
+
+
+def dry_run(request: Request, folder: Path) -> None:
+    """Print every cell with its state; data may be absent, and then that is said."""
+    planned = plan(request, data_needed=False)
+    states = cell_states(planned.cells, Store(folder), absent := absent_data(planned.cells))
+    for cell in planned.cells:
+        print(f"{states[cell.id]:<8} {cell.id}" + ("  (data absent)" if cell.dataset in absent else ""))
+    for note in (*planned.notes, *absent.values()):
+        print(f"note: {note}")
+    print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
+
+
+def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: Sequence[str]) -> int:
+    """Run what `overwrite` allows; the exit code says whether all requested cells are there."""
+    console = Console()
+    planned = plan(request, data_needed=True)
+    cells = planned.cells
+    for note in planned.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    check_writable(folder)
+    with _alone(folder):
+        sweep_up(folder)
+        store = Store(folder)
+        for path in store.set_aside:
+            console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
+        states = cell_states(cells, store, absent := absent_data(cells))
+        todo = [cell for cell in cells if states[cell.id] in AGAIN[overwrite]]
+        for cell in todo:
+            if cell.dataset in absent:
+                raise DataError(absent[cell.dataset])
+        if todo:
+            _check_before(todo)
+        console.print(f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}", highlight=False, soft_wrap=True)
+        _write_request(folder, request, planned, argv)
+        code, table = _run(Sweep(request.sweep, argv, store, fail_fast), _with_logger(todo), console)
+        logger = todo[0].where["logger"] if todo else {"name": "csv"}
+        if logger["name"] == "wandb" and code != INTERRUPTED:
+            log_leaderboard(table, resolve_wandb_mode(logger), folder, request.sweep)
+        print_leaderboard(table, folder, console)
+    if code == OK and any(record is None or record.status != "ok" for record in (store.current(cell.id) for cell in cells)):
+        return FAILED
+    return code
+
+
+def absent_data(cells: Sequence[Cell]) -> dict[str, str]:
+    """The data sets that are not on disk, and where they were looked for."""
+    absent = {}
+    for cell in {cell.dataset: cell for cell in cells}.values():
+        try:
+            data_root(dataset(cell.dataset), cell.where["root"])
+        except DataError as error:
+            absent[cell.dataset] = str(error)
+    return absent
+
+
+def cell_states(cells: Sequence[Cell], store: Store, absent: dict[str, str]) -> dict[str, str]:
+    """State of each cell by id; files are compared with the record's only where data and a record exist."""
+    recorded = [cell for cell in cells if cell.dataset not in absent and store.current(cell.id)]
+    now = fingerprints(recorded)
+    return {cell.id: state(cell, store, now) for cell in cells}
+
+
+def _check_before(todo: Sequence[Cell]) -> None:
+    """Data and backbone, so that what is wrong with them is said before anything runs."""
+    verify_data(todo)
+    first = todo[0]
+    device = resolve_device(first.where["trainer"]["accelerator"])
+    load_backbone(canonical(first.settings["backbone"]), first.settings["protocol"]["precision"], device)
+
+
+def _with_logger(todo: Sequence[Cell]) -> list[Cell]:
+    """The cells with the W&B mode decided once for all."""
+    logger = resolve_wandb_mode(todo[0].where["logger"]) if todo else {}
+    return [replace(cell, where={**cell.where, "logger": logger}) for cell in todo]
+
+
+def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.DataFrame]:
+    counts: Counter[str] = Counter()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        task = progress.add_task(f"done 0 failed 0 left {len(todo)}", total=len(todo))
+
+        def report(cell: Cell, record: Record) -> None:
+            counts[record.status] += 1
+            left = len(todo) - sum(counts.values())
+            progress.update(task, advance=1, description=f"done {counts['ok']} failed {counts['failed']} left {left}")
+            progress.console.print(_line(cell, record), highlight=False, soft_wrap=True)
+
+        try:
+            table = run_sweep(sweep, todo, report)
+        except Interrupted:
+            console.print("interrupted; the same command goes on from here")
+            return INTERRUPTED, write_tables(sweep.store.folder, sweep.store.all_current())
+        except StoreError as error:
+            console.print(f"[red]error:[/red] {error} Make room, then run the same command: it goes on from here.", soft_wrap=True)
+            raise SystemExit(FAILED) from error
+    return (FAILED if counts["failed"] else OK), table
+
+
+def _line(cell: Cell, record: Record) -> str:
+    where = f"{cell.method_label} {cell.dataset}/{cell.part} {cell.protocol} k={cell.shots} seed={cell.seed}"
+    if record.status != "ok":
+        return f"[red]{record.status}[/red] {where}: {record.error['type']}: {record.error['message'].partition(chr(10))[0]}"
+    return f"ok     {where}  {sum(record.seconds.values()):.1f} s"
+
+
+def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence[str]) -> None:
+    content = {
+        "argv": list(argv),
+        "cells": [cell.id for cell in planned.cells],
+        "settings": request.settings.values,
+        "origins": request.settings.origins,
+    }
+    write_atomic(folder / "sweeps" / f"{request.sweep}.json", json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise StoreError(f"another `bench run` is writing to {folder}; wait for it or choose another --results.") from None
+
+
+def _count(states: object) -> str:
+    counts = Counter(states)  # type: ignore[call-overload]
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"

@@ -1,0 +1,124 @@
+"""Records on disk: one attempt at a cell, one JSON file, written once and whole."""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.cell import Cell, from_json
+
+SCHEMA = 1
+
+
+class StoreError(Exception):
+    """The results folder cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attempt at one cell; results/README.md explains every field."""
+
+    cell_id: str
+    attempt: int
+    status: str  # ok, failed, interrupted
+    sweep: str
+    argv: list[str]
+    cell: Cell
+    started: str  # UTC, ISO 8601
+    protocol_id: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # category, metric, value and reason
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: float | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+class Store:
+    """The records below `folder`/cells. Holds them in memory once read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.set_aside: list[Path] = []  # corrupt records, renamed
+        self._records: dict[str, list[Record]] = {}
+        for path in sorted((folder / "cells").glob("*/attempt-*.json")):
+            record = self._read(path)
+            if record:
+                self._records.setdefault(record.cell_id, []).append(record)
+        for attempts in self._records.values():
+            attempts.sort(key=lambda record: record.attempt)
+
+    def current(self, cell_id: str) -> Record | None:
+        """The last attempt that succeeded, else the last attempt."""
+        attempts = self._records.get(cell_id, [])
+        return next((record for record in reversed(attempts) if record.status == "ok"), attempts[-1] if attempts else None)
+
+    def all_current(self) -> list[Record]:
+        """The current record of every cell, in the order of their ids."""
+        return [record for cell_id in sorted(self._records) if (record := self.current(cell_id))]
+
+    def attempt_folder(self, cell_id: str) -> tuple[int, Path]:
+        """Number of the next attempt at a cell and the folder of its logs."""
+        folder = self.folder / "cells" / cell_id
+        used = [int(path.stem.split(".")[0].split("-")[1]) for path in folder.glob("attempt-*.json*")]
+        number = max(used, default=0) + 1
+        return number, folder / f"attempt-{number}"
+
+    def save(self, record: Record) -> Path:
+        """Keep a record; StoreError if it cannot be written, and then no part of it is on disk."""
+        path = self.folder / "cells" / record.cell_id / f"attempt-{record.attempt}.json"
+        fields = asdict(record)
+        write_atomic(path, json.dumps(fields, indent=1, allow_nan=False) + "\n")
+        self._records.setdefault(record.cell_id, []).append(record)
+        return path
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            record = Record(**{**fields, "cell": from_json(fields["cell"])})
+            if record.cell_id != path.parent.name or record.schema != SCHEMA:
+                raise ValueError(f"cell {record.cell_id!r}, schema {record.schema}")
+        except (ValueError, TypeError, KeyError):
+            aside = path.with_name(f"{path.name}.corrupt")
+            path.replace(aside)
+            self.set_aside.append(aside)
+            return None
+        return record
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a machine that dies, sees the old content or the new, never a part.
+
+    Raises:
+        StoreError: if the disk is full or the place cannot be written; the old content stays.
+    """
+    partial = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise StoreError(f"cannot write {path}: {error.strerror or error}. What was written before is kept.") from error
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove what a killed writer left half written."""
+    for partial in folder.rglob(".tmp-*"):
+        partial.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """StoreError unless files can be made in `folder`."""
+    probe = folder / ".tmp-probe"
+    write_atomic(probe, "")
+    probe.unlink()

@@ -1,0 +1,1 @@
+"""YAML groups and presets, packaged so that `bench` finds them from anywhere."""

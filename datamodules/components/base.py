@@ -1,0 +1,234 @@
+"""Base class of all datamodules: a subclass says where the files lie, nothing more."""
+
+import difflib
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler
+
+from datamodules.components.checks import check_category, check_root
+from datamodules.components.reading import Item, SampleImages, collate, read_image
+from datamodules.components.roots import plain_path
+from datamodules.components.sample import DataError, Sample
+from datamodules.components.shots import draw_shots, limit_evenly
+
+
+class AnomalyDataModule(LightningDataModule, ABC):
+    """Some categories of one anomaly-detection data set.
+
+    Class attributes are literals: the registry reads them from the source without importing torch. A subclass
+    implements `normals` and `tests`. There is no validation loader: nothing is selected by score.
+    """
+
+    #: Keys of the categories in the order of the publication; empty if they are found on disk.
+    categories: ClassVar[tuple[str, ...]]
+    #: Where the data can be had.
+    source: ClassVar[str]
+    licence: ClassVar[str]
+    #: What is expected below the root, in words.
+    layout: ClassVar[str] = "<root>/<category>/{train/good, test/{good,<defect>}, ground_truth/<defect>}"
+    #: Its folder below the data variable; of no use where no root is needed.
+    folder_name: ClassVar[str] = ""
+    #: Which of several splits in circulation this is.
+    variant: ClassVar[str] = "standard"
+    has_masks: ClassVar[bool] = True
+    #: False: `prepare` finds or makes the images.
+    needs_root: ClassVar[bool] = True
+    #: Category to the words that name its object in a prompt, where the key with spaces will not do.
+    object_names: ClassVar[dict[str, str]] = {}
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Settings of this data set alone. Fields are literals of plain types or `Literal`."""
+
+    def __init__(
+        self,
+        root: Path | None,
+        categories: Sequence[str],
+        *,
+        image_size: int,
+        evaluation_size: int,
+        shots: int = 0,
+        seed: int = 0,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        limit: int | None = None,
+        config: Any = None,
+    ) -> None:
+        """Choose categories; no image is read yet.
+
+        Args:
+            root: folder of the data set; None only where `needs_root` is False.
+            categories: keys, at least one, in the order in which they are tested.
+            image_size: side of the square images, pixels.
+            evaluation_size: side of the square masks, pixels.
+            shots: normal training images per category, 0 or more.
+            seed: of the draw of shots and of the order of shuffled loaders.
+            batch_size: images per batch.
+            num_workers: processes that read; changes no number.
+            limit: at most that many test images per category, 1 or more; None for all.
+            config: an instance of the class's `Config`; None takes its defaults.
+
+        Raises:
+            DataError: an unknown or repeated category, no root, or a number out of range.
+        """
+        super().__init__()
+        if shots < 0 or (limit is not None and limit < 1):
+            raise DataError(f"shots must be 0 or more and limit 1 or more (or none), got {shots} and {limit}.")
+        self.config = type(self).Config() if config is None else config
+        self.image_size, self.evaluation_size = image_size, evaluation_size
+        self.shots, self.seed, self.limit = shots, seed, limit
+        self.batch_size, self.num_workers = batch_size, num_workers
+        if root is None:
+            if self.needs_root:
+                raise DataError(f"{type(self).__name__} needs a root: {self.layout}. The data: {self.source}")
+            root = self.prepare()
+        self.root = plain_path(root)
+        self.chosen = check_names(categories, self.find_categories(self.root, self.config))
+
+    @abstractmethod
+    def normals(self, category: str) -> list[Sample]:
+        """Normal training images of one category, in any order."""
+
+    @abstractmethod
+    def tests(self, category: str) -> list[Sample]:
+        """Test images of one category, normal and anomalous, in any order."""
+
+    def prepare(self) -> Path:
+        """Find or make the images of a data set that needs no root, and return their root."""
+        raise NotImplementedError(f"{type(self).__name__} declares needs_root = False but no prepare().")
+
+    @classmethod
+    def find_categories(cls, root: Path, config: Any = None) -> tuple[str, ...]:
+        """The categories that may be asked for; overridden where they are found on disk."""
+        return cls.categories
+
+    @classmethod
+    def object_name(cls, category: str) -> str:
+        """The words that name a category's object in a prompt."""
+        return cls.object_names.get(category, category.replace("_", " "))
+
+    def masks_known(self, category: str) -> bool:
+        """Whether anomalous pixels are marked; if not, batches carry masks that are all False."""
+        return self.has_masks
+
+    def relative(self, path: Path) -> str:
+        """The name of a file in records: relative to the root, posix."""
+        return path.relative_to(self.root).as_posix()
+
+    def verify(self) -> None:
+        """Look at all that will be read, without decoding pixels.
+
+        Raises:
+            DataError: the first thing found wrong: root, layout, numbers of images, pairing, a damaged file.
+        """
+        check_root(self.root, self.layout, self.source)
+        for category in self.chosen:
+            normals, tests = self.normals(category), self.tests(category)
+            check_category(category, normals, tests, self.shots, masks_known=self.masks_known(category))
+
+    def fingerprint(self, category: str) -> str:
+        """Sha256 of a category's listing: split, path, bytes, label, mask and its bytes of every image.
+
+        Neither shots, nor seed, nor limit enter; contents only by their length (`manifest` hashes the shots').
+        """
+        digest = hashlib.sha256()
+        for split, samples in (("train", self.normals(category)), ("test", self.tests(category))):
+            for sample in self._in_order(samples):
+                files = [(self.relative(p), p.stat().st_size) for p in (sample.image, sample.mask) if p is not None]
+                digest.update(json.dumps([split, sample.anomalous, files]).encode() + b"\n")
+        return digest.hexdigest()
+
+    @property
+    def support(self) -> dict[str, list[Sample]]:
+        """The drawn shots per category, in the order of the draw."""
+        return {c: draw_shots(self.normals(c), self.shots, self.seed, self.root) for c in self.chosen}
+
+    def manifest(self) -> dict[str, list[dict[str, str]]]:
+        """The drawn shots per category as {"path", "sha256" of the file}, in the order of the draw."""
+        return {
+            category: [
+                {"path": self.relative(s.image), "sha256": hashlib.sha256(s.image.read_bytes()).hexdigest()}
+                for s in samples
+            ]
+            for category, samples in self.support.items()
+        }
+
+    def shot_images(self, category: str) -> Tensor:
+        """The drawn shots of one category, (k, 3, H, W) float32 in [0, 1], in the order of the draw."""
+        samples = draw_shots(self.normals(category), self.shots, self.seed, self.root)
+        images = [read_image(sample.image, self.image_size) for sample in samples]
+        return torch.stack(images) if images else torch.empty(0, 3, self.image_size, self.image_size)
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """The shots of all categories, shuffled by the seed.
+
+        Raises:
+            DataError: no shots were asked for.
+        """
+        samples = [sample for drawn in self.support.values() for sample in drawn]
+        if not samples:
+            raise DataError("there is nothing to train on: shots is 0.")
+        return self._loader(samples, shuffle=True)
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        """The test images of all categories, category by category, by name."""
+        return self._loader([s for category in self.chosen for s in self._limited(category)], shuffle=False)
+
+    def labelled_dataloader(self) -> DataLoader[Item]:
+        """The test images, normal and anomalous, of the categories with masks, shuffled by the seed.
+
+        For a fit on this data set as the auxiliary one; its target is another.
+
+        Raises:
+            DataError: no category has masks.
+        """
+        samples = [s for category in self.chosen if self.masks_known(category) for s in self._limited(category)]
+        if not samples:
+            raise DataError(f"{type(self).__name__} cannot be an auxiliary data set: {self.chosen} have no masks.")
+        return self._loader(samples, shuffle=True)
+
+    def _limited(self, category: str) -> list[Sample]:
+        tests = self._in_order(self.tests(category))
+        return tests if self.limit is None else limit_evenly(tests, self.limit)
+
+    def _in_order(self, samples: Sequence[Sample]) -> list[Sample]:
+        return sorted(samples, key=lambda sample: self.relative(sample.image))
+
+    def _loader(self, samples: Sequence[Sample], *, shuffle: bool) -> DataLoader[Item]:
+        """A loader whose order depends on the seed alone.
+
+        Shuffling and worker seeds draw from generators of their own: with one for both, or the global one,
+        the number of workers would change the order of later epochs or the method's random numbers.
+        """
+        images = SampleImages(samples, self.root, self.image_size, self.evaluation_size)
+        order, workers = (torch.Generator().manual_seed(self.seed) for _ in range(2))
+        return DataLoader(
+            images,
+            self.batch_size,
+            sampler=RandomSampler(images, generator=order) if shuffle else None,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            generator=workers,
+        )
+
+
+def check_names(names: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple, if each is allowed and none repeated; else DataError with the nearest allowed name."""
+    for name in names:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"unknown category {name!r}.{hint} Allowed: {', '.join(allowed)}.")
+    if not names or len({*names}) < len(names):
+        raise DataError(f"categories must name at least one category and none twice, got {list(names)}.")
+    return tuple(names)

@@ -1,0 +1,144 @@
+"""From files to tensors, and the cheap look at a file before anything runs."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.components.sample import Batch, DataError, Sample
+
+#: What Pillow raises on files that are missing, damaged, or no image.
+UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+#: What the last bytes of a whole file hold.
+END_MARKS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+#: Bytes at the end in which the mark is looked for: programs append a little after it.
+TAIL = 1024
+
+
+class Size(NamedTuple):
+    """Pixels of an image as stored, Pillow's order."""
+
+    width: int
+    height: int
+
+
+class Item(NamedTuple):
+    """One sample in memory, before it is batched."""
+
+    image: Tensor  # (3, H, W) float32 in [0, 1]
+    mask: Tensor  # (h, w) bool
+    label: bool
+    category: str
+    path: str
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image with at most 8 bits per channel; pixels are read when they are asked for.
+
+    Raises:
+        DataError: the file is missing, damaged or no image (also when pixels are read inside the block), or
+            holds 16-bit or float grey values, which a conversion to RGB would clip silently.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"{path} has Pillow mode {image.mode!r}: 16-bit and float values would be clipped. "
+                    "Convert it to 8 bit per channel."
+                )
+            yield image
+    except UNREADABLE as error:
+        raise DataError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def check_image(path: Path) -> Size:
+    """The size of an image whose header is sound and whose end is there; pixels are not decoded.
+
+    A PNG must hold its IEND chunk near the end. A JPEG without its end mark there is decoded to decide, since
+    cameras append data. Other formats are checked by their header alone; reading finds the rest.
+
+    Raises:
+        DataError: as `open_image`, or the file is truncated.
+    """
+    with open_image(path) as image:
+        size = Size(*image.size)
+        mark = END_MARKS.get(image.format or "")
+        if mark and mark not in _tail(path):
+            if image.format == "PNG":
+                raise DataError(f"{path} is truncated: it has no IEND chunk at its end. Copy it again.")
+            image.load()
+    return size
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        return file.read()
+
+
+def read_image(path: Path, size: int) -> Tensor:
+    """One image, (3, size, size) float32 in [0, 1], RGB.
+
+    Resized bicubically with antialiasing to a square whatever its aspect ratio, as the papers do. EXIF
+    orientation is not applied: masks are drawn on the stored pixels.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    with open_image(path) as image:
+        pixels = np.array(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))  # (H, W, 3)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def read_mask(path: Path, size: int) -> Tensor:
+    """One mask, (size, size) bool: True where any colour channel is above 0, resized by nearest neighbour.
+
+    VisA's masks hold class ids of 1 and more, so no other threshold is right; the colours are not mixed to
+    grey, which would round a dark blue to 0. A region thinner than a pixel of `size` may vanish.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    with open_image(path) as image:
+        marked = np.array(image.convert("RGB")).any(axis=2)  # (H, W)
+    resized = Image.fromarray(marked.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized)) > 0
+
+
+class SampleImages(Dataset[Item]):
+    """Reads samples; picklable, so that workers can take it along."""
+
+    def __init__(self, samples: Sequence[Sample], root: Path, image_size: int, evaluation_size: int) -> None:
+        self.samples, self.root = list(samples), root
+        self.image_size, self.evaluation_size = image_size, evaluation_size
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        sample = self.samples[index]
+        if sample.mask is None:
+            mask = torch.zeros(self.evaluation_size, self.evaluation_size, dtype=torch.bool)
+        else:
+            mask = read_mask(sample.mask, self.evaluation_size)
+        path = sample.image.relative_to(self.root).as_posix()
+        return Item(read_image(sample.image, self.image_size), mask, sample.anomalous, sample.category, path)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack B items."""
+    return Batch(
+        image=torch.stack([item.image for item in items]),
+        mask=torch.stack([item.mask for item in items]),
+        label=torch.tensor([item.label for item in items]),
+        category=[item.category for item in items],
+        path=[item.path for item in items],
+    )

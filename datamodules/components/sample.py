@@ -1,0 +1,36 @@
+"""The vocabulary of this floor: what lies on disk (`Sample`) and what reaches a method (`Batch`)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class DataError(Exception):
+    """Something is wrong with the data on disk; the message names the file, what is allowed and what came."""
+
+
+@dataclass(frozen=True, order=True)
+class Sample:
+    """One image on disk.
+
+    A normal image has no mask file and `defect_type` "good". An anomalous image of a data set without
+    masks has none either: `anomalous` is the label, never the presence of a mask.
+    """
+
+    image: Path
+    category: str
+    anomalous: bool = False
+    mask: Path | None = None
+    defect_type: str = "good"
+
+
+class Batch(NamedTuple):
+    """What a dataloader yields."""
+
+    image: Tensor  # (B, 3, H, W) float32 in [0, 1], RGB; the backbone owns CLIP's mean and std
+    mask: Tensor  # (B, h, w) bool at the evaluation resolution, True on anomalous pixels
+    label: Tensor  # (B,) bool, True for an anomalous image
+    category: list[str]  # B keys
+    path: list[str]  # B files, relative to the root, posix

@@ -1,0 +1,26 @@
+"""MVTec AD: ten objects and five textures, normal-only training split."""
+
+from datamodules.components.base import AnomalyDataModule
+from datamodules.components.layouts import mvtec_normals, mvtec_tests
+from datamodules.components.sample import Sample
+
+
+class MVTecAD(AnomalyDataModule):
+    """Bergmann et al., CVPR 2019: 3,629 training images, 467 normal and 1,258 anomalous test images.
+
+    Masks are paired with images by stem.
+    """
+
+    categories = (
+        "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut",
+        "pill", "screw", "tile", "toothbrush", "transistor", "wood", "zipper",
+    )  # fmt: skip
+    source = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
+    licence = "CC BY-NC-SA 4.0"
+    folder_name = "mvtec_ad"
+
+    def normals(self, category: str) -> list[Sample]:
+        return mvtec_normals(self.root, category)
+
+    def tests(self, category: str) -> list[Sample]:
+        return mvtec_tests(self.root, category)

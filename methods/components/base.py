@@ -1,0 +1,84 @@
+"""Base class of all methods: a subclass says how to remember, what to minimise and how to score."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from datamodules.components.sample import Batch
+from methods.components.backbone import CLIPBackbone
+
+
+class Prediction(NamedTuple):
+    """What a method says of a batch. Higher is more anomalous; only the order counts, no range is assumed."""
+
+    score: Tensor  # (B,)
+    anomaly_map: Tensor  # (B, h, w), any resolution; the evaluator resizes it
+
+
+class Method(LightningModule, ABC):
+    """A CLIP anomaly detector.
+
+    Class attributes are literals: the registry reads them from the source without importing torch.
+    Subclasses implement `predict`; `loss` if they learn; `adapt` if they remember. They never see test
+    labels: the base hands `predict` images and category keys alone.
+    """
+
+    #: Where the method is published.
+    paper: ClassVar[str]
+    #: Protocols the method can honour: "zero_shot", "few_shot", "multi_class".
+    protocols: ClassVar[tuple[str, ...]]
+    #: What its parameters are fitted on.
+    fits_on: ClassVar[Literal["nothing", "shots", "auxiliary"]] = "nothing"
+    #: Epochs of a fit; ignored when nothing is fitted.
+    max_epochs: ClassVar[int] = 0
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Named settings, the paper's values as defaults. Fields are literals of plain types or `Literal`."""
+
+    backbone: CLIPBackbone
+
+    def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Any = None) -> None:
+        """Borrow the backbone.
+
+        Args:
+            backbone: the shared frozen CLIP; not a submodule, so neither in `parameters` nor in checkpoints.
+            categories: category key to the words that name the object, e.g. {"metal_nut": "metal nut"}.
+            config: an instance of the class's `Config`; None takes its defaults.
+        """
+        super().__init__()
+        object.__setattr__(self, "backbone", backbone)
+        self.categories = dict(categories)
+        self.config = type(self).Config() if config is None else config
+
+    def adapt(self, shots: Tensor, category: str) -> None:
+        """See the k normal images of one category, (k, 3, H, W) in [0, 1], once, before fit and test."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Scalar training loss."""
+        raise NotImplementedError(f"{type(self).__name__} fits on {self.fits_on!r} but defines no loss.")
+
+    @abstractmethod
+    def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
+        """Score images, (B, 3, H, W) in [0, 1], of B category keys."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train/loss", loss, batch_size=len(batch.label), prog_bar=False)
+        return loss
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        return self.predict(batch.image, batch.category)
+
+    def configure_optimizers(self) -> Optimizer:
+        return Adam(self.parameters(), lr=1e-3)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, categories: Sequence[str]) -> Prediction:
+        return self.predict(images, categories)

@@ -1,0 +1,68 @@
+"""Nearest patch: how far is a patch from every patch of the normal shots? No text, no training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.components.backbone import CLIPBackbone
+from methods.components.base import Method, Prediction
+from methods.components.memory import ShotMemory
+from methods.components.scoring import to_grid
+
+
+def blocks_at(fractions: Sequence[float], n_blocks: int) -> tuple[int, ...]:
+    """Blocks, counted from 1, at fractions of a tower's depth; in a shallow tower several may meet in one.
+
+    Raises:
+        ValueError: a fraction is not in (0, 1], or there is none.
+    """
+    if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
+        raise ValueError(f"layers must be one or more fractions of the depth, above 0 and at most 1; got {fractions}.")
+    return tuple(dict.fromkeys(max(1, round(fraction * n_blocks)) for fraction in fractions))
+
+
+class NearestPatch(Method):
+    """The reference branch of APRIL-GAN (arXiv:2305.17382, few-shot setting) on its own.
+
+    With f_l(p) the token of patch p after block l, as it leaves the block (no `ln_post`, no projection to the joint
+    space) and scaled to unit length, and M_l the tokens of all patches of the k shots of the category,
+
+        map(p) = mean over l of (1 - max over r in M_l of <f_l(p), r>),    score = max over p of map(p).
+
+    APRIL-GAN adds its layers up where this takes their mean, which orders alike, and enlarges the map before the
+    maximum, which bilinear interpolation can only lower. Its score also has a text branch, which is left out here.
+    """
+
+    paper = "https://arxiv.org/abs/2305.17382"
+    protocols = ("few_shot", "multi_class")
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Settings.
+
+        Attributes:
+            layers: blocks compared, as fractions of the tower's depth; 6, 12, 18 and 24 of 24 in APRIL-GAN.
+        """
+
+        layers: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+
+    config: Config
+
+    def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
+        super().__init__(backbone, categories, config)
+        self.blocks = blocks_at(self.config.layers, backbone.n_image_blocks)
+        self.memory = ShotMemory()
+
+    @torch.no_grad()
+    def adapt(self, shots: Tensor, category: str) -> None:
+        taps = self.backbone.encode_image(shots, taps=self.blocks).taps  # (L, k, N, width)
+        self.memory.remember(category, F.normalize(taps, dim=-1))
+
+    def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
+        features = self.backbone.encode_image(images, taps=self.blocks)
+        layers = self.memory.distances(F.normalize(features.taps, dim=-1), categories)  # L of (B, N)
+        distance = torch.stack(layers).mean(dim=0)  # (B, N)
+        return Prediction(distance.amax(dim=-1), to_grid(distance, features.grid))

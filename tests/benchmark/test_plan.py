@@ -1,0 +1,93 @@
+"""A request becomes the right cells, or is refused before anything runs."""
+
+import dataclasses
+import json
+
+import pytest
+
+from benchmark.cell import from_json
+from benchmark.plan import make_plan
+from benchmark.registry import ConfigError
+from benchmark.settings import Layer, compose, parse_words
+
+
+def plan(methods, datasets=("mvtec_ad",), words=(), **sweep):
+    layer = Layer("test", {"sweep": {"methods": list(methods), "datasets": list(datasets), **sweep}})
+    return make_plan(compose([layer, parse_words(words)]), {"folder": ("a", "b")})
+
+
+def test_few_shot_has_a_cell_per_category_and_multi_class_one_for_all():
+    made = plan(["toy_mean"], protocols=["few_shot", "multi_class", "zero_shot"], shots=[1, 2], seeds=[0, 1, 2])
+    counts = {p: sum(cell.protocol == p for cell in made.cells) for p in ("few_shot", "multi_class", "zero_shot")}
+    assert counts == {"few_shot": 15 * 2 * 3, "multi_class": 2 * 3, "zero_shot": 15}
+    assert len({cell.id for cell in made.cells}) == len(made.cells)
+    assert any("one seed is enough" in note for note in made.notes)
+
+
+def test_each_method_runs_in_its_first_protocol_unless_asked():
+    made = plan(["toy_mean", "toy_transfers"], ["visa"], categories=["pcb1"], shots=[1], seeds=[0])
+    assert [(cell.method, cell.protocol, cell.shots) for cell in made.cells] == [
+        ("toy_mean", "few_shot", 1),
+        ("toy_transfers", "zero_shot", 0),
+    ]
+    assert made.cells[1].settings["protocol"]["auxiliary"] == "mvtec_ad"
+    assert plan(["toy_transfers"], ["mvtec_ad"]).cells[0].settings["protocol"]["auxiliary"] == "visa"
+
+
+def test_identity_is_what_changes_numbers():
+    def identity(**changes):
+        words = changes.pop("words", ())
+        return plan(["toy_mean"], words=words, categories=["bottle"], shots=[1], seeds=changes.pop("seeds", [0])).cells[0].id
+
+    same = identity()
+    for words in (["trainer.num_workers=3"], ["trainer.accelerator=cpu"], ["dataset.root=/x"], ["logger=wandb"]):
+        assert identity(words=words) == same
+    for words in (["method.scale=2"], ["protocol.evaluation_size=99"], ["protocol.precision=bf16"], ["sweep.limit=3"]):
+        assert identity(words=words) != same
+    assert identity(words=["backbone=vit_l_14_336"]) != same
+    assert identity(seeds=[1]) != same
+
+
+def test_a_cell_survives_json():
+    cell = plan(["toy_mean"], shots=[1], seeds=[0]).cells[0]
+    again = from_json(json.loads(json.dumps(dataclasses.asdict(cell))))
+    assert again.id == cell.id
+    assert again.method_label == "toy_mean"
+
+
+def test_labels_name_what_was_overridden():
+    cell = plan(["toy_mean"], words=["method.scale=2", "protocol.precision=bf16", "backbone.image_size=64"]).cells[0]
+    assert cell.method_label == "toy_mean(scale=2.0)"
+    assert cell.backbone_label == "embedded-random 64px bf16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": []}, "no methods requested"),
+        ({"methods": ["toy_mean"], "datasets": []}, "no datasets requested"),
+        ({"methods": ["toy_mean", "toy_mean"]}, "--methods names one twice"),
+        ({"methods": ["toy_maen"]}, "unknown method 'toy_maen'. Did you mean 'toy_mean'"),
+        ({"methods": ["toy_mean"], "datasets": ["viza"]}, "unknown dataset 'viza'. Did you mean 'visa'"),
+        ({"methods": ["toy_mean"], "protocols": ["fewshot"]}, "unknown protocol 'fewshot'. Did you mean 'few_shot'"),
+        ({"methods": ["toy_mean"], "categories": ["botle"]}, "unknown category of mvtec_ad 'botle'. Did you mean 'bottle'"),
+        ({"methods": ["toy_mean"], "datasets": ["folder"], "categories": ["c"]}, "Allowed: a, b"),
+        ({"methods": ["toy_mean"], "shots": [0]}, "toy_mean in few_shot needs shots of 1 or more.*zero_shot"),
+        ({"methods": ["toy_breaks"], "shots": [0, 1]}, "toy_breaks in few_shot needs shots of 1 or more"),
+        ({"methods": ["toy_breaks"], "protocols": ["zero_shot"]}, "toy_breaks honours few_shot.*cannot run without shots"),
+        ({"methods": ["toy_mean"], "seeds": [-1]}, "seeds must be 0 or more"),
+        ({"methods": ["toy_mean"], "words": ["protocol.auxiliary=mvtec_ad"]}, "protocol.auxiliary=mvtec_ad is also a target"),
+        ({"methods": ["toy_mean"], "words": ["protocol.evaluation_size=0"]}, "evaluation_size must be at least 8, got 0"),
+        ({"methods": ["toy_mean"], "words": ["trainer.batch_size=0"]}, "batch_size must be at least 1, got 0"),
+        ({"methods": ["toy_mean"], "limit": 0}, "sweep.limit must be at least 1, got 0"),
+    ],
+)
+def test_wrong_requests_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(**arguments)
+
+
+def test_an_unsupported_protocol_beside_a_supported_one_is_left_out_and_said():
+    made = plan(["toy_breaks"], protocols=["few_shot", "zero_shot"])
+    assert {cell.protocol for cell in made.cells} == {"few_shot"}
+    assert made.notes == ("left out: toy_breaks in zero_shot; it honours few_shot",)

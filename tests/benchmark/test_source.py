@@ -1,0 +1,60 @@
+"""Facts are read from the source, and say what the class says."""
+
+import re
+
+import pytest
+
+from benchmark import registry
+from benchmark.registry import ConfigError
+from benchmark.source import SourceError, read_source
+
+FILE = '''"""A summary.
+
+More."""
+class M:
+    """Doc."""
+    paper = "p"
+    protocols = ("few_shot",)
+    class Config:
+        {field}
+'''
+
+
+def write(tmp_path, text):
+    path = tmp_path / "m.py"
+    path.write_text(text)
+    return path
+
+
+def test_code_hash_ignores_comments_docstrings_and_layout(tmp_path):
+    first = read_source(write(tmp_path, FILE.format(field="a: int = 1")), ("paper",))
+    same = FILE.format(field="a:  int=1  # a comment").replace("Doc.", "Other words.")
+    assert read_source(write(tmp_path, same), ("paper",)).code == first.code
+    assert read_source(write(tmp_path, FILE.format(field="a: int = 2")), ("paper",)).code != first.code
+    assert first.summary == "A summary."
+
+
+@pytest.mark.parametrize("field", ["a: int = 1 + x", "a: Path = 1", "a: dict[str, int] = {}"])
+def test_a_setting_that_is_no_literal_is_refused(tmp_path, field):
+    with pytest.raises(SourceError, match=re.escape(f"got {field!r}")):
+        read_source(write(tmp_path, FILE.format(field=field)), ("paper",))
+
+
+def test_a_file_without_its_class_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="exactly one class with the literals paper, protocols"):
+        read_source(write(tmp_path, "x = 1"), ("paper", "protocols"))
+
+
+def test_third_party_methods_are_found():
+    assert {"toy_mean", "toy_breaks"} <= set(registry.names("method"))
+    facts = registry.method("toy_mean")
+    assert facts.protocols == ("few_shot", "multi_class", "zero_shot")
+    assert facts.settings["sides"].default == [1, 2]
+    assert facts.settings["kind"].choices == ("abs", "square")
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown method 'toy_maen'. Did you mean 'toy_mean'\? Allowed: .*toy_learns"):
+        registry.method("toy_maen")
+    with pytest.raises(ConfigError, match=r"unknown dataset 'mvtec'. Did you mean 'mvtec_ad'"):
+        registry.dataset("mvtec")

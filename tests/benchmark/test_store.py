@@ -1,0 +1,108 @@
+"""A record is on disk whole or not at all, and what is broken is set aside, never lost."""
+
+import dataclasses
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmark.cell import Cell
+from benchmark.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
+
+SETTINGS = {"method": {}, "dataset": {}, "auxiliary": {}, "backbone": {"label": "b", "image_size": None}}
+SETTINGS |= {"protocol": {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}}
+CELL = Cell("m", "d", "standard", "few_shot", ("c",), 1, 0, None, SETTINGS, {}, "code")
+
+
+def record(attempt=1, status="ok", cell=CELL, **fields):
+    return Record(cell.id, attempt, status, "sweep", ["bench"], cell, "2026-01-01T00:00:00+00:00", **fields)
+
+
+def test_what_is_saved_is_read_back(tmp_path):
+    saved = record(metrics={"c": {"image_AUROC": {"value": 0.1 + 0.2, "reason": ""}}})
+    Store(tmp_path).save(saved)
+    assert dataclasses.asdict(Store(tmp_path).current(CELL.id)) == json.loads(json.dumps(dataclasses.asdict(saved)), object_hook=tuples)
+
+
+def tuples(fields):
+    return fields | ({"categories": tuple(fields["categories"])} if "categories" in fields else {})
+
+
+def test_the_last_success_counts_and_else_the_last_attempt(tmp_path):
+    store = Store(tmp_path)
+    store.save(record(1, "failed"))
+    store.save(record(2, "interrupted"))
+    assert store.current(CELL.id).status == "interrupted"
+    store.save(record(3, "ok"))
+    store.save(record(4, "failed"))
+    assert Store(tmp_path).current(CELL.id).attempt == 3
+    assert Store(tmp_path).attempt_folder(CELL.id)[0] == 5
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"cell_id": "x"}', None])
+def test_a_corrupt_record_is_set_aside_and_its_number_not_used_again(tmp_path, damage):
+    path = Store(tmp_path).save(record())
+    path.write_bytes(path.read_bytes()[:-200] if damage is None else damage.encode())
+    store = Store(tmp_path)
+    assert store.current(CELL.id) is None
+    assert [kept.name for kept in store.set_aside] == ["attempt-1.json.corrupt"]
+    assert store.set_aside[0].exists()
+    assert store.attempt_folder(CELL.id)[0] == 2
+    assert Store(tmp_path).set_aside == []
+
+
+def test_bytes_that_are_no_text_are_set_aside(tmp_path):
+    path = Store(tmp_path).save(record())
+    path.write_bytes(b"\xff\xfe\x00" * 9)
+    assert len(Store(tmp_path).set_aside) == 1
+
+
+def test_a_full_disk_keeps_the_old_content_and_no_part_of_the_new(tmp_path):
+    path = tmp_path / "file.json"
+    write_atomic(path, "old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*file.json: File too large. What was written before is kept"):
+            write_atomic(path, "new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+
+
+WRITER = """
+import sys, itertools
+from pathlib import Path
+from benchmark.store import write_atomic
+print("ready", flush=True)
+for number in itertools.count():
+    write_atomic(Path(sys.argv[1]), f"{number % 10}" * 50_000)
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "file"
+    for round_ in range(5):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
+        assert writer.stdout.readline()
+        time.sleep(0.03 + 0.011 * round_)
+        writer.kill()
+        writer.wait()
+        text = path.read_text()
+        assert text == text[0] * 50_000
+    sweep_up(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write .*file/results/.*Not a directory"):
+        check_writable(tmp_path / "file" / "results")

@@ -1,0 +1,84 @@
+"""Twins of the data sets, drawn once, and cases that run the contract over all of them."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from datamodules.components.base import AnomalyDataModule
+from datamodules.folder import Folder
+from datamodules.mvtec_ad import MVTecAD
+from datamodules.textile import Textile
+from datamodules.visa import VisA
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set on a twin: what is drawn, and what must be found."""
+
+    kind: type[AnomalyDataModule]
+    draw: str  # function of twins.py; "" for the real package
+    categories: tuple[str, ...]
+    normals: int = 5
+    tests: tuple[int, int] = (3, 4)  # normal, anomalous
+    masks: tuple[str, ...] = ()  # categories with masks
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, root: Path | None, **settings: Any) -> AnomalyDataModule:
+        defaults: dict[str, Any] = {"image_size": 16, "evaluation_size": 12, "batch_size": 3}
+        categories = settings.pop("categories", self.categories)
+        return self.kind(root, categories, **defaults | settings, config=self.kind.Config(**self.config))
+
+
+CASES = {
+    "mvtec_ad": Case(MVTecAD, "draw_mvtec_ad", ("bottle", "metal_nut"), masks=("bottle", "metal_nut")),
+    "visa": Case(VisA, "draw_visa", ("pcb1", "candle"), masks=("pcb1", "candle")),
+    "folder": Case(Folder, "draw_folder", ("blue part", "red_part"), masks=("blue part",)),
+    "folder-single": Case(Folder, "draw_single", ("folder-single",), masks=("folder-single",)),
+    "folder-meta": Case(Folder, "draw_meta", ("part",), masks=("part",), config={"layout": "meta"}),
+    "textile": Case(Textile, "", ("textile",), normals=500, tests=(500, 1000)),
+}
+
+
+@pytest.fixture(scope="session")
+def twins() -> ModuleType:
+    """tests/twins.py; tests are no package, so it is loaded by its place."""
+    spec = importlib.util.spec_from_file_location("twins", Path(__file__).parents[1] / "twins.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=CASES, scope="session")
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="session")
+def roots(twins, tmp_path_factory) -> dict[str, Path | None]:
+    """A root per case, for reading only."""
+    base = tmp_path_factory.mktemp("twins")
+    return {name: getattr(twins, c.draw)(base / name) if c.draw else None for name, c in CASES.items()}
+
+
+@pytest.fixture
+def root(case, roots) -> Path | None:
+    """The root of the case, for reading only."""
+    return next(roots[name] for name, other in CASES.items() if other is case)
+
+
+@pytest.fixture
+def draw(twins, tmp_path) -> Callable[[str], Path]:
+    """Draws the named twin afresh, to be damaged."""
+    return lambda name: getattr(twins, f"draw_{name}")(tmp_path / name)
+
+
+@pytest.fixture
+def cases() -> dict[str, Case]:
+    return CASES

@@ -1,0 +1,51 @@
+"""The simulated textile of the real package."""
+
+import sys
+from importlib.metadata import version
+
+import pytest
+from PIL import Image
+
+from datamodules.components.sample import DataError
+from datamodules.textile import Textile
+
+
+def build(root=None):
+    return Textile(root, ["textile"], image_size=32, evaluation_size=16)
+
+
+def test_package_is_the_pinned_one():
+    assert Textile.source.endswith(f"=={version('conformal-clip-data')}")
+
+
+def test_split():
+    data = build()
+    training = sorted(data.relative(s.image) for s in data.normals("textile"))
+    assert training == [f"nominal/textile_{i:04}.jpg" for i in range(1, 501)]
+    names = {
+        kind: sorted(data.relative(s.image) for s in data.tests("textile") if s.defect_type == kind)
+        for kind in ("good", "local", "global")
+    }
+    assert names["good"] == [f"nominal/textile_{i:04}.jpg" for i in range(501, 1001)]
+    assert names["local"] == [f"local/textile_{i:04}.jpg" for i in range(1, 501)]
+    assert names["global"] == [f"global/textile_{i:04}.jpg" for i in range(1, 501)]
+    assert {s.anomalous == (s.defect_type != "good") for s in data.tests("textile")} == {True}
+
+
+def test_limit_sees_both_defects():
+    data = Textile(None, ["textile"], image_size=32, evaluation_size=16, limit=8)
+    folders = [path.split("/")[0] for batch in data.test_dataloader() for path in batch.path]
+    assert sorted(folders) == ["global"] * 2 + ["local"] * 2 + ["nominal"] * 4
+
+
+def test_package_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "conformal_clip_data", None)
+    with pytest.raises(DataError, match=r"not installed: pip install conformal-clip-data==0\.1\.4"):
+        build()
+
+
+def test_incomplete_package(tmp_path):
+    (tmp_path / "nominal").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "nominal" / "textile_0001.jpg")
+    with pytest.raises(DataError, match=r"nominal must hold 1000 images, since the split counts them; it holds 1\."):
+        build(tmp_path).verify()

@@ -1,0 +1,185 @@
+"""Each fault is put into a twin for real, and `verify` must name it before anything runs."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.components.sample import DataError
+from datamodules.mvtec_ad import MVTecAD
+
+
+def noise(path, kind=np.uint8, shape=(20, 24, 3), high=256):
+    Image.fromarray(np.random.default_rng(0).integers(0, high, shape).astype(kind)).save(path)
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+FAULTS = {
+    "category": (lambda c: shutil.rmtree(c), r"no folder of category 'bottle': looked for .*/bottle\. .*metal_nut"),
+    "no normals": (
+        lambda c: shutil.rmtree(c / "train/good"),
+        r"no normal training images of 'bottle': .*/bottle/train/good",
+    ),
+    "no tests": (
+        lambda c: shutil.rmtree(c / "test") or shutil.rmtree(c / "ground_truth"),
+        "no test images of 'bottle'",
+    ),
+    "empty tests": (
+        lambda c: [p.unlink() for part in ("test", "ground_truth") for p in (c / part).rglob("*.png")],
+        "no test images of 'bottle'",
+    ),
+    "mask without image": (
+        lambda c: (c / "test/contamination/001.png").unlink(),
+        r"mask without image: .*contamination/001_mask\.png has no test image with the stem '001'",
+    ),
+    "masks of an unknown defect": (
+        lambda c: (c / "ground_truth/contamination").rename(c / "ground_truth/typo"),
+        r"anomalous image without mask: .*contamination/000\.png needs 000_mask\.png or 000\.png in .*contamination",
+    ),
+    "image without mask": (
+        lambda c: (c / "ground_truth/broken_large/000_mask.png").unlink(),
+        r"anomalous image without mask: .*broken_large/000\.png needs 000_mask\.png",
+    ),
+    "no masks": (lambda c: shutil.rmtree(c / "ground_truth"), "anomalous image without mask"),
+    "mask size": (
+        lambda c: noise(c / "ground_truth/contamination/001_mask.png", shape=(24, 20)),
+        r"mask .*contamination/001_mask\.png is 20x24 pixels, but its image 001\.png is 24x20",
+    ),
+    "truncated png": (lambda c: cut(c / "train/good/003.png", 400), r"train/good/003\.png is truncated: .*IEND"),
+    "png without its end": (lambda c: cut(c / "test/good/001.png", -12), r"test/good/001\.png is truncated: .*IEND"),
+    "truncated mask": (lambda c: cut(c / "ground_truth/contamination/000_mask.png", 60), r"000_mask\.png is truncated"),
+    "truncated jpeg": (
+        lambda c: (noise(c / "train/good/900.jpg"), cut(c / "train/good/900.jpg", 700)),
+        r"train/good/900\.jpg cannot be read as an image: .*truncated",
+    ),
+    "empty file": (
+        lambda c: cut(c / "test/contamination/000.png", 0),
+        r"contamination/000\.png cannot be read as an image",
+    ),
+    "no image": (
+        lambda c: (c / "train/good/000.png").write_text("<html>"),
+        r"good/000\.png cannot be read as an image",
+    ),
+    "16 bit": (
+        lambda c: noise(c / "train/good/001.png", np.uint16, (20, 24), 60000),
+        r"good/001\.png has Pillow mode 'I;16': .*Convert it to 8 bit",
+    ),
+    "float": (lambda c: noise(c / "test/good/009.tif", np.float32, (20, 24)), r"good/009\.tif has Pillow mode 'F'"),
+    "16 bit mask": (
+        lambda c: noise(c / "ground_truth/contamination/001_mask.png", np.uint16, (20, 24)),
+        r"001_mask\.png has Pillow mode 'I;16'",
+    ),
+    "two images of a stem": (
+        lambda c: noise(c / "test/contamination/000.jpg"),
+        r"contamination/000\.jpg and 000\.png share a stem, so their masks cannot be told apart",
+    ),
+    "two masks of a stem": (
+        lambda c: noise(c / "ground_truth/contamination/000.png"),
+        r"two masks for one image: .*000\.png and 000_mask\.png both belong to .*test/contamination/000\.png",
+    ),
+}
+
+
+def build(root, **settings):
+    return MVTecAD(root, ["bottle"], image_size=8, evaluation_size=8, **settings)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(draw, fault):
+    root = draw("mvtec_ad")
+    build(root).verify()
+    damage, message = FAULTS[fault]
+    damage(root / "bottle")
+    with pytest.raises(DataError, match=message):
+        build(root).verify()
+
+
+def test_faults_of_categories_not_chosen_do_not_count(draw):
+    root = draw("mvtec_ad")
+    shutil.rmtree(root / "metal_nut")
+    build(root).verify()
+
+
+def test_root_missing(tmp_path):
+    with pytest.raises(
+        DataError, match=r"data root .*/gone does not exist or is no folder. Expected <root>/<category>.*mvtec\.com"
+    ):
+        build(tmp_path / "gone").verify()
+    with pytest.raises(DataError, match="MVTecAD needs a root: <root>/<category>"):
+        build(None)
+
+
+def test_root_empty(tmp_path):
+    with pytest.raises(DataError, match=r"the data root .* is empty\. Expected <root>/<category>"):
+        build(tmp_path).verify()
+
+
+def test_root_one_level_too_high(draw):
+    root = draw("mvtec_ad")
+    with pytest.raises(
+        DataError, match=r"One level deeper, .*/mvtec_ad holds categories in MVTec layout: bottle, metal_nut"
+    ):
+        build(root.parent).verify()
+
+
+def test_root_one_level_too_deep(draw):
+    root = draw("mvtec_ad")
+    with pytest.raises(DataError, match=rf"a single category in MVTec layout: its parent {root} may be the root"):
+        build(root / "bottle").verify()
+
+
+def test_root_of_another_layout(draw):
+    root = draw("visa")
+    with pytest.raises(DataError, match="holds the raw layout of VisA"):
+        build(root).verify()
+    with pytest.raises(DataError, match=r"One level deeper, .*/visa holds the raw layout of VisA"):
+        build(root.parent).verify()
+
+
+def test_too_few_normals_says_how_many(draw):
+    with pytest.raises(DataError, match="'bottle' has 5 normal training images, fewer than the 6 shots"):
+        build(draw("mvtec_ad"), shots=6).verify()
+
+
+@pytest.mark.parametrize("unpaired", ["nothing", "hidden files", "notes", "good masks"])
+def test_harmless_files_are_left_alone(draw, unpaired):
+    category = draw("mvtec_ad") / "bottle"
+    if unpaired == "hidden files":
+        (category / "train/good/._000.png").write_bytes(b"apple")
+        (category / ".cache").mkdir()
+    elif unpaired == "notes":
+        (category / "test/good/readme.txt").write_text("notes")
+    elif unpaired == "good masks":
+        (category / "ground_truth/good").mkdir()
+        noise(category / "ground_truth/good/000_mask.png")
+    build(category.parent).verify()
+    assert len(build(category.parent).tests("bottle")) == 7
+
+
+def test_masks_pair_by_stem_whatever_the_order(draw):
+    """Numbers of two widths: by position, or by sorted number, 10 and 9 would swap."""
+    root = draw("mvtec_ad")
+    images, masks = root / "bottle/test/contamination", root / "bottle/ground_truth/contamination"
+    for old, new in (("000", "9"), ("001", "10")):
+        (images / f"{old}.png").rename(images / f"{new}.png")
+        (masks / f"{old}_mask.png").rename(masks / (f"{new}_mask.png" if new == "9" else f"{new}.png"))
+    pairs = {s.image.name: s.mask.name for s in build(root).tests("bottle") if s.defect_type == "contamination"}
+    assert pairs == {"9.png": "9_mask.png", "10.png": "10.png"}
+
+
+def test_damage_that_verify_cannot_see_is_named_by_the_loader(draw):
+    root = draw("mvtec_ad")
+    path = root / "bottle/test/good/001.png"
+    data = bytearray(path.read_bytes())
+    start = data.index(b"IDAT") + 12
+    data[start : start + 200] = bytes(200)
+    path.write_bytes(data)
+    build(root).verify()
+    with pytest.raises(DataError, match=r"test/good/001\.png cannot be read as an image"):
+        list(build(root).test_dataloader())
+    with pytest.raises(DataError, match=r"test/good/001\.png cannot be read as an image"):
+        list(build(root, num_workers=1).test_dataloader())

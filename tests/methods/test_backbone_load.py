@@ -1,0 +1,182 @@
+"""Where weights come from, how they are told apart, and what is said when they do not come."""
+
+import copy
+import subprocess
+import sys
+
+import open_clip
+import pytest
+import torch
+
+from methods.components.backbone import BackboneError, CLIPBackbone
+from methods.components.weights import hash_weights
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return CLIPBackbone.load("embedded", "random")
+
+
+def test_embedded_model_is_the_same_in_another_process(embedded):
+    code = "from methods.components.backbone import CLIPBackbone as C; print(C.load().weights_hash)"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.split()[-1] == embedded.weights_hash
+
+
+def test_embedded_model(embedded):
+    assert (embedded.n_image_blocks, embedded.n_text_blocks) == (8, 6)
+    assert (embedded.image_size, embedded.patch_size, embedded.grid_size) == (128, 16, (8, 8))
+    assert (embedded.image_width, embedded.text_width, embedded.embed_dim) == (128, 128, 128)
+    assert embedded.logit_scale == pytest.approx(2.6593, abs=1e-4)
+    assert embedded.clip.vocab_size == 49408
+    weights = [w for n, w in embedded.clip.named_parameters() if w.ndim > 1]
+    for weight in weights:  # uniform of variance 1 / fan-in
+        scaled = weight * weight[0].numel() ** 0.5
+        assert scaled.abs().max() <= 3**0.5 + 1e-5
+        assert scaled.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_loading_leaves_the_callers_random_state(embedded):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    CLIPBackbone.load()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_hash_tells_weights_names_and_shapes_apart():
+    state = {"a": torch.arange(4.0), "b": torch.zeros(2, dtype=torch.bfloat16), "c": torch.tensor(1)}
+    assert hash_weights(copy.deepcopy(state)) == hash_weights(state)
+    assert hash_weights(dict(reversed(state.items()))) == hash_weights(state)
+    changed = [
+        state | {"a": torch.tensor([0.0, 1, 2, 3 + 1e-6])},
+        state | {"a": torch.arange(4.0).view(2, 2)},
+        state | {"b": torch.zeros(4, dtype=torch.uint8)},
+        {"d" if k == "a" else k: v for k, v in state.items()},
+    ]
+    assert len({hash_weights(s) for s in [state, *changed]}) == 5
+
+
+def test_hash_of_a_backbone_is_kept(embedded, monkeypatch):
+    first = embedded.weights_hash
+    monkeypatch.setattr("methods.components.backbone.hash_weights", None)
+    assert embedded.weights_hash == first
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_checkpoint_by_path(embedded, tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    state = {k: v + 1 if k == "visual.proj" else v.clone() for k, v in embedded.clip.state_dict().items()}
+    if suffix == ".pt":
+        torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(state, path)
+    loaded = CLIPBackbone.load("embedded", str(path), image_size=64)
+    assert torch.equal(loaded.clip.visual.proj, state["visual.proj"])
+    assert loaded.weights_hash != embedded.weights_hash
+    assert loaded.grid_size == (4, 4)
+
+
+def test_checkpoint_that_does_not_fit(embedded, tmp_path):
+    state = dict(embedded.clip.state_dict())
+    state["visual.proj"] = torch.zeros(128, 64)
+    state["visual.extra"] = torch.zeros(1)
+    del state["ln_final.bias"]
+    path = tmp_path / "other.pt"
+    torch.save(state, path)
+    with pytest.raises(BackboneError) as caught:
+        CLIPBackbone.load("embedded", str(path))
+    assert str(caught.value) == (
+        f"The checkpoint {path} does not fit the model: ln_final.bias is missing; visual.extra is unknown; "
+        "visual.proj is (128, 64) instead of (128, 128)."
+    )
+
+
+def test_a_checkpoint_of_another_size_is_not_resized_silently(embedded, tmp_path):
+    state = dict(embedded.clip.state_dict())
+    state["visual.positional_embedding"] = torch.zeros(17, 128)
+    torch.save(state, tmp_path / "small.pt")
+    with pytest.raises(BackboneError, match=r"positional_embedding is \(17, 128\) instead of \(65, 128\)"):
+        CLIPBackbone.load("embedded", str(tmp_path / "small.pt"))
+
+
+def test_files_that_are_no_checkpoint(tmp_path):
+    with pytest.raises(BackboneError, match=r"does not exist: /.*gone\.pt"):
+        CLIPBackbone.load("embedded", str(tmp_path / "gone.pt"))
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(BackboneError, match=r"Cannot read .*text\.pt as a checkpoint .*Allowed: a safetensors file"):
+        CLIPBackbone.load("embedded", str(tmp_path / "text.pt"))
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(BackboneError, match=r"Cannot read .*list\.pt"):
+        CLIPBackbone.load("embedded", str(tmp_path / "list.pt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "message"),
+    [
+        ("ViT-L14-336", "openai", r"Unknown backbone 'ViT-L14-336'. Nearest: .*ViT-L-14-336.* Allowed: 'embedded' and"),
+        (
+            "ViT-B-16",
+            "laion2b",
+            r"Unknown weights 'laion2b' of ViT-B-16. Nearest: .*laion2b_s34b_b88k.* Allowed: openai, ",
+        ),
+        ("embedded", "openai", "the weights 'random' or a checkpoint's path; got 'openai'"),
+        ("RN50", "openai", "Unsupported backbone 'RN50'. Supported: open_clip's built-in CLIP"),
+        ("ViT-B-16-SigLIP", "webli", "Unsupported backbone 'ViT-B-16-SigLIP'"),
+        ("coca_ViT-B-32", "laion2b_s13b_b90k", "Unsupported backbone"),
+        ("ViT-L-14-CLIPA", "datacomp1b", "Unsupported backbone"),
+        (
+            "ViT-L-14-336",
+            "openai",
+            "'openai' were trained with the activation of ViT-L-14-336-quickgelu; got .*ViT-L-14-336",
+        ),
+        ("ViT-B-16-quickgelu", "laion2b_s34b_b88k", "Unknown weights"),
+    ],
+)
+def test_names_that_cannot_be_loaded(name, pretrained, message):
+    with pytest.raises(BackboneError, match=message):
+        CLIPBackbone.load(name, pretrained)
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BackboneError) as caught:
+        CLIPBackbone.load("ViT-B-32-quickgelu", "openai")
+    said = str(caught.value)
+    assert "Cannot get the weights 'openai' of ViT-B-32-quickgelu" in said
+    assert f"looked for in {tmp_path} (moved by HF_HOME)" in said
+    assert said.endswith("give the path of a checkpoint as backbone.pretrained.")
+
+
+@pytest.mark.parametrize("setting", ["position_resize", "precision"])
+def test_settings_out_of_range(backbone, setting):
+    with pytest.raises(BackboneError, match=f"{setting} is one of .*; got 'nearest'"):
+        CLIPBackbone(backbone.clip, backbone.tokenizer, **{setting: "nearest"})
+
+
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+VISION = {"image_size": 16, "layers": 1, "width": 8, "head_width": 8, "patch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("vision", "text", "message"),
+    [
+        ({"pool_type": "avg"}, {}, "the image tower pools by 'avg'"),
+        ({"attentional_pool": True}, {}, "the image tower pools by attention"),
+        ({"layers": [1, 1, 1, 1], "width": 8}, {}, "image tower, a ModifiedResNet"),
+        ({"qk_norm": True}, {}, "a block is not a plain residual attention block"),
+        ({}, {"pool_type": "last"}, "the text tower pools by 'last'"),
+        ({}, {"no_causal_mask": True}, "no causal mask"),
+    ],
+)
+def test_towers_that_are_not_supported(vision, text, message):
+    clip = open_clip.CLIP(embed_dim=8, vision_cfg=VISION | vision, text_cfg=TEXT | text)
+    with pytest.raises(BackboneError, match=f"Unsupported .*{message}.*Supported: open_clip's built-in CLIP"):
+        CLIPBackbone(clip, open_clip.SimpleTokenizer())
+
+
+def test_other_model_classes_are_not_supported():
+    clip = open_clip.CustomTextCLIP(embed_dim=8, vision_cfg=VISION, text_cfg=TEXT)
+    with pytest.raises(BackboneError, match="Unsupported model, a CustomTextCLIP"):
+        CLIPBackbone(clip, open_clip.SimpleTokenizer())

@@ -1,0 +1,211 @@
+"""WinCLIP against open_clip's own towers, run window by window, and maps averaged pixel by pixel."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from methods.winclip import (
+    ANOMALOUS_STATES,
+    NORMAL_STATES,
+    TEMPLATES,
+    WinCLIP,
+    compose,
+    window_patches,
+    windows_to_grid,
+)
+
+SIDE = 4  # patches of the fixture's image
+SCALES = (2, 3)
+
+
+def draw(count, seed, size=64):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def tower(backbone, image, keep):
+    """Joint-space unit features (class token first) of one image of which only the patches `keep` exist."""
+    visual = backbone.clip.visual
+    patches = visual.conv1((image[None] - backbone.mean) / backbone.std)[0].flatten(1).T
+    tokens = torch.cat([visual.class_embedding[None], patches]) + visual.positional_embedding
+    tokens = visual.ln_pre(tokens[[0, *(1 + index for index in keep)]])[None]
+    return F.normalize(visual.ln_post(visual.transformer(tokens))[0] @ visual.proj, dim=-1)
+
+
+def corners(scale):
+    return [(top, left) for top in range(SIDE - scale + 1) for left in range(SIDE - scale + 1)]
+
+
+def inside(scale, corner):
+    return [(corner[0] + i, corner[1] + j) for i in range(scale) for j in range(scale)]
+
+
+@torch.no_grad()
+def features_of(backbone, image):
+    """Class feature, patch features by patch, window features by scale and corner."""
+    everything = tower(backbone, image, range(SIDE * SIDE))
+    windows = {
+        (scale, corner): tower(backbone, image, [SIDE * i + j for i, j in inside(scale, corner)])[0]
+        for scale in SCALES
+        for corner in corners(scale)
+    }
+    return everything[0], everything[1:], windows
+
+
+@torch.no_grad()
+def prototypes_of(backbone, words):
+    pair = []
+    for states in (NORMAL_STATES, ANOMALOUS_STATES):
+        texts = [template.format(state.format(words)) for template in TEMPLATES for state in states]
+        features = backbone.clip.encode_text(backbone.tokenizer(texts), normalize=True)
+        pair.append(F.normalize(features.mean(dim=0), dim=-1))
+    return pair
+
+
+def probability(feature, pair, temperature):
+    normal, anomalous = (math.exp(float(feature @ text) / temperature) for text in pair)
+    return anomalous / (normal + anomalous)
+
+
+def spread(scores, scale):
+    """Harmonic mean over the windows that hold a patch, as a dict of patches."""
+    out = {}
+    for i in range(SIDE):
+        for j in range(SIDE):
+            holding = [scores[corner] for corner in corners(scale) if (i, j) in inside(scale, corner)]
+            out[i, j] = len(holding) / sum(1 / score for score in holding)
+    return out
+
+
+def oracle(backbone, image, words, temperature, shots=()):
+    """Score and map, (4, 4), of one image."""
+    image_feature, patches, windows = features_of(backbone, image)
+    pair = prototypes_of(backbone, words)
+    score = probability(image_feature, pair, temperature)
+    maps = [
+        spread({c: probability(windows[scale, c], pair, temperature) for c in corners(scale)}, scale)
+        for scale in SCALES
+    ]
+    pixels = [(i, j) for i in range(SIDE) for j in range(SIDE)]
+    zero = {at: 3 / (1 / score + 1 / maps[0][at] + 1 / maps[1][at]) for at in pixels}
+    if not len(shots):
+        return score, torch.tensor([zero[at] for at in pixels]).view(SIDE, SIDE)
+    references = [features_of(backbone, shot) for shot in shots]
+    near = {
+        (i, j): min((1 - float(patches[SIDE * i + j] @ r)) / 2 for _, reference, _ in references for r in reference)
+        for i, j in pixels
+    }
+    few = []
+    for scale in SCALES:
+        seen = [reference[scale, corner] for _, _, reference in references for corner in corners(scale)]
+        few.append(
+            spread({c: min((1 - float(windows[scale, c] @ r)) / 2 for r in seen) for c in corners(scale)}, scale)
+        )
+    association = {at: (near[at] + few[0][at] + few[1][at]) / 3 for at in pixels}
+    fused = torch.tensor([(zero[at] + association[at]) / 2 for at in pixels]).view(SIDE, SIDE)
+    return (score + max(association.values())) / 2, fused
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.07])
+def test_zero_shot_is_the_loop(backbone, temperature):
+    method = WinCLIP(backbone, {"nut": "metal nut"}, WinCLIP.Config(temperature=temperature))
+    images = draw(2, 0)
+    score, anomaly_map = method(images, ["nut", "nut"])
+    for i, image in enumerate(images):
+        expected, expected_map = oracle(backbone, image, "metal nut", temperature)
+        assert expected_map.std() > 1e-4
+        assert float(score[i]) == pytest.approx(expected, rel=1e-4)
+        torch.testing.assert_close(anomaly_map[i], expected_map, rtol=1e-4, atol=0)
+
+
+def test_few_shot_is_the_loop(backbone):
+    method = WinCLIP(backbone, {"nut": "metal nut", "pcb": "board"})
+    shots, images = draw(2, 1), draw(2, 0)
+    method.adapt(shots, "pcb")
+    score, anomaly_map = method(images, ["pcb", "pcb"])
+    for i, image in enumerate(images):
+        expected, expected_map = oracle(backbone, image, "board", 0.01, shots)
+        assert float(score[i]) == pytest.approx(expected, rel=1e-4)
+        torch.testing.assert_close(anomaly_map[i], expected_map, rtol=1e-4, atol=0)
+
+
+def test_a_shot_has_no_association(backbone):
+    """Fused with nothing, score and map are half of what the text says."""
+    plain, seen = (WinCLIP(backbone, {"nut": "nut"}) for _ in range(2))
+    shot = draw(1, 3)
+    seen.adapt(shot, "nut")
+    for whole, half in zip(plain(shot, ["nut"]), seen(shot, ["nut"]), strict=True):
+        torch.testing.assert_close(half, whole / 2, rtol=0, atol=1e-6)
+
+
+def test_prompts():
+    assert (len(NORMAL_STATES), len(ANOMALOUS_STATES), len(TEMPLATES)) == (7, 4, 22)
+    normal, anomalous = compose(NORMAL_STATES, "metal nut"), compose(ANOMALOUS_STATES, "metal nut")
+    assert (len(set(normal)), len(set(anomalous))) == (154, 88)
+    assert not set(normal) & set(anomalous)
+    assert "a photo of a metal nut." in normal
+    assert "a jpeg corrupted photo of the flawless metal nut." in normal
+    assert "a photo of a small metal nut with flaw." in anomalous
+    assert "a photo of the damaged metal nut for visual inspection." in anomalous
+    assert not any("{" in text for text in (*normal, *anomalous))
+
+
+@pytest.mark.parametrize(("grid", "side"), [((3, 5), 2), ((5, 3), 3), ((3, 3), 3), ((2, 4), 1)])
+def test_windows_on_any_grid(grid, side):
+    rows, columns = grid
+    at = [(i, j) for i in range(rows - side + 1) for j in range(columns - side + 1)]
+    expected = [[(i + di) * columns + j + dj for di in range(side) for dj in range(side)] for i, j in at]
+    assert window_patches(grid, side).tolist() == expected
+    scores = torch.rand(2, len(at), generator=torch.Generator().manual_seed(0))
+    got = windows_to_grid(scores, grid, side)
+    assert got.shape == (2, rows, columns)
+    for b in range(2):
+        for patch in range(rows * columns):
+            holding = [scores[b, k].item() for k, window in enumerate(expected) if patch in window]
+            mean = len(holding) / sum(1 / score for score in holding)
+            assert got[b, patch // columns, patch % columns].item() == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_zero_score_silences_its_window_and_no_other():
+    scores = torch.tensor([[0.0, 0.5]])  # two windows of 2 x 2 on a 2 x 3 grid
+    got = windows_to_grid(scores, (2, 3), 2)
+    assert got.isfinite().all()
+    assert got[0, :, :2].max() < 1e-9
+    torch.testing.assert_close(got[0, :, 2], torch.tensor([0.5, 0.5]))
+
+
+def test_grid_smaller_than_a_window(backbone):
+    method = WinCLIP(backbone, {"nut": "nut"})
+    with pytest.raises(ValueError, match=r"3 x 3 patches must fit into the grid; got 2 x 2"):
+        method(draw(1, 0, size=32), ["nut"])
+    small = WinCLIP(backbone, {"nut": "nut"}, WinCLIP.Config(scales=(1, 2)))
+    assert small(draw(1, 0, size=32), ["nut"]).anomaly_map.shape == (1, 2, 2)
+
+
+def test_another_image_size(backbone):
+    method = WinCLIP(backbone, {"nut": "nut"})
+    method.adapt(draw(1, 1), "nut")
+    assert method(torch.rand(2, 3, 48, 96), ["nut", "nut"]).anomaly_map.shape == (2, 3, 6)
+
+
+def test_errors_name_the_category(backbone):
+    method = WinCLIP(backbone, {"nut": "nut", "pcb": "board"})
+    with pytest.raises(ValueError, match=r"among nut, pcb; got cable"):
+        method(draw(1, 0), ["cable"])
+    method.adapt(draw(1, 1), "nut")
+    with pytest.raises(ValueError, match=r"shots of 'pcb' were seen; `adapt` has seen: nut"):
+        method(draw(1, 0), ["pcb"])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_temperature_must_be_positive(backbone, temperature):
+    with pytest.raises(ValueError, match="temperature"):
+        WinCLIP(backbone, {"nut": "nut"}, WinCLIP.Config(temperature=temperature))
+
+
+def test_prototypes_stay_out_of_the_state_dict(backbone):
+    method = WinCLIP(backbone, {"nut": "nut", "pcb": "board"})
+    method.adapt(draw(1, 1), "nut")
+    assert method.text.shape == (2, 2, backbone.embed_dim)
+    assert not method.state_dict()

@@ -1,0 +1,1 @@
+"""Methods of a third party, found through entry points; fast and with faults to inject."""

@@ -1,0 +1,37 @@
+"""Habits of the repository that a reader relies on."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmark.protocols import PROTOCOL_VERSION
+
+ROOT = Path(__file__).parents[1]
+PYTHON = sorted(path for top in ("benchmark", "methods", "datamodules", "configs", "tests") for path in (ROOT / top).rglob("*.py"))
+
+
+def test_changelog_ends_at_the_protocol_version():
+    versions = [int(number) for number in re.findall(r"^- (\d+):", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)]
+    assert sorted(versions) == list(range(1, PROTOCOL_VERSION + 1))
+
+
+def test_every_dependency_has_a_reason():
+    text = (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    for requirement in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+        (line,) = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]
+        assert len(line.partition("#")[2].strip()) > 10, f"{requirement} has no reason beside it"
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 250
+
+
+def test_the_workflow_and_ci_run_make_test():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert {"run": "make test"}.items() <= workflow["jobs"]["test"]["steps"][-1].items()
+    assert (ROOT / ".ci/run").read_text().strip().endswith("make test")
