@@ -55,7 +55,11 @@ class Cell:
         """The backbone's label with what differs from fp32."""
         precision = self.settings["protocol"]["precision"]
         size = self.settings["backbone"]["image_size"]
-        parts = [self.settings["backbone"]["label"], *([f"{size}px"] if size else []), *([precision] if precision != "fp32" else [])]
+        parts = [
+            self.settings["backbone"]["label"],
+            *([f"{size}px"] if size else []),
+            *([precision] if precision != "fp32" else []),
+        ]
         return " ".join(parts)
 
 

@@ -33,9 +33,13 @@ def run(
     backbone: Annotated[str | None, typer.Option(help="file of configs/backbone, or NAME/PRETRAINED")] = None,
     preset: Annotated[str | None, typer.Option(help="file of configs/preset")] = None,
     config: Annotated[Path | None, typer.Option(help="your own YAML")] = None,
-    results: Annotated[Path | None, typer.Option(help="folder of records and tables; default results/PRESET or results/main")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="folder of records and tables; default results/PRESET or results/main")
+    ] = None,
     overwrite: Annotated[str, typer.Option(help="never | failed | always: which recorded cells run again")] = "failed",
-    limit: Annotated[int | None, typer.Option(help="test images per category; rows become invalid for a leaderboard")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="test images per category; rows become invalid for a leaderboard")
+    ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first cell that fails")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cells and their states, run nothing")] = False,
 ) -> None:

@@ -58,7 +58,9 @@ def _devices() -> Iterator[Finding]:
         memory = torch.cuda.get_device_properties(index).total_memory / 2**30
         yield Finding("device", True, f"cuda:{index} {torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
     if not torch.cuda.is_available():
-        yield Finding("device", False, "no GPU seen by torch; a ViT-L at 518 px takes about 15 s per image on two cores")
+        yield Finding(
+            "device", False, "no GPU seen by torch; a ViT-L at 518 px takes about 15 s per image on two cores"
+        )
 
 
 def _packages_are_ours() -> Iterator[Finding]:
@@ -80,7 +82,9 @@ def _weights() -> Iterator[Finding]:
         files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
         cached = bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
         text = f"{name}: {values['label']} {'in the cache' if cached else 'not in the cache of HF_HOME'}"
-        advice = f"--backbone {name} downloads its weights on first use; offline, give backbone.pretrained=/path/to/file"
+        advice = (
+            f"--backbone {name} downloads its weights on first use; offline, give backbone.pretrained=/path/to/file"
+        )
         yield Finding("weights", cached, text, "" if cached else advice)
 
 

@@ -29,10 +29,18 @@ class Evaluator(Callback):
         self.counts = {category: {"normal": 0, "anomalous": 0} for category in masks_known}
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         check_shapes(outputs, batch)
-        maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)[:, 0]
+        maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)[
+            :, 0
+        ]
         for category in dict.fromkeys(batch.category):
             rows = [i for i, name in enumerate(batch.category) if name == category]
             labels = batch.label[rows]

@@ -43,7 +43,9 @@ def long_table(records: Iterable[Record]) -> pd.DataFrame:
         }
         if record.status != "ok":
             why = f"{record.status}: {record.error.get('type', '')} {record.error.get('message', '')}"
-            lines.append(common | {"category": cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]})
+            lines.append(
+                common | {"category": cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]}
+            )
         for category, metrics in record.metrics.items():
             for name in METRICS:
                 value, reason = metrics[name]["value"], metrics[name]["reason"]
@@ -59,12 +61,17 @@ def category_table(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide_table(long: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard: macro mean over categories for each seed, then mean and standard deviation (n - 1) over seeds."""
+    """The leaderboard: macro mean over categories for each seed, then mean and deviation (n - 1) over seeds."""
     measured = _measured(long)
-    macro = measured.groupby([*ROW, "seed", "metric"], dropna=False, sort=False, as_index=False)["value"].mean()
+    macro = measured.groupby([*ROW, "seed", "metric"], dropna=False, sort=False)["value"].mean().reset_index()
     table = _over_seeds(macro, ROW)
-    facts = [_row_facts(dict(zip(ROW, key, strict=True)), group) for key, group in long.groupby(ROW, dropna=False, sort=False)]
-    table = pd.DataFrame(facts, columns=[*ROW, "protocol_id", "n_seeds", "categories", "status"]).merge(table, how="left", on=ROW)
+    facts = [
+        _row_facts(dict(zip(ROW, key, strict=True)), group)
+        for key, group in long.groupby(ROW, dropna=False, sort=False)
+    ]
+    table = pd.DataFrame(facts, columns=[*ROW, "protocol_id", "n_seeds", "categories", "status"]).merge(
+        table, how="left", on=ROW
+    )
     best = table["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
     order = table.assign(best=best).sort_values(["backbone", "dataset", "protocol", "shots", "best", "method"]).index
     return table.loc[order].reset_index(drop=True)
@@ -85,7 +92,9 @@ def markdown(wide: pd.DataFrame) -> str:
     parts = []
     for backbone, rows in wide.groupby("backbone", sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {BANNER}\n" if "random" in str(backbone) else ""))
-        parts.append(_markdown_table(["dataset", "protocol", "shots", "method", "seeds", *METRICS, "status"], cells(rows)))
+        parts.append(
+            _markdown_table(["dataset", "protocol", "shots", "method", "seeds", *METRICS, "status"], cells(rows))
+        )
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
 
@@ -105,11 +114,11 @@ def _measured(long: pd.DataFrame) -> pd.DataFrame:
 
 def _over_seeds(values: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     groups = values.groupby([*keys, "metric"], dropna=False, sort=False)["value"]
-    table = pd.DataFrame({"mean": groups.mean(), "std": groups.std(ddof=1)}).unstack("metric")
-    columns = pd.MultiIndex.from_tuples([(kind, name) for name in METRICS for kind in ("mean", "std")])
-    table = table.reindex(columns=columns)
-    table.columns = pd.Index([name if kind == "mean" else f"{name}_std" for kind, name in columns])
-    return table.reset_index()
+    means, deviations = groups.mean().unstack("metric"), groups.std(ddof=1).unstack("metric")
+    columns = {}
+    for name in METRICS:
+        columns[name], columns[f"{name}_std"] = means.get(name), deviations.get(name)
+    return pd.DataFrame(columns, index=means.index, dtype=float).reset_index()
 
 
 def _row_facts(key: dict[str, Any], group: pd.DataFrame) -> dict[str, Any]:
@@ -150,7 +159,11 @@ def _percent(mean: float, std: float) -> str:
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows)]
+    lines = [
+        "| " + " | ".join(head) + " |",
+        "|" + " --- |" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -66,7 +66,7 @@ def log_leaderboard(table: pd.DataFrame, settings: Mapping[str, Any], folder: Pa
 
 
 def resolve_wandb_mode(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The logger's settings with the mode decided: asked, else WANDB_MODE, else online with a key and offline without."""
+    """The logger's settings with the mode decided: as asked, else WANDB_MODE, else online if there is a key."""
     if settings["name"] != "wandb" or settings["mode"]:
         return dict(settings)
     mode = os.environ.get("WANDB_MODE")
@@ -86,7 +86,13 @@ def _wandb_logger(cell: Cell, attempt: int, folder: Path, sweep: str, settings: 
         name=f"{cell.method}/{cell.dataset}/{cell.part}/k{cell.shots}/seed{cell.seed}",
         group=sweep,
         job_type="cell",
-        tags=[cell.method, cell.dataset, f"shots:{cell.shots}", f"protocol:{cell.protocol}", f"backbone:{cell.backbone_label}"[:64]],
+        tags=[
+            cell.method,
+            cell.dataset,
+            f"shots:{cell.shots}",
+            f"protocol:{cell.protocol}",
+            f"backbone:{cell.backbone_label}"[:64],
+        ],
         config={"method": {"name": cell.method, **cell.settings["method"]}, "cell": cell.id, **_coordinates(cell)},
         save_dir=place,
         mode=settings["mode"],
@@ -106,14 +112,12 @@ def _coordinates(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _wandb_folder(folder: Path) -> Path:
-    """Where W&B keeps runs and staged tables: below the results, so that one copy of them is enough for a sync."""
-    place = folder / "wandb"
-    place.mkdir(parents=True, exist_ok=True)
+def _wandb_folder(results: Path) -> Path:
+    """The folder in which W&B makes its wandb/; staged tables lie there too, so one copy is enough for a sync."""
     for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache"), ("WANDB_CONFIG_DIR", "config")):
-        os.environ.setdefault(variable, str(place / name))
+        os.environ.setdefault(variable, str(results / "wandb" / name))
         Path(os.environ[variable]).mkdir(parents=True, exist_ok=True)
-    return place
+    return results
 
 
 def _quiet() -> Any:

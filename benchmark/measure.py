@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from benchmark import registry
 from benchmark.cell import Cell, canonical
@@ -55,7 +55,9 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     clock.append(time.perf_counter())
     _fit(method, cell, data, device, loggers)
     clock.append(time.perf_counter())
-    evaluator = Evaluator(cell.settings["protocol"]["evaluation_size"], {c: data.masks_known(c) for c in cell.categories})
+    evaluator = Evaluator(
+        cell.settings["protocol"]["evaluation_size"], {c: data.masks_known(c) for c in cell.categories}
+    )
     trainer = make_trainer(device, loggers, callbacks=[evaluator])
     trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
     clock.append(time.perf_counter())
@@ -65,7 +67,11 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     return Measurement(
         protocol_id=protocol_id(cell, facts),
         data=facts,
-        backbone={"label": cell.backbone_label, "weights_sha256": backbone.weights_hash, "image_size": backbone.image_size},
+        backbone={
+            "label": cell.backbone_label,
+            "weights_sha256": backbone.weights_hash,
+            "image_size": backbone.image_size,
+        },
         metrics={c: {name: value._asdict() for name, value in values.items()} for c, values in metrics.items()},
         counts=evaluator.counts,
         seconds={phase: round(end - start, 4) for phase, start, end in zip(PHASES, clock, clock[1:], strict=False)},

@@ -15,7 +15,9 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS = {
-    "zero_shot": Protocol("no image of the target; fitted, if at all, on an auxiliary data set's test split", False, False),
+    "zero_shot": Protocol(
+        "no image of the target; fitted, if at all, on an auxiliary data set's test split", False, False
+    ),
     "few_shot": Protocol("k normal images, one model per category", True, False),
     "multi_class": Protocol("k normal images per category, one model for all categories", True, True),
 }

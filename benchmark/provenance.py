@@ -8,7 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("clip-ad-bench", "torch", "torchvision", "lightning", "open_clip_torch", "torchmetrics", "numpy", "pillow", "opencv-python-headless")
+PACKAGES = (
+    "clip-ad-bench",
+    "torch",
+    "torchvision",
+    "lightning",
+    "open_clip_torch",
+    "torchmetrics",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+)
 
 
 @cache

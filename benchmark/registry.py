@@ -69,12 +69,14 @@ def names(kind: str) -> tuple[str, ...]:
 
 def method(name: str) -> MethodFacts:
     """Facts of a method; ConfigError if there is none of this name."""
-    return _facts("method", name, MethodFacts, ("paper", "protocols"))
+    facts: MethodFacts = _facts("method", name, MethodFacts, ("paper", "protocols"))
+    return facts
 
 
 def dataset(name: str) -> DatasetFacts:
     """Facts of a data set; ConfigError if there is none of this name."""
-    return _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))
+    facts: DatasetFacts = _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))
+    return facts
 
 
 def load(facts: Facts, base: type) -> Any:

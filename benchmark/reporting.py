@@ -10,9 +10,9 @@ from rich.table import Table
 
 from benchmark.leaderboard import BANNER, FILES, cells, write_tables
 from benchmark.metrics.names import METRICS
-from benchmark.store import Store, StoreError
+from benchmark.store import Record, Store, StoreError
 
-WIDE = 150  # columns of text; a pipe or a log file has no width of its own
+WIDE = 180  # columns of text; a pipe or a log file has no width of its own
 
 
 def open_store(folder: Path) -> Store:
@@ -36,15 +36,21 @@ def print_status(folder: Path) -> int:
         records = {cell: store.current(cell) for cell in sweep["cells"]}
         done = sum(record is not None and record.status == "ok" for record in records.values())
         failed = {cell: record for cell, record in records.items() if record and record.status != "ok"}
-        print(f"{path.stem}: {done} done, {len(failed)} failed, {len(records) - done - len(failed)} missing of {len(records)}")
+        absent = len(records) - done - len(failed)
+        print(f"{path.stem}: {done} done, {len(failed)} failed, {absent} missing of {len(records)}")
         for cell, record in failed.items():
-            print(f"  {record.status} {cell}: {record.error.get('type')}: {record.error.get('message', '').partition(chr(10))[0]}")
+            print(f"  {record.status} {cell}: {reason(record)}")
         if done < len(records):
             print(f"  go on with: {shlex.join(sweep['argv'])}")
         missing += len(records) - done
     for path in store.set_aside:
         print(f"corrupt record set aside: {path}")
     return 1 if missing else 0
+
+
+def reason(record: Record) -> str:
+    """Why an attempt failed, in one line."""
+    return f"{record.error.get('type')}: {record.error.get('message', '').partition(chr(10))[0]}"
 
 
 def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> None:
@@ -54,7 +60,9 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
     for backbone, rows in table.groupby("backbone", sort=False):
         grid = Table(title=str(backbone), caption=BANNER if "random" in str(backbone) else None, title_justify="left")
         for name in ("dataset", "protocol", "shots", "method", "seeds", *METRICS, "status"):
-            grid.add_column(name.replace("_", " ") if name in METRICS else name, justify="right" if name in METRICS else "left")
+            grid.add_column(
+                name.replace("_", " ") if name in METRICS else name, justify="right" if name in METRICS else "left"
+            )
         for row in cells(rows):
             grid.add_row(*row)
         console.print(grid)

@@ -56,7 +56,11 @@ def read_request(
         parse_words(words),
     ]
     settings = compose(layers)
-    identity = {group: settings[group] for group in ("sweep", "method", "dataset", "protocol", "backbone") if group in settings.values}
+    identity = {
+        group: settings[group]
+        for group in ("sweep", "method", "dataset", "protocol", "backbone")
+        if group in settings.values
+    }
     digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:8]
     name = (preset or "-".join(settings["sweep"]["methods"]) or "run").replace("/", "-")
     return Request(settings, f"{name[:40]}-{digits}", Path("results") / (preset or "main").replace("/", "-"))
@@ -103,5 +107,3 @@ def _split(axis: str, text: str) -> list[Any]:
         return [int(part) for part in parts]
     except ValueError as error:
         raise ConfigError(f"--{axis} must be whole numbers like 1,2,4; got {text!r}.") from error
-
-

@@ -2,9 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +18,18 @@ from benchmark.loggers import log_leaderboard, resolve_wandb_mode
 from benchmark.measure import data_root, load_backbone, resolve_device
 from benchmark.plan import Plan
 from benchmark.registry import dataset
-from benchmark.reporting import print_leaderboard
+from benchmark.reporting import print_leaderboard, reason
 from benchmark.request import Request, plan
 from benchmark.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
 from benchmark.sweep import Interrupted, Sweep, fingerprints, run_sweep, state, verify_data
 from datamodules.components.sample import DataError
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
-AGAIN = {"never": ("missing", "stale"), "failed": ("missing", "stale", "failed"), "always": ("missing", "stale", "failed", "done")}
+AGAIN = {
+    "never": ("missing", "stale"),
+    "failed": ("missing", "stale", "failed"),
+    "always": ("missing", "stale", "failed", "done"),
+}
 
 
 def dry_run(request: Request, folder: Path) -> None:
@@ -60,14 +63,20 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
                 raise DataError(absent[cell.dataset])
         if todo:
             _check_before(todo)
-        console.print(f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
         _write_request(folder, request, planned, argv)
         code, table = _run(Sweep(request.sweep, argv, store, fail_fast), _with_logger(todo), console)
         logger = todo[0].where["logger"] if todo else {"name": "csv"}
         if logger["name"] == "wandb" and code != INTERRUPTED:
             log_leaderboard(table, resolve_wandb_mode(logger), folder, request.sweep)
         print_leaderboard(table, folder, console)
-    if code == OK and any(record is None or record.status != "ok" for record in (store.current(cell.id) for cell in cells)):
+    if code == OK and any(
+        record is None or record.status != "ok" for record in (store.current(cell.id) for cell in cells)
+    ):
         return FAILED
     return code
 
@@ -130,7 +139,9 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             console.print("interrupted; the same command goes on from here")
             return INTERRUPTED, write_tables(sweep.store.folder, sweep.store.all_current())
         except StoreError as error:
-            console.print(f"[red]error:[/red] {error} Make room, then run the same command: it goes on from here.", soft_wrap=True)
+            console.print(
+                f"[red]error:[/red] {error} Make room, then run the same command: it goes on from here.", soft_wrap=True
+            )
             raise SystemExit(FAILED) from error
     return (FAILED if counts["failed"] else OK), table
 
@@ -138,7 +149,7 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
 def _line(cell: Cell, record: Record) -> str:
     where = f"{cell.method_label} {cell.dataset}/{cell.part} {cell.protocol} k={cell.shots} seed={cell.seed}"
     if record.status != "ok":
-        return f"[red]{record.status}[/red] {where}: {record.error['type']}: {record.error['message'].partition(chr(10))[0]}"
+        return f"[red]{record.status}[/red] {where}: {reason(record)}"
     return f"ok     {where}  {sum(record.seconds.values()):.1f} s"
 
 
@@ -158,7 +169,9 @@ def _alone(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise StoreError(f"another `bench run` is writing to {folder}; wait for it or choose another --results.") from None
+        raise StoreError(
+            f"another `bench run` is writing to {folder}; wait for it or choose another --results."
+        ) from None
 
 
 def _count(states: object) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import registry
@@ -74,7 +74,8 @@ class Settings:
     origins: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, group: str) -> dict[str, Any]:
-        return self.values[group]
+        values: dict[str, Any] = self.values[group]
+        return values
 
 
 def read_yaml(path: Path) -> Layer:
@@ -83,7 +84,7 @@ def read_yaml(path: Path) -> Layer:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError as error:
         raise ConfigError(f"no configuration file {path}.") from error
-    except Exception as error:  # noqa: BLE001  a YAML parser raises many types; each means the file is unreadable
+    except Exception as error:
         raise ConfigError(f"{path} is no readable YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of {', '.join((*GROUPS, *NAMED))}, got {type(values).__name__}.")
@@ -130,7 +131,10 @@ def compose(layers: Sequence[Layer]) -> Settings:
         ConfigError: for an unknown or ill-typed key, naming it, its origin, what came and what is allowed.
     """
     layers = [read_yaml(CONFIGS / "base.yaml"), *layers]
-    picks = {group: [layer.values[group] for layer in layers if isinstance(layer.values.get(group), str)][-1] for group in CHOSEN}
+    picks = {
+        group: [layer.values[group] for layer in layers if isinstance(layer.values.get(group), str)][-1]
+        for group in CHOSEN
+    }
     layers = [layers[0], *(chosen(group, name) for group, name in picks.items()), *layers[1:]]
     settings = Settings()
     for group, schema in GROUPS.items():
@@ -160,7 +164,9 @@ def _merge_named(settings: Settings, group: str, name: str, requested: Sequence[
         values = layer.values.get(group) or {}
         if not isinstance(values, Mapping):
             raise ConfigError(f"{group} ({layer.origin}) must hold settings, got {values!r}.")
-        strangers = [key for key, value in values.items() if isinstance(value, Mapping) and key not in registry.names(group)]
+        strangers = [
+            key for key, value in values.items() if isinstance(value, Mapping) and key not in registry.names(group)
+        ]
         if strangers:
             raise unknown(f"{group} in {layer.origin}", strangers[0], registry.names(group))
         common = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
@@ -175,8 +181,10 @@ def _merge_named(settings: Settings, group: str, name: str, requested: Sequence[
 
 
 def _merge(settings: Settings, group: str, schema: Mapping[str, Setting], parts: Sequence[tuple[str, Any]]) -> None:
-    fields: list[Any] = [(key, setting.type, field(default_factory=lambda s=setting: s.default)) for key, setting in schema.items()]
+    fields = [(key, setting.type, field(default=MISSING)) for key, setting in schema.items()]
     merged = OmegaConf.structured(make_dataclass("Schema", fields))
+    for key, setting in schema.items():
+        merged[key] = setting.default
     for origin, values in parts:
         if values is None or (isinstance(values, str) and group in CHOSEN):
             continue

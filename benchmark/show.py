@@ -62,7 +62,13 @@ HEADS = {
     "backbones": ("backbone", "open_clip name", "weights", "label in tables"),
     "presets": ("preset", "what for"),
 }
-ROWS = {"methods": _methods, "datasets": _datasets, "protocols": _protocols, "backbones": _backbones, "presets": _presets}
+ROWS = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "protocols": _protocols,
+    "backbones": _backbones,
+    "presets": _presets,
+}
 
 
 def print_settings(what: str, name: str) -> None:

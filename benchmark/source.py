@@ -56,7 +56,7 @@ def read_source(path: Path, required: tuple[str, ...]) -> Source:
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
     literals = {}
     for item in node.body:
-        target = item.target if isinstance(item, ast.AnnAssign) else None
+        target: ast.expr | None = item.target if isinstance(item, ast.AnnAssign) else None
         if isinstance(item, ast.Assign) and len(item.targets) == 1:
             target = item.targets[0]
         if isinstance(target, ast.Name) and isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
@@ -75,7 +75,9 @@ def _setting(path: Path, item: ast.AnnAssign) -> tuple[str, Setting]:
         kind, choices = _type(item.annotation)
     except (ValueError, KeyError) as error:
         allowed = "int, float, str, bool, tuple[..., ...], Literal[...] or one of these | None"
-        raise SourceError(f"{path}: Config.{name} must be a literal of type {allowed}; got {ast.unparse(item)!r}.") from error
+        raise SourceError(
+            f"{path}: Config.{name} must be a literal of type {allowed}; got {ast.unparse(item)!r}."
+        ) from error
     return name, Setting(kind, list(default) if isinstance(default, tuple) else default, choices)
 
 

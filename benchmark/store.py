@@ -56,7 +56,9 @@ class Store:
     def current(self, cell_id: str) -> Record | None:
         """The last attempt that succeeded, else the last attempt."""
         attempts = self._records.get(cell_id, [])
-        return next((record for record in reversed(attempts) if record.status == "ok"), attempts[-1] if attempts else None)
+        return next(
+            (record for record in reversed(attempts) if record.status == "ok"), attempts[-1] if attempts else None
+        )
 
     def all_current(self) -> list[Record]:
         """The current record of every cell, in the order of their ids."""

@@ -76,7 +76,9 @@ def state(cell: Cell, store: Store, now: dict[tuple[str, str], str]) -> str:
     if record.status != "ok":
         return "failed"
     known = record.data.get("fingerprints", {})
-    changed = any(now.get((cell.dataset, category), known.get(category)) != known.get(category) for category in cell.categories)
+    changed = any(
+        now.get((cell.dataset, category), known.get(category)) != known.get(category) for category in cell.categories
+    )
     return "stale" if changed else "done"
 
 
@@ -129,13 +131,17 @@ def attempt(sweep: Sweep, cell: Cell) -> Record:
     finally:
         for signal_number, handler in handlers.items():
             signal.signal(signal_number, handler)
-        gc.collect()
         if torch.cuda.is_available():
+            gc.collect()
             torch.cuda.empty_cache()
 
 
 def _describe(error: BaseException) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error), "traceback": "".join(traceback.format_exception(error))}
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
 
 
 def _device_name() -> str:

@@ -9,7 +9,13 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ("datamodules", "methods", "benchmark")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 HEAVY = {"torch", "lightning", "open_clip", "wandb", "torchmetrics", "pandas", "torchvision"}
-LIGHT = ("benchmark/cli.py", "benchmark/show.py", "benchmark/registry.py", "benchmark/source.py", "benchmark/settings.py")
+LIGHT = (
+    "benchmark/cli.py",
+    "benchmark/show.py",
+    "benchmark/registry.py",
+    "benchmark/source.py",
+    "benchmark/settings.py",
+)
 
 
 def imports(path: Path) -> list[tuple[ast.stmt, str]]:

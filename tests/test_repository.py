@@ -10,7 +10,9 @@ import yaml
 from benchmark.protocols import PROTOCOL_VERSION
 
 ROOT = Path(__file__).parents[1]
-PYTHON = sorted(path for top in ("benchmark", "methods", "datamodules", "configs", "tests") for path in (ROOT / top).rglob("*.py"))
+PYTHON = sorted(
+    path for top in ("benchmark", "methods", "datamodules", "configs", "tests") for path in (ROOT / top).rglob("*.py")
+)
 
 
 def test_changelog_ends_at_the_protocol_version():

@@ -105,7 +105,8 @@ class PixelMetrics(RankMetric):
 
         Args:
             maps: (B, H, W) of any floating dtype; kept as float32. Half precision is exact, float64 is rounded, which
-                may tie scores that differ by less than 1 part in 2^24 and refuses magnitudes above 3.4e38.
+                may tie scores that differ by less than 1 part in 2^24 and refuses magnitudes above 3.4e38. Float32 maps
+                in main memory are kept as they are, not copied: do not write to them afterwards.
             masks: (B, H, W) bool, True for anomalous.
 
         Raises:
@@ -113,11 +114,12 @@ class PixelMetrics(RankMetric):
             ValueError: if shapes or dtypes differ from the above.
         """
         _check("maps", maps, "masks", masks, dims=3)
-        values = maps.detach().to("cpu", torch.float32).numpy()  # B H W
-        _check_finite("maps", values)
-        packed = [pack_anomalous(*pair) for pair in zip(values, masks.detach().cpu().numpy(), strict=True)]
+        kept = maps.detach().to("cpu", torch.float32)  # B H W
+        _check_finite("maps", kept.numpy())
+        pairs = zip(kept.numpy(), masks.detach().cpu().numpy(), strict=True)
+        packed = [pack_anomalous(scores, mask) for scores, mask in pairs]
         self.anomalous.append(torch.from_numpy(np.concatenate([np.empty(0, np.int64), *packed])))
-        self.scores.append(torch.from_numpy(values.flatten()))  # a copy: the caller may reuse `maps`
+        self.scores.append(kept.flatten())
 
     def compute(self) -> dict[str, MetricValue]:
         """Value or reason of each of `PIXEL_METRICS`."""

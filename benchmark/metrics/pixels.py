@@ -15,7 +15,7 @@ import numpy as np
 from benchmark.metrics.curves import Ranking
 
 CHUNK = 2**24  # pixels sorted at once: 64 MiB of scratch
-RUN = 2**10  # scores looked up at once
+RUN = 2**13  # scores looked up at once
 SIZE_BITS = np.int64(32)  # low half of a packed pixel
 
 
@@ -113,7 +113,7 @@ def _add_counts(ordered: np.ndarray, values: np.ndarray, below: np.ndarray, tied
         wanted = values[run]
         first, end = ordered.searchsorted(wanted[0], "left"), ordered.searchsorted(wanted[-1], "right")
         below[run] += first
-        if first == end:
+        if end - first <= 1:
             continue
         stretch = ordered[first:end]
         under = stretch.searchsorted(wanted)

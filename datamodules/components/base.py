@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 from datamodules.components.checks import check_category, check_root
 from datamodules.components.reading import Item, SampleImages, collate, read_image
@@ -206,19 +206,17 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def _loader(self, samples: Sequence[Sample], *, shuffle: bool) -> DataLoader[Item]:
         """A loader whose order depends on the seed alone.
 
-        Shuffling and worker seeds draw from generators of their own: with one for both, or the global one,
-        the number of workers would change the order of later epochs or the method's random numbers.
+        Its generator is its own, so reading takes nothing from the global one, whose numbers belong to the
+        method. Workers are not persistent: they would draw fewer seeds, and later epochs would depend on them.
         """
-        images = SampleImages(samples, self.root, self.image_size, self.evaluation_size)
-        order, workers = (torch.Generator().manual_seed(self.seed) for _ in range(2))
         return DataLoader(
-            images,
+            SampleImages(samples, self.root, self.image_size, self.evaluation_size),
             self.batch_size,
-            sampler=RandomSampler(images, generator=order) if shuffle else None,
+            shuffle=shuffle,
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            generator=workers,
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
 

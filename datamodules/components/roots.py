@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from datamodules.components.sample import DataError
+
 #: Environment variable of the folder that holds one folder per data set.
 DATA_VARIABLE = "BENCH_DATA"
 
@@ -40,8 +42,6 @@ def find_root(
         looked, path = f"neither `root` nor ${DATA_VARIABLE} is set", None
     if path is not None and path.is_dir():
         return path
-
-    from datamodules.components.sample import DataError  # noqa: PLC0415  (sample imports torch)
 
     place = f"looked at {path} ({looked}), which is no folder" if path else looked
     raise DataError(

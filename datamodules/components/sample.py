@@ -1,10 +1,13 @@
 """The vocabulary of this floor: what lies on disk (`Sample`) and what reaches a method (`Batch`)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # the registry and the plan name errors and roots without loading torch
+    from torch import Tensor
 
 
 class DataError(Exception):

@@ -61,7 +61,7 @@ class CLIPBackbone(nn.Module):
         self.position_resize: PositionResize = position_resize
         self.precision = precision
         visual = self.clip.visual
-        self.image_size = int(image_size or visual.image_size[0])  # pixels
+        self.image_size = int(visual.image_size[0]) if image_size is None else image_size  # pixels
         self.grid_size = image_tower.patch_grid(visual, self.image_size, self.image_size)  # rows, columns
         self.patch_size = int(visual.patch_size[0])  # pixels
         self.image_width = int(visual.conv1.out_channels)
@@ -140,7 +140,7 @@ class CLIPBackbone(nn.Module):
                 u <- u + VV(s), that branch off after `vv_from` blocks and leave the ordinary stream as it is.
                 "vv_from_ordinary" reads the values from the ordinary tokens, s = x: the released code of CLIP Surgery
                 (arXiv:2304.05653), AnomalyCLIP (arXiv:2310.18961), FAPrompt (arXiv:2410.10289) and PromptAD
-                (arXiv:2404.05231). "vv_from_itself" reads them from the V-V stream, s = u; no released code does.
+                (arXiv:2404.05231). "vv_from_itself" reads them from the V-V stream, s = u, which none of these does.
             vv_from: number of blocks before the V-V stream branches off; FAPrompt: 5 of 24, PromptAD: 0.
             taps: blocks whose raw patch tokens are returned, 1 is the first.
             tap_point: "next_attention" adds the next block's attention to the taps, which is what PromptAD's released
@@ -157,7 +157,8 @@ class CLIPBackbone(nn.Module):
         Raises:
             BackboneError: a size, block or prompt does not fit; the message says what does.
         """
-        request = ImageRequest(layers, stream, vv_from, taps, tap_point, deep_prompts, prefix, patch_edit, class_norm)
+        deep = tuple(deep_prompts)  # a stacked tensor becomes its rows
+        request = ImageRequest(layers, stream, vv_from, taps, tap_point, deep, prefix, patch_edit, class_norm)
         normalised, positions, grid = self._prepare(images)
         image_tower.check_request(self.clip.visual, len(images), request)
         with torch.set_grad_enabled(request.needs_grad), self._autocast():
@@ -210,10 +211,11 @@ class CLIPBackbone(nn.Module):
         Raises:
             BackboneError: tokens or prompts do not fit.
         """
-        text_tower.check_tokens(self.clip, tokens, deep_prompts, deep_start)
-        learnt = any(t.requires_grad for t in (tokens.embeddings, *deep_prompts))
+        deep = tuple(deep_prompts)
+        text_tower.check_tokens(self.clip, tokens, deep, deep_start)
+        learnt = any(t.requires_grad for t in (tokens.embeddings, *deep))
         with torch.set_grad_enabled(torch.is_grad_enabled() and learnt), self._autocast():
-            features = text_tower.run_text(self.clip, tokens, deep_prompts, deep_start).float()
+            features = text_tower.run_text(self.clip, tokens, deep, deep_start).float()
             return F.normalize(features, dim=-1) if normalise else features
 
     def _prepare(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
@@ -223,7 +225,7 @@ class CLIPBackbone(nn.Module):
         grid = image_tower.patch_grid(self.clip.visual, images.shape[2], images.shape[3])
         key = (grid, self.position_resize, self.mean.device)
         if key not in self._positions:
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.mean.device.type, enabled=False):
+            with torch.no_grad(), torch.autocast(self.mean.device.type, enabled=False):
                 self._positions[key] = image_tower.resize_positions(self.clip.visual, grid, self.position_resize)
         return (images.float() - self.mean) / self.std, self._positions[key], grid
 

@@ -55,7 +55,7 @@ class Method(LightningModule, ABC):
         super().__init__()
         object.__setattr__(self, "backbone", backbone)
         self.categories = dict(categories)
-        self.config = type(self).Config() if config is None else config
+        self.config: Any = type(self).Config() if config is None else config
 
     def adapt(self, shots: Tensor, category: str) -> None:
         """See the k normal images of one category, (k, 3, H, W) in [0, 1], once, before fit and test."""
@@ -73,7 +73,7 @@ class Method(LightningModule, ABC):
         self.log("train/loss", loss, batch_size=len(batch.label), prog_bar=False)
         return loss
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]  # the evaluator reads it
         return self.predict(batch.image, batch.category)
 
     def configure_optimizers(self) -> Optimizer:

@@ -128,9 +128,9 @@ def _from_tag(name: str, tag: str, config: dict[str, Any]) -> nn.Module:
         clip: nn.Module = open_clip.create_model(name, pretrained=tag, precision="fp32", device="cpu")
     except (RuntimeError, OSError) as error:
         raise BackboneError(
-            f"Cannot get the weights {tag!r} of {name}: {error} They are looked for in {hub.HF_HUB_CACHE} (moved by "
-            "HF_HOME) and downloaded when missing; without a network, give the path of a checkpoint as "
-            "backbone.pretrained."
+            f"Cannot get the weights {tag!r} of {name}. They are looked for in {hub.HF_HUB_CACHE} (moved by HF_HOME) "
+            "and downloaded when missing; without a network, give the path of a checkpoint as backbone.pretrained. "
+            f"Reason: {error}"
         ) from error
     return clip
 

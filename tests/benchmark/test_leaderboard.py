@@ -13,12 +13,43 @@ from benchmark.store import Record
 
 def settings(label="real", **method):
     protocol = {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}
-    return {"method": method, "dataset": {}, "auxiliary": {}, "backbone": {"label": label, "image_size": None}, "protocol": protocol}
+    return {
+        "method": method,
+        "dataset": {},
+        "auxiliary": {},
+        "backbone": {"label": label, "image_size": None},
+        "protocol": protocol,
+    }
 
 
-def record(category="a", seed=0, value=0.5, *, method="m", status="ok", protocol_id="few_shot-1", label="real", undefined=(), **fields):
-    cell = Cell(method, "plugin_set", "standard", "few_shot", (category,), 1, seed, fields.pop("limit", None), settings(label), {}, "code")
-    values = {n: {"value": None, "reason": "no masks"} if n in undefined else {"value": value, "reason": ""} for n in METRICS}
+def record(
+    category="a",
+    seed=0,
+    value=0.5,
+    *,
+    method="m",
+    status="ok",
+    protocol_id="few_shot-1",
+    label="real",
+    undefined=(),
+    **fields,
+):
+    cell = Cell(
+        method,
+        "plugin_set",
+        "standard",
+        "few_shot",
+        (category,),
+        1,
+        seed,
+        fields.pop("limit", None),
+        settings(label),
+        {},
+        "code",
+    )
+    values = {
+        n: {"value": None, "reason": "no masks"} if n in undefined else {"value": value, "reason": ""} for n in METRICS
+    }
     metrics = {category: values} if status == "ok" else {}
     error = {} if status == "ok" else {"type": "RuntimeError", "message": "two\nlines"}
     return Record(cell.id, 1, status, "s", [], cell, "", protocol_id, metrics=metrics, error=error, **fields)

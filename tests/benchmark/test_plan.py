@@ -37,7 +37,11 @@ def test_each_method_runs_in_its_first_protocol_unless_asked():
 def test_identity_is_what_changes_numbers():
     def identity(**changes):
         words = changes.pop("words", ())
-        return plan(["toy_mean"], words=words, categories=["bottle"], shots=[1], seeds=changes.pop("seeds", [0])).cells[0].id
+        return (
+            plan(["toy_mean"], words=words, categories=["bottle"], shots=[1], seeds=changes.pop("seeds", [0]))
+            .cells[0]
+            .id
+        )
 
     same = identity()
     for words in (["trainer.num_workers=3"], ["trainer.accelerator=cpu"], ["dataset.root=/x"], ["logger=wandb"]):
@@ -70,14 +74,26 @@ def test_labels_name_what_was_overridden():
         ({"methods": ["toy_maen"]}, "unknown method 'toy_maen'. Did you mean 'toy_mean'"),
         ({"methods": ["toy_mean"], "datasets": ["viza"]}, "unknown dataset 'viza'. Did you mean 'visa'"),
         ({"methods": ["toy_mean"], "protocols": ["fewshot"]}, "unknown protocol 'fewshot'. Did you mean 'few_shot'"),
-        ({"methods": ["toy_mean"], "categories": ["botle"]}, "unknown category of mvtec_ad 'botle'. Did you mean 'bottle'"),
+        (
+            {"methods": ["toy_mean"], "categories": ["botle"]},
+            "unknown category of mvtec_ad 'botle'. Did you mean 'bottle'",
+        ),
         ({"methods": ["toy_mean"], "datasets": ["folder"], "categories": ["c"]}, "Allowed: a, b"),
         ({"methods": ["toy_mean"], "shots": [0]}, "toy_mean in few_shot needs shots of 1 or more.*zero_shot"),
         ({"methods": ["toy_breaks"], "shots": [0, 1]}, "toy_breaks in few_shot needs shots of 1 or more"),
-        ({"methods": ["toy_breaks"], "protocols": ["zero_shot"]}, "toy_breaks honours few_shot.*cannot run without shots"),
+        (
+            {"methods": ["toy_breaks"], "protocols": ["zero_shot"]},
+            "toy_breaks honours few_shot.*cannot run without shots",
+        ),
         ({"methods": ["toy_mean"], "seeds": [-1]}, "seeds must be 0 or more"),
-        ({"methods": ["toy_mean"], "words": ["protocol.auxiliary=mvtec_ad"]}, "protocol.auxiliary=mvtec_ad is also a target"),
-        ({"methods": ["toy_mean"], "words": ["protocol.evaluation_size=0"]}, "evaluation_size must be at least 8, got 0"),
+        (
+            {"methods": ["toy_mean"], "words": ["protocol.auxiliary=mvtec_ad"]},
+            "protocol.auxiliary=mvtec_ad is also a target",
+        ),
+        (
+            {"methods": ["toy_mean"], "words": ["protocol.evaluation_size=0"]},
+            "evaluation_size must be at least 8, got 0",
+        ),
         ({"methods": ["toy_mean"], "words": ["trainer.batch_size=0"]}, "batch_size must be at least 1, got 0"),
         ({"methods": ["toy_mean"], "limit": 0}, "sweep.limit must be at least 1, got 0"),
     ],

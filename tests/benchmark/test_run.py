@@ -5,6 +5,7 @@ import signal
 
 import pandas as pd
 import pytest
+from twins import draw_visa, image, save
 
 TOY = ("run", "--methods", "toy_mean", "--shots", "1,2", "--seeds", "0")
 TABLES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
@@ -45,18 +46,49 @@ def test_a_sweep_leaves_records_and_tables_and_runs_only_once(bench, data, cells
 def test_two_runs_of_one_cell_are_equal_to_the_byte(bench, data, cells, tmp_path):
     for name in ("a", "b"):
         for method in ("toy_mean", "toy_learns"):
-            assert bench("run", "--methods", method, "--shots", "2", "--seeds", "3", *cells, "--results", tmp_path / name).code == 0
+            assert (
+                bench(
+                    "run", "--methods", method, "--shots", "2", "--seeds", "3", *cells, "--results", tmp_path / name
+                ).code
+                == 0
+            )
     one, other = (
-        [(r["cell_id"], r["metrics"], r["protocol_id"], r["data"]) for r in records(tmp_path / name)] for name in ("a", "b")
+        [(r["cell_id"], r["metrics"], r["protocol_id"], r["data"]) for r in records(tmp_path / name)]
+        for name in ("a", "b")
     )
     assert one == other
 
 
 def test_methods_that_learn_are_fitted_on_what_they_declare(bench, data, cells, tmp_path, monkeypatch):
-    from twins import draw_visa
-
-    draw_visa(data.parent / "visa", ("candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2", "pcb3", "pcb4", "pipe_fryum"))
-    done = bench("run", "--methods", "toy_learns,toy_transfers", "--shots", "2", "--seeds", "0", *cells, "--results", tmp_path / "r")
+    draw_visa(
+        data.parent / "visa",
+        (
+            "candle",
+            "capsules",
+            "cashew",
+            "chewinggum",
+            "fryum",
+            "macaroni1",
+            "macaroni2",
+            "pcb1",
+            "pcb2",
+            "pcb3",
+            "pcb4",
+            "pipe_fryum",
+        ),
+    )
+    done = bench(
+        "run",
+        "--methods",
+        "toy_learns,toy_transfers",
+        "--shots",
+        "2",
+        "--seeds",
+        "0",
+        *cells,
+        "--results",
+        tmp_path / "r",
+    )
     assert done.code == 0, done.out + done.err
     by_method = {record["cell"]["method"]: record for record in records(tmp_path / "r")}
     assert by_method["toy_transfers"]["cell"]["settings"]["protocol"]["auxiliary"] == "visa"
@@ -66,7 +98,9 @@ def test_methods_that_learn_are_fitted_on_what_they_declare(bench, data, cells, 
 
 
 def test_rows_of_two_methods_share_a_protocol_id_and_shots(bench, data, cells, tmp_path):
-    bench("run", "--methods", "toy_mean,toy_learns", "--shots", "2", "--seeds", "0,1", *cells, "--results", tmp_path / "r")
+    bench(
+        "run", "--methods", "toy_mean,toy_learns", "--shots", "2", "--seeds", "0,1", *cells, "--results", tmp_path / "r"
+    )
     wide = pd.read_csv(tmp_path / "r" / "leaderboard.csv")
     assert len(wide) == 2
     assert wide["protocol_id"].nunique() == 1
@@ -74,7 +108,18 @@ def test_rows_of_two_methods_share_a_protocol_id_and_shots(bench, data, cells, t
 
 
 def test_a_cell_that_raises_is_recorded_and_the_sweep_goes_on(bench, data, cells, tmp_path):
-    words = ("run", "--methods", "toy_breaks,toy_mean", "--shots", "1", "--seeds", "0", *cells, "--results", tmp_path / "r")
+    words = (
+        "run",
+        "--methods",
+        "toy_breaks,toy_mean",
+        "--shots",
+        "1",
+        "--seeds",
+        "0",
+        *cells,
+        "--results",
+        tmp_path / "r",
+    )
     done = bench(*words)
     assert done.code == 1
     assert "failed toy_breaks mvtec_ad/metal_nut few_shot k=1 seed=0: RuntimeError: broken on purpose" in done.out
@@ -95,7 +140,16 @@ def test_a_cell_that_raises_is_recorded_and_the_sweep_goes_on(bench, data, cells
 
 
 def test_fail_fast_stops_at_the_first_failure(bench, data, cells, tmp_path):
-    words = ("run", "--methods", "toy_breaks,toy_mean", "--shots", "1", "--seeds", "0", "method.toy_breaks.category=bottle")
+    words = (
+        "run",
+        "--methods",
+        "toy_breaks,toy_mean",
+        "--shots",
+        "1",
+        "--seeds",
+        "0",
+        "method.toy_breaks.category=bottle",
+    )
     assert bench(*words, *cells, "--results", tmp_path / "r", "--fail-fast").code == 1
     assert len(records(tmp_path / "r")) == 1
 
@@ -130,8 +184,6 @@ def test_limit_marks_rows(bench, data, cells, tmp_path):
 
 
 def test_changed_files_make_a_cell_stale(bench, data, cells, tmp_path):
-    from twins import image, save
-
     bench(*TOY, *cells, "--results", tmp_path / "r")
     save(image(99), data / "bottle" / "test" / "good" / "099.png")
     again = bench(*TOY, *cells, "--results", tmp_path / "r")
@@ -155,7 +207,9 @@ def test_multi_class_is_one_cell_with_a_memory_per_category(bench, data, cells, 
     assert set(record["metrics"]) == {"bottle", "metal_nut"}
     few = bench("run", "--methods", "toy_mean", "--shots", "1", "--seeds", "0", *cells, "--results", tmp_path / "r")
     assert few.code == 0
-    single = {c: v for r in records(tmp_path / "r") if r["cell"]["protocol"] == "few_shot" for c, v in r["metrics"].items()}
+    single = {
+        c: v for r in records(tmp_path / "r") if r["cell"]["protocol"] == "few_shot" for c, v in r["metrics"].items()
+    }
     assert single == record["metrics"]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.registry import ConfigError
-from benchmark.settings import GROUPS, Layer, chosen, choices, compose, parse_words, read_yaml
+from benchmark.settings import GROUPS, Layer, choices, chosen, compose, parse_words, read_yaml
 
 TOY = Layer("test", {"sweep": {"methods": ["toy_mean"], "datasets": ["mvtec_ad"]}})
 
@@ -23,7 +23,9 @@ def test_later_layers_win_and_origins_follow(tmp_path):
 
 def test_every_key_of_the_schema_has_a_value_from_a_file():
     settings = compose([TOY])
-    missing = [f"{g}.{k}" for g, keys in GROUPS.items() for k in keys if g != "sweep" and f"{g}.{k}" not in settings.origins]
+    missing = [
+        f"{g}.{k}" for g, keys in GROUPS.items() for k in keys if g != "sweep" and f"{g}.{k}" not in settings.origins
+    ]
     assert missing == []
 
 

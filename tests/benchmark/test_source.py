@@ -54,7 +54,9 @@ def test_third_party_methods_are_found():
 
 
 def test_unknown_names_are_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown method 'toy_maen'. Did you mean 'toy_mean'\? Allowed: .*toy_learns"):
+    with pytest.raises(
+        ConfigError, match=r"unknown method 'toy_maen'. Did you mean 'toy_mean'\? Allowed: .*toy_learns"
+    ):
         registry.method("toy_maen")
     with pytest.raises(ConfigError, match=r"unknown dataset 'mvtec'. Did you mean 'mvtec_ad'"):
         registry.dataset("mvtec")

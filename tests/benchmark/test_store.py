@@ -26,7 +26,9 @@ def record(attempt=1, status="ok", cell=CELL, **fields):
 def test_what_is_saved_is_read_back(tmp_path):
     saved = record(metrics={"c": {"image_AUROC": {"value": 0.1 + 0.2, "reason": ""}}})
     Store(tmp_path).save(saved)
-    assert dataclasses.asdict(Store(tmp_path).current(CELL.id)) == json.loads(json.dumps(dataclasses.asdict(saved)), object_hook=tuples)
+    assert dataclasses.asdict(Store(tmp_path).current(CELL.id)) == json.loads(
+        json.dumps(dataclasses.asdict(saved)), object_hook=tuples
+    )
 
 
 def tuples(fields):
@@ -69,7 +71,9 @@ def test_a_full_disk_keeps_the_old_content_and_no_part_of_the_new(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(StoreError, match=r"cannot write .*file.json: File too large. What was written before is kept"):
+        with pytest.raises(
+            StoreError, match=r"cannot write .*file.json: File too large. What was written before is kept"
+        ):
             write_atomic(path, "new" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -91,7 +95,9 @@ for number in itertools.count():
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     path = tmp_path / "file"
     for round_ in range(5):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
+        )
         assert writer.stdout.readline()
         time.sleep(0.03 + 0.011 * round_)
         writer.kill()

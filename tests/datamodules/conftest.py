@@ -1,13 +1,12 @@
 """Twins of the data sets, drawn once, and cases that run the contract over all of them."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import twins
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.folder import Folder
@@ -44,24 +43,13 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="session")
-def twins() -> ModuleType:
-    """tests/twins.py; tests are no package, so it is loaded by its place."""
-    spec = importlib.util.spec_from_file_location("twins", Path(__file__).parents[1] / "twins.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(params=CASES, scope="session")
 def case(request) -> Case:
     return CASES[request.param]
 
 
 @pytest.fixture(scope="session")
-def roots(twins, tmp_path_factory) -> dict[str, Path | None]:
+def roots(tmp_path_factory) -> dict[str, Path | None]:
     """A root per case, for reading only."""
     base = tmp_path_factory.mktemp("twins")
     return {name: getattr(twins, c.draw)(base / name) if c.draw else None for name, c in CASES.items()}
@@ -74,7 +62,7 @@ def root(case, roots) -> Path | None:
 
 
 @pytest.fixture
-def draw(twins, tmp_path) -> Callable[[str], Path]:
+def draw(tmp_path) -> Callable[[str], Path]:
     """Draws the named twin afresh, to be damaged."""
     return lambda name: getattr(twins, f"draw_{name}")(tmp_path / name)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import twins
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.sample import DataError
@@ -45,7 +46,7 @@ def test_class_attributes_are_literals(file):
     assert values.get("folder_name") or values.get("needs_root") is False
 
 
-def test_every_data_set_that_needs_a_root_has_a_twin(twins):
+def test_every_data_set_that_needs_a_root_has_a_twin():
     rootless = {file.stem for file in DATASETS if "needs_root = False" in file.read_text()}
     assert {*twins.TWINS} == {file.stem for file in DATASETS} - rootless
 
@@ -131,6 +132,7 @@ def test_labelled_loader(case, root, few):
     assert sorted(shuffled) == sorted(data.relative(s.image) for c in case.masks for s in data.tests(c))
     assert shuffled == paths(data.labelled_dataloader())
     assert shuffled != sorted(shuffled)
+    assert shuffled != paths(case.build(root, **few, seed=1).labelled_dataloader())
     assert {bool(b) for batch in data.labelled_dataloader() for b in batch.label} == {True, False}
 
 
@@ -204,7 +206,10 @@ def test_workers_change_no_number(cases, roots):
         epochs = [[(b.path, b.image.sum().item(), b.mask.sum().item()) for b in loader] for _ in range(2)]
         return epochs, torch.rand(1).item()
 
+    torch.manual_seed(3)
+    untouched = torch.rand(1).item()
     assert seen(0) == seen(2)
+    assert seen(0)[1] == untouched
 
 
 def test_object_names(cases):

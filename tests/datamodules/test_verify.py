@@ -36,6 +36,10 @@ FAULTS = {
         lambda c: (c / "test/contamination/001.png").unlink(),
         r"mask without image: .*contamination/001_mask\.png has no test image with the stem '001'",
     ),
+    "masks of a defect without images": (
+        lambda c: shutil.rmtree(c / "test/contamination"),
+        r"mask without image: .*ground_truth/contamination/000_mask\.png",
+    ),
     "masks of an unknown defect": (
         lambda c: (c / "ground_truth/contamination").rename(c / "ground_truth/typo"),
         r"anomalous image without mask: .*contamination/000\.png needs 000_mask\.png or 000\.png in .*contamination",

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import twins
 
 from datamodules.components.sample import DataError
 from datamodules.visa import VisA
@@ -96,7 +97,7 @@ def test_csv_missing(draw):
         build(root).verify()
 
 
-def test_prepared_copy_is_recognised(draw, twins):
+def test_prepared_copy_is_recognised(draw):
     root = draw("visa").parent / "VisA_pytorch"
     twins.draw_mvtec_category(root / "1cls" / "candle")
     with pytest.raises(

@@ -1,8 +1,6 @@
 """Where weights come from, how they are told apart, and what is said when they do not come."""
 
 import copy
-import subprocess
-import sys
 
 import open_clip
 import pytest
@@ -17,10 +15,9 @@ def embedded():
     return CLIPBackbone.load("embedded", "random")
 
 
-def test_embedded_model_is_the_same_in_another_process(embedded):
-    code = "from methods.components.backbone import CLIPBackbone as C; print(C.load().weights_hash)"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert other.stdout.split()[-1] == embedded.weights_hash
+def test_embedded_model_is_the_same_in_every_process(embedded):
+    # Written down by another process. A new value makes new rows of the embedded model incomparable with old ones.
+    assert embedded.weights_hash == "3808c3fb743d334d3c97ba78140da6f56dbfa865460af9141c32ffd634cb1477"
 
 
 def test_embedded_model(embedded):
@@ -146,7 +143,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
     said = str(caught.value)
     assert "Cannot get the weights 'openai' of ViT-B-32-quickgelu" in said
     assert f"looked for in {tmp_path} (moved by HF_HOME)" in said
-    assert said.endswith("give the path of a checkpoint as backbone.pretrained.")
+    assert "give the path of a checkpoint as backbone.pretrained. Reason: " in said
 
 
 @pytest.mark.parametrize("setting", ["position_resize", "precision"])

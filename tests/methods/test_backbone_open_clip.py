@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 
+from methods.components import image_tower
 from methods.components.backbone import CLIPBackbone, Tokens
 
 TEXTS = ["a photo of a cat", "a photo of a damaged metal nut for visual inspection", "a zipper"]
@@ -104,6 +105,19 @@ def test_positions_resized_as_open_clip_does(tiny, size, tmp_path):
     same = CLIPBackbone(tiny.clip, tiny.tokenizer, image_size=size, position_resize="open_clip")
     torch.testing.assert_close(same.encode_image(images).image, expected, atol=2e-6, rtol=0)
     assert (tiny.encode_image(images).image - expected).abs().max() > 1e-4  # the default resizes otherwise
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (3, 3), (5, 7)])
+def test_bilinear_positions_are_not_smoothed(tiny, grid):
+    positions = tiny.clip.visual.positional_embedding
+    got = image_tower.resize_positions(tiny.clip.visual, grid, "bilinear")
+    assert torch.equal(got[0], positions[0])
+    weights = []  # of four old places for each new one, along rows and along columns
+    for new in grid:
+        centres = ((torch.arange(new) + 0.5) * 4 / new - 0.5).clamp(0, 3)
+        weights.append((1 - (centres.unsqueeze(1) - torch.arange(4)).abs()).clamp(min=0))  # (new, 4)
+    expected = torch.einsum("ir,jc,rcw->ijw", *weights, positions[1:].view(4, 4, -1)).flatten(0, 1)
+    torch.testing.assert_close(got[1:], expected, atol=1e-6, rtol=0)
 
 
 def test_one_window_of_all_patches_is_the_image(tiny, images):

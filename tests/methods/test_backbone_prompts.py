@@ -59,6 +59,15 @@ def test_visual_prompts_and_prefix(backbone, images, case):
     torch.testing.assert_close(got.patches, projected, atol=2e-6, rtol=0)
 
 
+def test_stacked_deep_prompts_are_their_rows(backbone, images):
+    stacked = _random(3, 2, IMAGE_WIDTH)
+    one, other = (backbone.encode_image(images, deep_prompts=deep).image for deep in (stacked, list(stacked)))
+    assert torch.equal(one, other)
+    tokens, stacked = backbone.tokenize(["a cut bottle"]), _random(3, 2, TEXT_WIDTH)
+    one, other = (backbone.encode_text(tokens, deep_prompts=deep) for deep in (stacked, list(stacked)))
+    assert torch.equal(one, other)
+
+
 def test_patch_edit_comes_before_its_block(backbone, images):
     plain = backbone.encode_image(images, taps=(3, 4))
     prefix = _random(1, IMAGE_WIDTH)

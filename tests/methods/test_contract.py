@@ -34,6 +34,12 @@ def prepare(name, protocol, backbone):
     return method, [categories[i % len(categories)] for i in range(4)]
 
 
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def prepared(request, backbone):
+    """Shared by tests that only predict."""
+    return prepare(*request.param, backbone)
+
+
 def draw(count, seed=7):
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
@@ -81,9 +87,8 @@ def test_predict_cannot_see_labels(name):
     assert cls.forward is Method.forward
 
 
-@pytest.mark.parametrize(("name", "protocol"), CASES)
-def test_predicts_a_finite_score_and_map(name, protocol, backbone):
-    method, categories = prepare(name, protocol, backbone)
+def test_predicts_a_finite_score_and_map(prepared):
+    method, categories = prepared
     score, anomaly_map = method(draw(4), categories)
     assert score.shape == (4,)
     assert anomaly_map.ndim == 3
@@ -94,10 +99,9 @@ def test_predicts_a_finite_score_and_map(name, protocol, backbone):
     assert all(each.unique().numel() > 1 for each in anomaly_map)
 
 
-@pytest.mark.parametrize(("name", "protocol"), CASES)
-def test_scores_each_image_as_if_alone(name, protocol, backbone):
+def test_scores_each_image_as_if_alone(prepared):
     """Also where a batch mixes categories."""
-    method, categories = prepare(name, protocol, backbone)
+    method, categories = prepared
     images = draw(4)
     together = method(images, categories)
     for i, category in enumerate(categories):

@@ -91,11 +91,14 @@ def test_memory_in_small_parts(monkeypatch):
         torch.testing.assert_close(nearest_distance(features, bank), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_memory_follows_the_device():
+def test_memory_follows_the_device(monkeypatch):
+    """Also where torch itself would not mind, as it does not for a meta tensor beside one of the CPU."""
+    met = []
+    monkeypatch.setattr(memory, "nearest_distance", lambda f, m: met.append((f, m)) or nearest_distance(f, m))
     remembered = ShotMemory()
     remembered.remember("a.b", [torch.eye(4)[None]])  # a key that no module could hold
     (there,) = remembered.distances([torch.empty(2, 3, 4, device="meta")], ["a.b", "a.b"])
-    assert there.device.type == "meta"
+    assert [x.device.type for x in (*met[0], there)] == ["meta"] * 3
     assert there.shape == (2, 3)
 
 

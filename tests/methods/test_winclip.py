@@ -78,56 +78,63 @@ def spread(scores, scale):
     return out
 
 
-def oracle(backbone, image, words, temperature, shots=()):
-    """Score and map, (4, 4), of one image."""
-    image_feature, patches, windows = features_of(backbone, image)
-    pair = prototypes_of(backbone, words)
-    score = probability(image_feature, pair, temperature)
-    maps = [
+def zero_shot_oracle(features, pair, temperature):
+    """Score of an image and its map as a dict of patches."""
+    image, _, windows = features
+    score = probability(image, pair, temperature)
+    small, mid = (
         spread({c: probability(windows[scale, c], pair, temperature) for c in corners(scale)}, scale)
         for scale in SCALES
-    ]
-    pixels = [(i, j) for i in range(SIDE) for j in range(SIDE)]
-    zero = {at: 3 / (1 / score + 1 / maps[0][at] + 1 / maps[1][at]) for at in pixels}
-    if not len(shots):
-        return score, torch.tensor([zero[at] for at in pixels]).view(SIDE, SIDE)
-    references = [features_of(backbone, shot) for shot in shots]
+    )
+    return score, {at: 3 / (1 / score + 1 / small[at] + 1 / mid[at]) for at in small}
+
+
+def association_oracle(features, references):
+    """Mean association as a dict of patches."""
+    _, patches, windows = features
     near = {
         (i, j): min((1 - float(patches[SIDE * i + j] @ r)) / 2 for _, reference, _ in references for r in reference)
-        for i, j in pixels
+        for i in range(SIDE)
+        for j in range(SIDE)
     }
-    few = []
+    maps = [near]
     for scale in SCALES:
         seen = [reference[scale, corner] for _, _, reference in references for corner in corners(scale)]
-        few.append(
-            spread({c: min((1 - float(windows[scale, c] @ r)) / 2 for r in seen) for c in corners(scale)}, scale)
-        )
-    association = {at: (near[at] + few[0][at] + few[1][at]) / 3 for at in pixels}
-    fused = torch.tensor([(zero[at] + association[at]) / 2 for at in pixels]).view(SIDE, SIDE)
-    return (score + max(association.values())) / 2, fused
+        scores = {c: min((1 - float(windows[scale, c] @ r)) / 2 for r in seen) for c in corners(scale)}
+        maps.append(spread(scores, scale))
+    return {at: sum(each[at] for each in maps) / 3 for at in near}
+
+
+def grid_of(scores):
+    return torch.tensor([[scores[i, j] for j in range(SIDE)] for i in range(SIDE)])
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07])
 def test_zero_shot_is_the_loop(backbone, temperature):
     method = WinCLIP(backbone, {"nut": "metal nut"}, WinCLIP.Config(temperature=temperature))
-    images = draw(2, 0)
+    images, pair = draw(2, 0), prototypes_of(backbone, "metal nut")
     score, anomaly_map = method(images, ["nut", "nut"])
     for i, image in enumerate(images):
-        expected, expected_map = oracle(backbone, image, "metal nut", temperature)
-        assert expected_map.std() > 1e-4
+        expected, expected_map = zero_shot_oracle(features_of(backbone, image), pair, temperature)
+        assert grid_of(expected_map).std() > 1e-4
         assert float(score[i]) == pytest.approx(expected, rel=1e-4)
-        torch.testing.assert_close(anomaly_map[i], expected_map, rtol=1e-4, atol=0)
+        torch.testing.assert_close(anomaly_map[i], grid_of(expected_map), rtol=1e-4, atol=0)
 
 
 def test_few_shot_is_the_loop(backbone):
     method = WinCLIP(backbone, {"nut": "metal nut", "pcb": "board"})
-    shots, images = draw(2, 1), draw(2, 0)
+    images, shots, pair = draw(2, 0), draw(2, 1), prototypes_of(backbone, "board")
     method.adapt(shots, "pcb")
     score, anomaly_map = method(images, ["pcb", "pcb"])
+    references = [features_of(backbone, shot) for shot in shots]
     for i, image in enumerate(images):
-        expected, expected_map = oracle(backbone, image, "board", 0.01, shots)
-        assert float(score[i]) == pytest.approx(expected, rel=1e-4)
-        torch.testing.assert_close(anomaly_map[i], expected_map, rtol=1e-4, atol=0)
+        features = features_of(backbone, image)
+        text, text_map = zero_shot_oracle(features, pair, 0.01)
+        association = association_oracle(features, references)
+        assert grid_of(association).std() > 1e-4
+        assert float(score[i]) == pytest.approx((text + max(association.values())) / 2, rel=1e-4)
+        expected = (grid_of(text_map) + grid_of(association)) / 2
+        torch.testing.assert_close(anomaly_map[i], expected, rtol=1e-4, atol=0)
 
 
 def test_a_shot_has_no_association(backbone):

@@ -61,7 +61,7 @@ def scratch(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     alpha = _on_body(surface, cover(size, outlines).alpha)
     lip = np.clip(blurred(alpha, 1.3) - 0.6 * alpha, 0.0, 1.0)
     surface.height = surface.height - 1.5 * alpha + 0.9 * lip
-    surface.albedo = surface.albedo * (1.0 + float(rng.choice([-0.09, 0.09])) * alpha)[..., None]
+    surface.albedo = surface.albedo * rgb(1.0 + float(rng.choice([-0.09, 0.09])) * alpha)
     surface.gloss = np.clip(surface.gloss + 0.05 * alpha, 0.0, 1.0)
     return _touched(alpha)
 
@@ -90,7 +90,7 @@ def stain(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     alpha = _on_body(surface, smooth(1.05, 0.9, far))
     rim = alpha * smooth(0.62, 0.98, far)
     change = float(rng.choice([-1.0, -1.0, 1.0])) * rng.uniform(0.055, 0.075)
-    surface.albedo = np.clip(surface.albedo * (1.0 + change * (alpha + 1.1 * rim))[..., None], 0.0, 1.0)
+    surface.albedo = np.clip(surface.albedo * rgb(1.0 + change * (alpha + 1.1 * rim)), 0.0, 1.0)
     surface.gloss = surface.gloss * (1.0 - 0.35 * alpha)
     return _touched(alpha)
 
@@ -107,7 +107,7 @@ def crack(surface: Surface, rng: np.random.Generator) -> np.ndarray:
         outlines.append(ribbon(branch - branch[0] + start, np.linspace(1.5, 0.6, 10)))
     alpha = _on_body(surface, cover(size, outlines).alpha)
     surface.height = surface.height - 1.6 * alpha
-    surface.albedo = surface.albedo * (1.0 - 0.26 * alpha)[..., None]
+    surface.albedo = surface.albedo * rgb(1.0 - 0.26 * alpha)
     surface.gloss = surface.gloss * (1.0 - 0.8 * alpha)
     return _touched(alpha, 0.25)
 
@@ -121,7 +121,7 @@ def hole(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     alpha = _on_body(surface, smooth(radius + 0.8, radius - 0.8, far))
     lip = _on_body(surface, smooth(radius + 3.5, radius, far)) * (1.0 - alpha)
     surface.height = surface.height - 3.0 * alpha + 0.8 * lip
-    surface.albedo = surface.albedo * (1.0 - 0.34 * alpha)[..., None]
+    surface.albedo = surface.albedo * rgb(1.0 - 0.34 * alpha)
     surface.gloss = surface.gloss * (1.0 - 0.8 * alpha)
     return _touched(alpha + lip)
 

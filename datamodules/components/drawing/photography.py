@@ -85,8 +85,8 @@ def photograph(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     x, y = at.x / (SIDE / 2), at.y / (SIDE / 2)
     fall = (1.0 + camera.slope[0] * x + camera.slope[1] * y) * (1.0 - camera.vignette * 0.5 * (x * x + y * y))
     fall = fall * (1.0 + 0.025 * field(rng, size, 110.0)) * camera.exposure
-    linear = np.square(surface.albedo.astype(np.float32, copy=False)) * (diffuse * fall)[..., None]
-    linear += (surface.gloss.astype(np.float32, copy=False) * highlight * fall * 0.55)[..., None]
+    linear = np.square(surface.albedo.astype(np.float32, copy=False)) * rgb(diffuse * fall)
+    linear += rgb(surface.gloss.astype(np.float32, copy=False) * highlight * fall * 0.55)
     linear = blurred(linear * camera.balance, camera.blur)
     shown = np.sqrt(np.maximum(linear, 0.0))
     shown = np.where(shown > 0.8, 0.8 + 0.2 * np.tanh((shown - 0.8) / 0.2), shown)  # film-like shoulder

@@ -25,7 +25,7 @@ def wood(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
     shade = np.clip(0.62 * late + 0.10 * fibre + 0.7 * knots + 0.10 * fractal(rng, size, 80.0, 2), 0.0, 1.1)
     surface = flat(size, light, 0.05)
     tone = np.float32(rng.uniform(0.9, 1.06))
-    surface.albedo = np.clip(mix(surface.albedo, dark, shade) * (1.0 - 0.16 * pores)[..., None] * tone, 0.0, 1.0)
+    surface.albedo = np.clip(mix(surface.albedo, dark, shade) * rgb(1.0 - 0.16 * pores) * tone, 0.0, 1.0)
     surface.height = (0.22 * fibre - 0.9 * pores + 0.25 * late - 0.5 * knots).astype(np.float32)
     return surface
 
@@ -48,7 +48,7 @@ def metal(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
         angle = lay_angle + edit.rng.choice([-1.0, 1.0]) * edit.rng.uniform(0.7, 1.2)
         streak = mix(streak, brushed(angle, edit.rng), turned)
         surface.changed = turned > 0.3
-    surface.albedo *= (1.0 + 0.055 * streak + 0.035 * band)[..., None]
+    surface.albedo *= rgb(1.0 + 0.055 * streak + 0.035 * band)
     surface.height = (0.16 * streak + 0.12 * fractal(rng, size, 60.0, 2)).astype(np.float32)
     surface.gloss = np.clip(surface.gloss * (1.0 + 0.12 * streak), 0.0, 1.0)
     return surface
@@ -67,7 +67,7 @@ def terrazzo(rng: np.random.Generator, style: np.random.Generator, size: int, ed
     cement = tinted(style, (0.62, 0.61, 0.585), 0.06)
     tones = [tinted(style, colour, 0.08) for colour in ((0.42, 0.41, 0.40), (0.74, 0.71, 0.67), (0.52, 0.44, 0.39))]
     surface = flat(size, cement * np.float32(rng.uniform(0.93, 1.05)), 0.09)
-    surface.albedo *= (1.0 + 0.022 * fractal(rng, size, 6.0, 2) + 0.02 * field(rng, size, 70.0))[..., None]
+    surface.albedo *= rgb(1.0 + 0.022 * fractal(rng, size, 6.0, 2) + 0.02 * field(rng, size, 70.0))
     vein = 1.0 + 0.05 * fractal(rng, size, 9.0, 3)
     for tone in tones:
         chips = []
@@ -75,7 +75,7 @@ def terrazzo(rng: np.random.Generator, style: np.random.Generator, size: int, ed
             radius = 2.2 + rng.gamma(2.0, 2.0)
             chips.append(_chip(rng, min(radius, 15.0)) + rng.uniform(-SIDE / 2, SIDE / 2, 2))
         layer = cover(size, chips)
-        stone = tone * (vein * (1.0 + 0.10 * field(rng, size, 16.0)))[..., None]
+        stone = tone * rgb(vein * (1.0 + 0.10 * field(rng, size, 16.0)))
         lay(surface, layer.alpha, stone, 0.0, 0.13)
     surface.height = 0.10 * field(rng, size, 3.0) + 0.25 * field(rng, size, 90.0)
     return surface
@@ -89,7 +89,7 @@ def tiles(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
     first = rng.uniform(0.0, pitch, 2)
     count = 8
     surface = flat(size, tinted(rng, (0.47, 0.46, 0.45), 0.07), 0.0)
-    surface.albedo *= (1.0 + 0.05 * field(rng, size, 2.0) + 0.04 * field(rng, size, 12.0))[..., None]
+    surface.albedo *= rgb(1.0 + 0.05 * field(rng, size, 2.0) + 0.04 * field(rng, size, 12.0))
     surface.height = 0.25 * field(rng, size, 2.0)
     centres = (np.stack(np.meshgrid(np.arange(count), np.arange(count)), -1).reshape(-1, 2) - count / 2) * pitch + first
     lean = rng.normal(0.0, 0.006, (len(centres), 2))
@@ -119,7 +119,7 @@ def tiles(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
     u, v = pose.frame(size)
     column, row = np.floor((u - first[0]) / pitch + 0.5), np.floor((v - first[1]) / pitch + 0.5)
     index = np.clip((row + count / 2) * count + column + count / 2, 0, len(centres) - 1).astype(np.int64)
-    glaze = colour * (tone[index] * (1.0 + 0.018 * fractal(rng, size, 24.0, 3)))[..., None]
+    glaze = colour * rgb(tone[index] * (1.0 + 0.018 * fractal(rng, size, 24.0, 3)))
     height = 2.6 * smooth(0.0, 2.6, layer.depth) + lean[index, 0] * u + lean[index, 1] * v
     lay(surface, layer.alpha, glaze, height + 0.12 * field(rng, size, 18.0), 0.20)
     return surface

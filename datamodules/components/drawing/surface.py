@@ -1,7 +1,7 @@
 """What is photographed: a relief with colours, and the shapes that objects are put together from."""
 
-from collections.abc import Callable, Sequence
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 

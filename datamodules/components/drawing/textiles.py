@@ -56,7 +56,7 @@ def fabric(rng: np.random.Generator, style: np.random.Generator, size: int, edit
     tone = np.where(over_u > over_v, pick(rng.normal(1.0, 0.045, 61), warp), pick(rng.normal(0.97, 0.045, 67), weft))
     fibre = np.where(over_u > over_v, field(rng, size, (9.0, 1.6)), field(rng, size, (1.6, 9.0)))
     tone = tone * (1.0 + 0.035 * fibre + 0.02 * field(rng, size, 60.0)) * (0.80 + 0.09 * np.clip(height, -1.5, 2.6))
-    surface.albedo *= tone.astype(np.float32)[..., None]
+    surface.albedo *= tone.astypergb(np.float32)
     surface.height = (0.9 * height + 0.12 * fibre).astype(np.float32)
     return surface
 
@@ -86,7 +86,7 @@ def corduroy(rng: np.random.Generator, style: np.random.Generator, size: int, ed
         crown = crown * (1.0 - 0.62 * worn)
         surface.changed = worn > 0.3
     shade = 0.70 + 0.33 * crown + 0.05 * pile + 0.035 * fractal(rng, size, 70.0, 2)
-    surface.albedo *= np.clip(shade, 0.3, 1.3)[..., None]
+    surface.albedo *= np.cliprgb(shade, 0.3, 1.3)
     surface.height = (4.2 * crown + 0.34 * pile).astype(np.float32)
     return surface
 
@@ -100,7 +100,7 @@ def mesh(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
     v = (v + 1.3 * field(rng, size, 80.0)) / pitch + rng.uniform(0.0, 1.0)
     at, off = grid(size), (np.float32(0.0), np.float32(0.0))
     surface = flat(size, tinted(rng, (0.33, 0.33, 0.34), 0.12), 0.0)
-    surface.albedo *= (1.0 + 0.05 * fractal(rng, size, 20.0, 3))[..., None]
+    surface.albedo *= rgb(1.0 + 0.05 * fractal(rng, size, 20.0, 3))
     jitter = rng.normal(0.0, 0.035, (2, 41)).astype(np.float32)
     column, row = np.floor(u), np.floor(v)
     gone = np.zeros_like(u)
@@ -126,7 +126,7 @@ def mesh(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
         level = 5.0 + 2.6 * round_top + 1.1 * wave
         alpha = smooth(1.12, 0.9, far) * (level > surface.height)
         alpha = alpha * (1.0 - gone) if phase == 1.0 else alpha
-        steel = tinted(rng, (0.56, 0.56, 0.57), 0.04) * (1.0 + 0.05 * field(rng, size, 5.0)[..., None])
+        steel = tinted(rng, (0.56, 0.56, 0.57), 0.04) * (1.0 + 0.05 * fieldrgb(rng, size, 5.0))
         lay(surface, alpha.astype(np.float32), steel, level, 0.35)
     surface.body = np.ones_like(surface.body)
     return surface

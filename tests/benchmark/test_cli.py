@@ -1,0 +1,70 @@
+"""What answers without torch, and what `show`, `list` and `doctor` tell."""
+
+import sys
+
+import pytest
+import yaml
+
+from benchmark import registry
+from benchmark.settings import choices
+
+LIGHT = [
+    ["--help"],
+    ["run", "--help"],
+    *(["list", kind] for kind in ("methods", "datasets", "protocols", "backbones", "presets")),
+]
+LIGHT += [["show", "preset", "smoke"], ["show", "method", "winclip"], ["show", "dataset", "visa"]]
+PROBE = """
+import sys
+from benchmark import cli
+sys.argv = ["bench", *{words}]
+try:
+    cli.main()
+except SystemExit as stop:
+    code = stop.code
+heavy = [name for name in ("torch", "lightning", "pandas", "wandb", "open_clip") if name in sys.modules]
+assert not code and not heavy, (code, heavy)
+"""
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
+def test_light_commands_load_nothing_heavy(words):
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(words=words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_lists_name_everything(bench):
+    for kind in ("method", "dataset"):
+        out = bench("list", f"{kind}s").out
+        assert all(name in out for name in registry.names(kind))
+    assert all(name in bench("list", "presets").out for name in choices("preset"))
+    assert all(name in bench("list", "backbones").out for name in choices("backbone"))
+
+
+def test_show_prints_yaml_and_the_origin_of_each_key(bench):
+    out = bench("show", "method", "toy_mean").out
+    assert yaml.safe_load(out) == {"method": {"toy_mean": {"scale": 1.0, "sides": [1, 2], "kind": "abs", "pause": 0.0}}}
+    assert all("toy_mean.py" in line for line in out.splitlines() if "scale" in line)
+    preset = bench("show", "preset", "smoke").out
+    values = yaml.safe_load(preset)
+    assert values["sweep"]["methods"] == ["winclip", "nearest_patch"]
+    assert values["protocol"]["evaluation_size"] == 256
+    (line,) = [line for line in preset.splitlines() if "evaluation_size" in line]
+    assert "configs/base.yaml" in line
+    (line,) = [line for line in preset.splitlines() if "methods:" in line]
+    assert "configs/preset/smoke.yaml" in line
+
+
+def test_doctor_tells_what_is_there_and_what_to_do(bench, data, tmp_path):
+    done = bench("doctor", "--results", tmp_path / "r")
+    assert done.code == 0
+    assert f"mvtec_ad: {data}" in done.out
+    assert "no data for 'visa'" in done.out
+    assert "BENCH_DATA" in done.out
+    (tmp_path / "file").write_text("")
+    assert bench("doctor", "--results", tmp_path / "file" / "r").code == 1
