@@ -113,7 +113,7 @@ def _add_counts(ordered: np.ndarray, values: np.ndarray, below: np.ndarray, tied
         wanted = values[run]
         first, end = ordered.searchsorted(wanted[0], "left"), ordered.searchsorted(wanted[-1], "right")
         below[run] += first
-        if end - first <= 1:
+        if first == end:
             continue
         stretch = ordered[first:end]
         under = stretch.searchsorted(wanted)
