@@ -6,7 +6,9 @@ chunks add up, and region sizes, unlike region numbers, do not depend on the ord
 chunks or ranks gives the same bits.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
@@ -14,7 +16,8 @@ import numpy as np
 
 from benchmark.metrics.curves import Ranking
 
-CHUNK = 2**24  # pixels sorted at once: 64 MiB of scratch
+CHUNK = 2**24  # pixels sorted at once, by all threads together: 64 MiB of scratch
+THREADS = min(4, os.cpu_count() or 1)  # numpy sorts and searches without the interpreter's lock
 RUN = 2**13  # scores looked up at once
 SIZE_BITS = np.int64(32)  # low half of a packed pixel
 
@@ -68,10 +71,16 @@ def rank_pixels(scores: Sequence[np.ndarray], packed: Sequence[np.ndarray], chun
     regions = (np.bincount(sizes) // np.maximum(np.arange(sizes.max() + 1), 1)).sum()
     overlap = np.add.reduceat(1 / sizes, first) / regions  # T
 
-    below, tied = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
-    for part in _chunks(scores, chunk):
-        part.sort()
-        _add_counts(part, values, below, tied)
+    def count(share: Sequence[np.ndarray]) -> np.ndarray:
+        counts = np.zeros((2, len(values)), np.int64)  # 2 T   below, tied
+        for part in _chunks(share, -(-chunk // THREADS)):
+            part.sort()
+            _add_counts(part, values, *counts)
+        return counts
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        shares = [scores[start::THREADS] for start in range(THREADS)]
+        below, tied = np.sum(list(pool.map(count, shares)), axis=0)
     below -= anomalous.cumsum() - anomalous  # from all pixels to normal ones
     tied -= anomalous
     return PixelRanking(Ranking(anomalous, tied, below, sum(map(len, scores)) - len(keys)), overlap)
@@ -86,6 +95,8 @@ def _flip(bits: np.ndarray) -> np.ndarray:
 def _chunks(scores: Sequence[np.ndarray], most: int) -> Iterator[np.ndarray]:
     """Copy all scores through one buffer, in nearly equal parts of at most `most`; the reader may reorder a part."""
     total = sum(map(len, scores))
+    if not total:
+        return
     parts = -(-total // most)
     buffer = np.empty(-(-total // parts), np.float32)
     filled = 0

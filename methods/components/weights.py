@@ -162,7 +162,11 @@ def _from_file(config: dict[str, Any], path: Path) -> nn.Module:
 
 
 def _embedded(config: dict[str, Any]) -> nn.Module:
-    """Seeded weights from uniform bits alone, whose bytes depend neither on the process nor on vector instructions."""
+    """Seeded weights from uniform bits alone, whose bytes depend neither on the process nor on vector instructions.
+
+    Three choices let random features tell structure from place and brightness: filters of patches without a constant
+    part, weak positions, and residual branches that do not drown their stream.
+    """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         clip: nn.Module = open_clip.CLIP(**config)
         torch.manual_seed(EMBEDDED_SEED)
@@ -172,4 +176,8 @@ def _embedded(config: dict[str, Any]) -> nn.Module:
             elif name == "visual.class_embedding" or weight.ndim > 1:
                 fan_in = weight[0].numel() if weight.ndim > 1 else len(weight)
                 weight.uniform_(-1, 1).mul_(sqrt(3 / fan_in))  # variance 1 / fan_in
+            if name == "visual.conv1.weight":
+                weight -= weight.mean(dim=(2, 3), keepdim=True)
+            if name.endswith(("attn.out_proj.weight", "mlp.c_proj.weight")):
+                weight *= 0.3
     return clip

@@ -99,6 +99,8 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
             [sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
         )
         assert writer.stdout.readline()
+        while not path.exists():
+            time.sleep(0.001)
         time.sleep(0.03 + 0.011 * round_)
         writer.kill()
         writer.wait()

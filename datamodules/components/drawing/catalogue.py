@@ -36,9 +36,9 @@ class Drawing(NamedTuple):
 
 CATEGORIES: dict[str, CategorySpec] = {
     "brushed_metal": CategorySpec("texture", ("dent", "direction", "scratch"), metal),
-    "corduroy": CategorySpec("texture", ("direction", "missing", "stain"), corduroy),
+    "corduroy": CategorySpec("texture", ("direction", "hole", "missing"), corduroy),
     "fabric": CategorySpec("texture", ("direction", "missing", "thread"), fabric),
-    "leather": CategorySpec("texture", ("dent", "hole", "scratch"), leather),
+    "leather": CategorySpec("texture", ("hole", "scratch", "stain"), leather),
     "terrazzo": CategorySpec("texture", ("crack", "hole", "stain"), terrazzo),
     "tiles": CategorySpec("texture", ("crack", "misplaced", "missing"), tiles),
     "wire_mesh": CategorySpec("texture", ("bent", "contamination", "missing"), mesh),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.components.drawing.noise import blurred, field, fractal, smooth
+from datamodules.components.drawing.noise import blurred, field, fractal, rgb, shaded, smooth
 from datamodules.components.drawing.surface import (
     Colour,
     Edit,
@@ -50,25 +50,23 @@ def gear(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
     centres = 56.0 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     broken: dict[int, float] = {}
     if edit and edit.kind == "missing":
-        tooth = int(edit.rng.integers(count))
-        broken[tooth] = edit.rng.uniform(0.0, 0.3)
+        broken[int(edit.rng.integers(count))] = edit.rng.uniform(0.0, 0.3)
         whole = inside(size, [_gear_outline(count, root, tip, {})], pose)
         surface.changed = grown(whole & ~inside(size, [_gear_outline(count, root, tip, broken)], pose), 1.0)
     elif edit and edit.kind == "misplaced":
         window = int(edit.rng.integers(windows))
         away = edit.rng.uniform(0.0, 2.0 * np.pi)
-        moved = centres[window] + edit.rng.uniform(6.0, 8.0) * np.array([np.cos(away), np.sin(away)])
-        surface.changed = inside(size, [disc(*centres[window], 13.0), disc(*moved, 13.0)], pose, 2.0)
+        moved = centres[window] + edit.rng.uniform(7.5, 9.5) * np.array([np.cos(away), np.sin(away)])
+        surface.changed = inside(size, [disc(centres[window], 11.0), disc(moved, 11.0)], pose, 2.0)
         centres[window] = moved
-    holes = [disc(0.0, 0.0, bore), box(0.0, -bore, 9.0, 10.0), *(disc(*centre, 11.0) for centre in centres)]
+    holes = [disc((0.0, 0.0), bore), box((0.0, -bore), 9.0, 10.0), *(disc(centre, 11.0) for centre in centres)]
     layer = cover(size, [_gear_outline(count, root, tip, broken)], holes, pose)
     x, y = pose.frame(size)
     radius = np.hypot(x, y)
-    turned = np.interp(radius, np.arange(0.0, 190.0, 0.7), rng.standard_normal(272)).astype(np.float32)
-    steel = tinted(rng, _STEEL, 0.08) * rgb(1.0 + 0.045 * turned + 0.025 * fractal(rng, size, 30.0, 3))
+    lathe = np.interp(radius, np.arange(0.0, 190.0, 0.7), rng.standard_normal(272)).astype(np.float32)
+    steel = shaded(tinted(rng, _STEEL, 0.08), 1.0 + 0.045 * lathe + 0.025 * fractal(rng, size, 30.0, 3))
     web = smooth(bore + 12.0, bore + 15.0, radius) * smooth(81.0, 78.0, radius)
-    height = 11.0 + 1.6 * smooth(0.0, 2.2, layer.depth) - 2.6 * web + 0.10 * turned
-    lay(surface, layer.alpha, steel, height, 0.26)
+    lay(surface, layer.alpha, steel, 11.0 + 1.6 * smooth(0.0, 2.2, layer.depth) - 2.6 * web + 0.10 * lathe, 0.26)
     surface.height = blurred(surface.height, 0.6)
     return surface
 
@@ -79,28 +77,26 @@ def bracket(rng: np.random.Generator, style: np.random.Generator, size: int, edi
     paint = tinted(style, (0.43, 0.47, 0.50), 0.15, 0.03)
     pose = drawn_pose(rng, 0.42, 9.0, 0.05)
     surface = bench(rng, size, (0.64, 0.63, 0.61))
-    reach_x, reach_y = wide / 2 - 19.0, tall / 2 - 19.0
-    spots = np.array([(i, j) for i in (-1.0, -0.36, 0.36, 1.0) for j in (-1.0, 1.0)]) * (reach_x, reach_y)
-    radii = np.where(np.abs(spots[:, 0]) > reach_x * 0.9, 8.0, 5.6)
+    reach = np.array([wide / 2 - 19.0, tall / 2 - 19.0])
+    spots = np.array([(i, j) for i in (-1.0, -0.36, 0.36, 1.0) for j in (-1.0, 1.0)]) * reach
+    radii = np.where(np.abs(spots[:, 0]) > reach[0] * 0.9, 8.0, 5.6)
     kept = np.ones(len(spots), bool)
-    if edit and edit.kind in ("missing", "misplaced"):
+    if edit:
         victim = int(edit.rng.integers(len(spots)))
-        touched = [disc(*spots[victim], radii[victim])]
+        touched = [disc(spots[victim], radii[victim])]
         kept[victim] = edit.kind != "missing"
         if edit.kind == "misplaced":
-            inward = -np.sign(spots[victim]) * edit.rng.uniform(5.0, 8.0, 2)
-            spots[victim] = spots[victim] + inward
-            touched.append(disc(*spots[victim], radii[victim]))
+            spots[victim] -= np.sign(spots[victim]) * edit.rng.uniform(5.5, 8.5, 2)
+            touched.append(disc(spots[victim], radii[victim]))
         surface.changed = inside(size, touched, pose, 2.0)
-    holes = [disc(*spot, radius) for spot, radius, stays in zip(spots, radii, kept, strict=True) if stays]
-    slots = [box(side * reach_x * 0.68, 0.0, 13.0, 40.0, 0.0, 6.5) for side in (-1.0, 1.0)]
-    layer = cover(size, [box(0.0, 0.0, wide, tall, 0.0, 17.0)], [*holes, *slots, disc(0.0, 0.0, 23.0)], pose)
+    holes = [disc(spot, radius) for spot, radius in zip(spots[kept], radii[kept], strict=True)]
+    slots = [box((side * reach[0] * 0.68, 0.0), 13.0, 40.0, 0.0, 6.5) for side in (-1.0, 1.0)]
+    layer = cover(size, [box((0.0, 0.0), wide, tall, 0.0, 17.0)], [*holes, *slots, disc((0.0, 0.0), 23.0)], pose)
     x, y = pose.frame(size)
-    peel = field(rng, size, 3.5)
     bead = smooth(4.0, 1.5, np.abs(np.hypot(x, y) - 33.0))
-    coat = paint * np.float32(rng.uniform(0.9, 1.1)) * rgb(1.0 + 0.015 * fractal(rng, size, 26.0, 3))
-    height = 7.0 + 1.8 * smooth(0.0, 3.0, layer.depth) + 1.6 * bead + 0.14 * peel + 0.4 * field(rng, size, 80.0)
-    lay(surface, layer.alpha, coat, height, 0.16)
+    coat = shaded(paint * rng.uniform(0.9, 1.1), 1.0 + 0.015 * fractal(rng, size, 26.0, 3))
+    peel = 0.14 * field(rng, size, 3.5) + 0.4 * field(rng, size, 80.0)
+    lay(surface, layer.alpha, coat, 7.0 + 1.8 * smooth(0.0, 3.0, layer.depth) + 1.6 * bead + peel, 0.16)
     return surface
 
 
@@ -108,8 +104,8 @@ def _axis_bend(edit: Edit | None, u: np.ndarray) -> np.ndarray:
     """How far a shaft leaves its axis at the place u along it, units."""
     if edit is None or edit.kind != "bent":
         return np.zeros_like(u)
-    start = edit.rng.uniform(-20.0, 20.0)
-    amount = float(edit.rng.choice([-1.0, 1.0])) * edit.rng.uniform(0.0013, 0.0019)
+    start = edit.rng.uniform(-20.0, 10.0)
+    amount = float(edit.rng.choice([-1.0, 1.0])) * edit.rng.uniform(0.0014, 0.0020)
     return amount * np.square(np.maximum(u - start, 0.0))
 
 
@@ -120,29 +116,23 @@ def screw(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
     surface = bench(rng, size, (0.66, 0.655, 0.64))
     u, v = pose.frame(size)
     axis = _axis_bend(edit, u)
-    from_axis = v - axis
-    thread = 0.5 + 0.5 * np.cos(2.0 * np.pi * (u / pitch + from_axis / (9.0 * half)) + rng.uniform(0.0, 6.28))
-    threaded = smooth(-42.0, -36.0, u) * smooth(93.0, 88.0, u)
+    off_axis = v - axis
     worn = np.zeros_like(u)
     if edit and edit.kind == "missing":
-        middle = edit.rng.uniform(-14.0, 62.0)
-        worn = smooth(15.0, 11.0, np.abs(u - middle))
-        surface.changed = (worn > 0.3) & (np.abs(from_axis) < half + 1.5)
-    cut = threaded * thread * (1.0 - 0.85 * worn)
-    taper = smooth(97.0, 84.0, u)
-    radius = (half - 2.9 * cut) * (0.62 + 0.38 * taper)
-    soft = np.float32(0.7)
-    shaft = smooth(soft, -soft, np.abs(from_axis) - radius) * smooth(-78.0, -77.0, u) * smooth(96.5, 95.0, u)
-    arch = np.sqrt(np.maximum(radius**2 - from_axis**2, 0.0))
-    wear = 1.0 + 0.04 * fractal(rng, size, 12.0, 3)
-    zinc = tinted(rng, (0.50, 0.495, 0.48), 0.08) * rgb(wear * (1.0 - 0.18 * cut))
-    lay(surface, shaft, zinc, 0.75 * arch + 2.0, 0.22)
-    head = cover(size, [box(-86.0, 0.0, 25.0, 62.0, 0.0, 5.0)], [], pose)
-    facet = np.abs(v) - 15.0
-    height = 17.0 - 0.5 * np.maximum(facet, 0.0) + 1.5 * smooth(0.0, 2.5, head.depth)
-    lay(surface, head.alpha, zinc / rgb(1.0 - 0.18 * cut), height + 0.10 * field(rng, size, 4.0), 0.22)
-    if edit and edit.kind == "bent":
-        old = (np.abs(v) < half + 1.0) & (u > -60.0) & (u < 97.0)
-        new = (np.abs(from_axis) < half + 1.0) & (u > -60.0) & (u < 97.0)
-        surface.changed = (old | new) & (np.abs(axis) > 1.2)
+        worn = smooth(15.0, 11.0, np.abs(u - edit.rng.uniform(-14.0, 62.0)))
+        surface.changed = (worn > 0.3) & (np.abs(off_axis) < half + 1.5)
+    elif edit:
+        near = (np.minimum(np.abs(v), np.abs(off_axis)) < half + 1.0) & (u > -60.0) & (u < 97.0)
+        surface.changed = near & (np.abs(axis) > 1.2)
+    thread = 0.5 + 0.5 * np.cos(2.0 * np.pi * (u / pitch + off_axis / (9.0 * half)) + rng.uniform(0.0, 6.28))
+    cut = smooth(-42.0, -36.0, u) * smooth(93.0, 88.0, u) * thread * (1.0 - 0.85 * worn)
+    radius = (half - 2.9 * cut) * (0.62 + 0.38 * smooth(97.0, 84.0, u))
+    shaft = smooth(0.7, -0.7, np.abs(off_axis) - radius) * smooth(-78.0, -77.0, u) * smooth(96.5, 95.0, u)
+    arch = np.sqrt(np.maximum(radius**2 - off_axis**2, 0.0))
+    wear, zinc = 1.0 + 0.04 * fractal(rng, size, 12.0, 3), tinted(rng, (0.50, 0.495, 0.48), 0.08)
+    lay(surface, shaft, shaded(zinc, wear * (1.0 - 0.18 * cut)), 0.75 * arch + 2.0, 0.22)
+    head = cover(size, [box((-86.0, 0.0), 25.0, 62.0, 0.0, 5.0)], [], pose)
+    facet = 0.5 * np.maximum(np.abs(v) - 15.0, 0.0)
+    height = 17.0 - facet + 1.5 * smooth(0.0, 2.5, head.depth) + 0.10 * field(rng, size, 4.0)
+    lay(surface, head.alpha, shaded(zinc, wear), height, 0.22)
     return surface

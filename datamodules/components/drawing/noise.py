@@ -57,7 +57,7 @@ def grain(rng: np.random.Generator, size: int, angle: float, wave: tuple[float, 
         (side, side),
         interpolation=cv2.INTER_CUBIC,
     )
-    turn = cv2.getRotationMatrix2D((side / 2, side / 2), -math.degrees(angle), 1.0)
+    turn: np.ndarray = cv2.getRotationMatrix2D((side / 2, side / 2), -math.degrees(angle), 1.0)
     turn[:, 2] -= (side - size) / 2
     return cv2.warpAffine(streaks, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
@@ -65,7 +65,7 @@ def grain(rng: np.random.Generator, size: int, angle: float, wave: tuple[float, 
 def smooth(low: float | np.ndarray, high: float | np.ndarray, value: np.ndarray) -> np.ndarray:
     """Hermite step: 0 at and before `low`, 1 at and after `high`; falls instead when high < low."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return np.asarray(t * t * (3.0 - 2.0 * t))
 
 
 def rgb(tone: np.ndarray) -> np.ndarray:

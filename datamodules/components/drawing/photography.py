@@ -5,11 +5,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datamodules.components.drawing.noise import SIDE, Grid, blurred, field, grid, smooth
+from datamodules.components.drawing.noise import SIDE, Grid, blurred, field, grid, rgb, shaded, smooth
 from datamodules.components.drawing.surface import Surface
 
 _LAMP = 420.0  # units from the object to the lamp: the highlight moves over the image
 _SHADOW_STEPS = 8
+_SHOULDER = 0.8  # displayed value above which highlights are compressed towards 1
 
 
 class Camera(NamedTuple):
@@ -85,11 +86,12 @@ def photograph(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     x, y = at.x / (SIDE / 2), at.y / (SIDE / 2)
     fall = (1.0 + camera.slope[0] * x + camera.slope[1] * y) * (1.0 - camera.vignette * 0.5 * (x * x + y * y))
     fall = fall * (1.0 + 0.025 * field(rng, size, 110.0)) * camera.exposure
-    linear = np.square(surface.albedo.astype(np.float32, copy=False)) * rgb(diffuse * fall)
-    linear += rgb(surface.gloss.astype(np.float32, copy=False) * highlight * fall * 0.55)
-    linear = blurred(linear * camera.balance, camera.blur)
-    shown = np.sqrt(np.maximum(linear, 0.0))
-    shown = np.where(shown > 0.8, 0.8 + 0.2 * np.tanh((shown - 0.8) / 0.2), shown)  # film-like shoulder
-    shown += rng.standard_normal((size, size, 1), dtype=np.float32) * np.float32(camera.noise * 0.85)
+    linear = np.square(surface.albedo.astype(np.float32, copy=False)) * shaded(camera.balance, diffuse * fall)
+    linear += shaded(camera.balance, surface.gloss * highlight * fall * 0.55)
+    shown = np.sqrt(np.maximum(blurred(linear, camera.blur), 0.0))
+    bright = np.maximum(shown - _SHOULDER, 0.0)
+    shown = shown - bright + bright / (1.0 + bright / (1.0 - _SHOULDER))
+    shown += rgb(rng.standard_normal((size, size), dtype=np.float32) * np.float32(camera.noise * 0.85))
     shown += rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(camera.noise * 0.5)
-    return np.clip(shown * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
+    picture: np.ndarray = np.clip(shown * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
+    return picture

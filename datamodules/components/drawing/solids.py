@@ -2,8 +2,20 @@
 
 import numpy as np
 
-from datamodules.components.drawing.noise import SIDE, field, fractal, grain, grid, mix, pick, smooth
-from datamodules.components.drawing.surface import Edit, Pose, Surface, cover, disc, flat, inside, lay, tinted
+from datamodules.components.drawing.noise import SIDE, field, fractal, grain, grid, mix, pick, rgb, shaded, smooth
+from datamodules.components.drawing.surface import (
+    Edit,
+    Layer,
+    Pose,
+    Surface,
+    box,
+    cover,
+    disc,
+    flat,
+    inside,
+    lay,
+    tinted,
+)
 
 
 def wood(rng: np.random.Generator, style: np.random.Generator, size: int, edit: Edit | None) -> Surface:
@@ -19,13 +31,14 @@ def wood(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
         ring = ring + 1.6 * np.exp(-0.12 * far * far) * np.sign(u - x + 0.01)
         knots = smooth(1.3, 0.6, far + 0.1 * field(rng, size, 10.0))
     phase = ring - np.floor(ring)
-    late = smooth(0.25, 0.93, phase) * smooth(1.0, 0.93, phase) * (0.75 + pick(rng.normal(0.0, 0.18, 41), np.floor(ring)))
+    late = smooth(0.25, 0.93, phase) * smooth(1.0, 0.93, phase)
+    late = late * (0.75 + pick(rng.normal(0.0, 0.18, 41), np.floor(ring)))
     fibre = grain(rng, size, pose.angle + np.pi / 2, (1.6, 46.0))
     pores = smooth(1.25, 2.1, grain(rng, size, pose.angle + np.pi / 2, (1.9, 13.0)))
     shade = np.clip(0.62 * late + 0.10 * fibre + 0.7 * knots + 0.10 * fractal(rng, size, 80.0, 2), 0.0, 1.1)
     surface = flat(size, light, 0.05)
     tone = np.float32(rng.uniform(0.9, 1.06))
-    surface.albedo = np.clip(mix(surface.albedo, dark, shade) * rgb(1.0 - 0.16 * pores) * tone, 0.0, 1.0)
+    surface.albedo = (shaded(light, 1.0 - shade) + shaded(dark, shade)) * rgb((1.0 - 0.16 * pores) * tone)
     surface.height = (0.22 * fibre - 0.9 * pores + 0.25 * late - 0.5 * knots).astype(np.float32)
     return surface
 
@@ -54,11 +67,10 @@ def metal(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
     return surface
 
 
-def _chip(rng: np.random.Generator, radius: float) -> np.ndarray:
-    """A broken stone: a polygon (n, 2) about the origin with uneven sides."""
-    count = int(rng.integers(5, 9))
-    turn = np.sort(rng.uniform(0.0, 2.0 * np.pi, count))
-    reach = radius * rng.uniform(0.65, 1.1, count)
+def _stone(rng: np.random.Generator, radius: float) -> np.ndarray:
+    """A broken piece: a polygon (n, 2) about the origin with uneven sides."""
+    shape = rng.uniform(0.0, 1.0, (2, int(rng.integers(5, 9))))
+    turn, reach = np.sort(shape[0]) * 2.0 * np.pi, radius * (0.65 + 0.45 * shape[1])
     return np.stack([reach * np.cos(turn), reach * np.sin(turn)], axis=1)
 
 
@@ -70,62 +82,48 @@ def terrazzo(rng: np.random.Generator, style: np.random.Generator, size: int, ed
     surface.albedo *= rgb(1.0 + 0.022 * fractal(rng, size, 6.0, 2) + 0.02 * field(rng, size, 70.0))
     vein = 1.0 + 0.05 * fractal(rng, size, 9.0, 3)
     for tone in tones:
-        chips = []
-        for _ in range(int(rng.integers(75, 95))):
-            radius = 2.2 + rng.gamma(2.0, 2.0)
-            chips.append(_chip(rng, min(radius, 15.0)) + rng.uniform(-SIDE / 2, SIDE / 2, 2))
-        layer = cover(size, chips)
-        stone = tone * rgb(vein * (1.0 + 0.10 * field(rng, size, 16.0)))
-        lay(surface, layer.alpha, stone, 0.0, 0.13)
+        radii = np.minimum(2.2 + rng.gamma(2.0, 2.0, int(rng.integers(75, 95))), 15.0)
+        places = rng.uniform(-SIDE / 2, SIDE / 2, (len(radii), 2))
+        layer = cover(size, [_stone(rng, radius) + place for radius, place in zip(radii, places, strict=True)])
+        lay(surface, layer.alpha, shaded(tone, vein * (1.0 + 0.10 * field(rng, size, 16.0))), 0.0, 0.13)
     surface.height = 0.10 * field(rng, size, 3.0) + 0.25 * field(rng, size, 90.0)
     return surface
 
 
 def tiles(rng: np.random.Generator, style: np.random.Generator, size: int, edit: Edit | None) -> Surface:
     """Glazed tiles in grout; `misplaced` lays one crooked, `missing` breaks off a corner."""
-    pitch, gap = style.uniform(46.0, 56.0), style.uniform(3.6, 4.8)
-    colour = tinted(style, (0.60, 0.63, 0.64), 0.08, 0.02)
+    pitch, gap, count = style.uniform(46.0, 56.0), style.uniform(3.6, 4.8), 8
+    colour, width = tinted(style, (0.60, 0.63, 0.64), 0.08, 0.02), pitch - gap
     pose = Pose(float(rng.uniform(-0.10, 0.10)), float(rng.uniform(0.94, 1.06)))
-    first = rng.uniform(0.0, pitch, 2)
-    count = 8
     surface = flat(size, tinted(rng, (0.47, 0.46, 0.45), 0.07), 0.0)
     surface.albedo *= rgb(1.0 + 0.05 * field(rng, size, 2.0) + 0.04 * field(rng, size, 12.0))
     surface.height = 0.25 * field(rng, size, 2.0)
-    centres = (np.stack(np.meshgrid(np.arange(count), np.arange(count)), -1).reshape(-1, 2) - count / 2) * pitch + first
-    lean = rng.normal(0.0, 0.006, (len(centres), 2))
-    tone = rng.normal(1.0, 0.035, len(centres))
-    turns, shifts = rng.normal(0.0, 0.008, len(centres)), rng.normal(0.0, 0.5, (len(centres), 2))
+    first = rng.uniform(0.0, pitch, 2)
+    raster = np.array([(i, j) for j in range(count) for i in range(count)]) - count / 2
+    centres = raster * pitch + first + rng.normal(0.0, 0.5, raster.shape)
+    lean, turns = rng.normal(0.0, 0.006, raster.shape), rng.normal(0.0, 0.008, len(raster))
+    tone = rng.normal(1.0, 0.035, len(raster)).astype(np.float32)
     lost: list[np.ndarray] = []
     if edit:
         near = np.flatnonzero(np.abs(pose.place(centres)).max(axis=1) < 86.0)
         victim = int(edit.rng.choice(near))
-        if edit.kind == "misplaced":
-            old = _tile(centres[victim] + shifts[victim], turns[victim], pitch - gap)
-            turns[victim] = edit.rng.choice([-1.0, 1.0]) * edit.rng.uniform(0.07, 0.095)
-            shifts[victim] = edit.rng.uniform(-1.0, 1.0, 2)
-            new = _tile(centres[victim] + shifts[victim], turns[victim], pitch - gap)
-            surface.changed = inside(size, [old, new], pose, 1.0)
-        elif edit.kind == "missing":
-            corner = edit.rng.choice([-0.5, 0.5], 2) * (pitch - gap) + centres[victim] + shifts[victim]
-            lost = [_chip(edit.rng, edit.rng.uniform(10.0, 13.0)) + corner, disc(*corner, 6.0)]
-            surface.changed = inside(size, [_tile(centres[victim] + shifts[victim], turns[victim], pitch - gap)], pose)
-            surface.changed &= inside(size, lost, pose, 1.0)
-    tile_of = [_tile(c + s, t, pitch - gap) for c, s, t in zip(centres, shifts, turns, strict=True)]
-    others = tile_of if not lost else [tile_of[i] for i in range(len(tile_of)) if i != victim]
-    layer = cover(size, others, pose=pose)
-    if lost:
-        broken = cover(size, [tile_of[victim]], lost, pose)
-        layer = type(layer)(np.maximum(layer.alpha, broken.alpha), np.maximum(layer.depth, broken.depth))
+        old = box(centres[victim], width, width, turns[victim])
+        if edit.kind == "missing":
+            corner = old[int(edit.rng.integers(4))]
+            lost = [_stone(edit.rng, edit.rng.uniform(13.0, 17.0)) + corner, disc(corner, 9.0)]
+            surface.changed = inside(size, [old], pose) & inside(size, lost, pose, 1.0)
+        else:
+            turns[victim] = float(edit.rng.choice([-1.0, 1.0])) * edit.rng.uniform(0.075, 0.10)
+            surface.changed = inside(size, [old, box(centres[victim], width, width, turns[victim])], pose, 1.0)
+    shapes = [box(centre, width, width, turn) for centre, turn in zip(centres, turns, strict=True)]
+    layer = cover(size, shapes, [], pose)
+    if lost:  # the neighbours keep their corners
+        broken, others = cover(size, [old], lost, pose), cover(size, shapes, [old], pose)
+        layer = Layer(*(np.maximum(a, b) for a, b in zip(broken, others, strict=True)))
     u, v = pose.frame(size)
     column, row = np.floor((u - first[0]) / pitch + 0.5), np.floor((v - first[1]) / pitch + 0.5)
-    index = np.clip((row + count / 2) * count + column + count / 2, 0, len(centres) - 1).astype(np.int64)
-    glaze = colour * rgb(tone[index] * (1.0 + 0.018 * fractal(rng, size, 24.0, 3)))
+    index = np.clip((row + count / 2) * count + column + count / 2, 0, len(raster) - 1).astype(np.int64)
+    glaze = shaded(colour, tone[index] * (1.0 + 0.018 * fractal(rng, size, 24.0, 3)))
     height = 2.6 * smooth(0.0, 2.6, layer.depth) + lean[index, 0] * u + lean[index, 1] * v
     lay(surface, layer.alpha, glaze, height + 0.12 * field(rng, size, 18.0), 0.20)
     return surface
-
-
-def _tile(centre: np.ndarray, turn: float, width: float) -> np.ndarray:
-    from_centre = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * width / 2
-    c, s = np.cos(turn), np.sin(turn)
-    return from_centre @ np.array([[c, s], [-s, c]]) + centre

@@ -8,11 +8,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datamodules.components.drawing.noise import SIDE, Grid, grid, mix
+from datamodules.components.drawing.noise import SIDE, Grid, grid, mix, shaded
 
 Colour = tuple[float, float, float]
+Paint = Colour | np.ndarray
+Point = tuple[float, float] | np.ndarray  # (2,), units
 _FINER = 2  # outlines are filled on a grid twice as fine and averaged: smooth edges
 _SHIFT = 4  # bits of sub-pixel precision of OpenCV's polygon filler
+_CORNERS = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+_ARC = np.pi / 2 * (np.arange(24) // 6 + np.arange(24) % 6 / 5)  # six points for each corner
+_ROUND = np.stack([np.cos(_ARC), np.sin(_ARC)], axis=1)
 
 
 class Edit(NamedTuple):
@@ -52,9 +57,7 @@ class Pose(NamedTuple):
 
     def place(self, points: np.ndarray) -> np.ndarray:
         """Object points (n, 2) in image units."""
-        c, s = np.cos(self.angle), np.sin(self.angle)
-        turned = np.asarray(points, dtype=np.float64) @ np.array([[c, s], [-s, c]])
-        return turned * self.scale + np.array(self.shift)
+        return turned(points, self.angle) * self.scale + self.shift
 
     def frame(self, size: int) -> Grid:
         """The object's own coordinates at every pixel of the image."""
@@ -64,35 +67,44 @@ class Pose(NamedTuple):
         return Grid(c * x + s * y, c * y - s * x)
 
 
+STILL = Pose()
+
+
 def drawn_pose(rng: np.random.Generator, turn: float, shift: float = 9.0, scale: float = 0.06) -> Pose:
     """A pose within +-`turn` radians, +-`shift` units and +-`scale` of the natural size."""
     angle, grow, right, down = rng.uniform(-1.0, 1.0, 4)
     return Pose(float(angle * turn), float(1.0 + grow * scale), (float(right * shift), float(down * shift)))
 
 
-def disc(x: float, y: float, radius: float, points: int = 40) -> np.ndarray:
+def disc(centre: Point, radius: float, points: int = 40) -> np.ndarray:
     """A circle as a polygon (points, 2)."""
     t = np.linspace(0.0, 2.0 * np.pi, points, endpoint=False)
-    return np.stack([x + radius * np.cos(t), y + radius * np.sin(t)], axis=1)
+    return np.asarray(radius * np.stack([np.cos(t), np.sin(t)], axis=1) + np.asarray(centre))
 
 
-def box(x: float, y: float, width: float, height: float, angle: float = 0.0, corner: float = 0.0) -> np.ndarray:
-    """A rectangle centred at (x, y), with corners rounded by `corner`, turned about its centre; (n, 2)."""
+def turned(points: np.ndarray, angle: float) -> np.ndarray:
+    """Points (n, 2) turned about the origin by `angle` radians, from x towards y."""
+    c, s = math.cos(angle), math.sin(angle)
+    return np.asarray(points @ np.array([[c, s], [-s, c]]))
+
+
+def box(centre: Point, width: float, height: float, angle: float = 0.0, corner: float = 0.0) -> np.ndarray:
+    """A rectangle with corners rounded by `corner`, turned about its centre; (n, 2)."""
     radius = min(corner, width / 2, height / 2)
-    inner = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * (width / 2 - radius, height / 2 - radius)
-    arc = np.linspace(0.0, np.pi / 2, 6 if radius > 0 else 1)
-    ring = [inner[i] + radius * np.stack([np.cos(arc + a), np.sin(arc + a)], 1) for i, a in enumerate(_QUARTERS)]
-    c, s = np.cos(angle), np.sin(angle)
-    return np.concatenate(ring) @ np.array([[c, s], [-s, c]]) + (x, y)
+    inner = _CORNERS * (width / 2 - radius, height / 2 - radius)
+    ring = np.repeat(inner, 6, axis=0) + radius * _ROUND if radius > 0 else inner
+    return np.asarray(turned(ring, angle) + np.asarray(centre))
 
 
-_QUARTERS = (0.0, np.pi / 2, np.pi, 3 * np.pi / 2)
+def oval(centre: Point, long: float, short: float, angle: float = 0.0) -> np.ndarray:
+    """An ellipse (40, 2) with half axes `long` and `short`, turned about its centre."""
+    return np.asarray(turned(disc((0.0, 0.0), 1.0) * (long, short), angle) + np.asarray(centre))
 
 
 def ribbon(points: np.ndarray, width: float | np.ndarray) -> np.ndarray:
     """The outline (2n, 2) of a line through `points` (n, 2) that is `width` units wide, one number or n."""
     along = np.gradient(points, axis=0)
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+    along /= np.maximum(np.hypot(along[:, 0], along[:, 1])[:, None], 1e-6)
     side = np.stack([-along[:, 1], along[:, 0]], axis=1) * (np.asarray(width) / 2).reshape(-1, 1)
     return np.concatenate([points + side, (points - side)[::-1]])
 
@@ -103,7 +115,7 @@ def _fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], pose: Pose, value:
         cv2.fillPoly(canvas, [np.round(pixels * 2**_SHIFT).astype(np.int32)], value, shift=_SHIFT)
 
 
-def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = (), pose: Pose = Pose()) -> Layer:
+def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = (), pose: Pose = STILL) -> Layer:
     """The union of the `solid` polygons less the `holes`."""
     canvas = np.zeros((size * _FINER, size * _FINER), np.uint8)
     _fill(canvas, solid, pose, 255)
@@ -114,7 +126,7 @@ def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = 
     return Layer(alpha, depth)
 
 
-def inside(size: int, polygons: Sequence[np.ndarray], pose: Pose = Pose(), margin: float = 0.0) -> np.ndarray:
+def inside(size: int, polygons: Sequence[np.ndarray], pose: Pose = STILL, margin: float = 0.0) -> np.ndarray:
     """The pixels (H, W) bool in the union of the polygons, grown by `margin` units."""
     canvas = np.zeros((size, size), np.uint8)
     _fill(canvas, polygons, pose, 255)
@@ -132,20 +144,18 @@ def grown(region: np.ndarray, margin: float) -> np.ndarray:
 
 def flat(size: int, colour: Colour | np.ndarray, gloss: float = 0.0, body: float = 1.0) -> Surface:
     """A flat sheet of one colour."""
-    albedo = np.empty((size, size, 3), np.float32)
-    albedo[:] = np.asarray(colour, np.float32)
-    blank = np.zeros((size, size), np.float32)
-    return Surface(albedo, blank, blank + np.float32(gloss), blank + np.float32(body), np.zeros((size, size), bool))
+    one = np.ones((size, size), np.float32)
+    return Surface(shaded(colour, one), one * 0.0, one * gloss, one * body, np.zeros((size, size), bool))
 
 
-def lay(surface: Surface, alpha: np.ndarray, colour: object, height: object, gloss: float, body: float = 1.0) -> None:
-    """Puts a material on `surface` where `alpha` is 1: the colour (3,) or (H, W, 3), the height over the sheet."""
+def lay(surface: Surface, alpha: np.ndarray, colour: Paint, height: np.ndarray | float, gloss: float) -> None:
+    """Puts a material on `surface` where `alpha` is 1: its colour (3,) or (H, W, 3), height, gloss; it is body."""
     alpha = alpha.astype(np.float32, copy=False)
-    paint = np.broadcast_to(np.asarray(colour, np.float32), surface.albedo.shape)
+    paint = shaded(colour, np.ones_like(alpha)) if np.ndim(colour) == 1 else np.asarray(colour)
     surface.albedo = mix(surface.albedo, paint, alpha)
-    surface.height = mix(surface.height, np.asarray(height, np.float32), alpha)
+    surface.height = mix(surface.height, height, alpha).astype(np.float32, copy=False)
     surface.gloss = mix(surface.gloss, gloss, alpha)
-    surface.body = mix(surface.body, body, alpha)
+    surface.body = mix(surface.body, 1.0, alpha)
 
 
 def tinted(rng: np.random.Generator, colour: Colour, value: float = 0.05, hue: float = 0.012) -> np.ndarray:

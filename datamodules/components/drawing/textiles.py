@@ -1,9 +1,11 @@
 """Textures that are spun, woven, grown or tanned: fabric, corduroy, wire mesh, leather."""
 
+import math
+
 import cv2
 import numpy as np
 
-from datamodules.components.drawing.noise import SIDE, blurred, field, fractal, grain, grid, pick, smooth
+from datamodules.components.drawing.noise import SIDE, blurred, field, fractal, grain, grid, pick, rgb, shaded, smooth
 from datamodules.components.drawing.surface import Edit, Pose, Surface, flat, lay, tinted
 
 
@@ -11,13 +13,19 @@ def _cloth_frame(rng: np.random.Generator, size: int, turn: float, sway: float) 
     """Coordinates (u, v) in units of a sheet that lies a little turned and not quite straight."""
     pose = Pose(float(rng.uniform(-turn, turn)), float(rng.uniform(0.95, 1.06)))
     u, v = pose.frame(size)
-    return u + sway * field(rng, size, 95.0) + rng.uniform(0, 60), v + sway * field(rng, size, 95.0) + rng.uniform(0, 60)
+    start = rng.uniform(0.0, 60.0, 2).astype(np.float32)
+    return u + sway * field(rng, size, 95.0) + start[0], v + sway * field(rng, size, 95.0) + start[1]
 
 
 def _spot(edit: Edit, reach: float) -> tuple[float, float]:
     """Where a change is made: (x, y) within +-`reach` units of the centre."""
     x, y = edit.rng.uniform(-reach, reach, 2)
     return float(x), float(y)
+
+
+def _pixel(x: float, y: float, size: int) -> tuple[int, int]:
+    """Row and column of a place in units."""
+    return int((y / SIDE + 0.5) * size), int((x / SIDE + 0.5) * size)
 
 
 def _patch(edit: Edit, size: int, radius: tuple[float, float]) -> np.ndarray:
@@ -32,62 +40,58 @@ def fabric(rng: np.random.Generator, style: np.random.Generator, size: int, edit
     pitch, slant = style.uniform(8.6, 10.4), int(style.choice([-1, 1]))
     base = tinted(rng, (0.46, 0.45, 0.43) if style.random() < 0.5 else (0.40, 0.44, 0.50), 0.08)
     u, v = _cloth_frame(rng, size, 0.09, 2.2)
-    u, v = u / pitch + 0.10 * field(rng, size, (14.0, 8.0)), v / pitch + 0.10 * field(rng, size, (8.0, 14.0))
+    u, v = u / pitch + 0.07 * field(rng, size, (14.0, 8.0)), v / pitch + 0.07 * field(rng, size, (8.0, 14.0))
     warp, weft = np.floor(u), np.floor(v)
     lean = np.full_like(u, slant)
     surface = flat(size, base, 0.02)
     if edit and edit.kind == "direction":
-        turned = _patch(edit, size, (22.0, 30.0))
+        turned = _patch(edit, size, (26.0, 36.0))
         lean = np.where(turned > 0.5, -lean, lean)
         surface.changed = turned > 0.5
     across_u, across_v = 1.0 - np.square(2 * (u - warp) - 1), 1.0 - np.square(2 * (v - weft) - 1)
-    loose = rng.normal(0.0, 0.22, (2, 61)).astype(np.float32)
+    loose = rng.normal(0.0, 0.15, (2, 61)).astype(np.float32)
     over_u = across_u * 1.5 + 1.25 * np.cos(np.pi / 2 * (v - 1.0 - lean * warp)) + pick(loose[0], warp)
     over_v = across_v * 1.5 - 1.25 * np.cos(np.pi / 2 * (weft - lean * (u - 0.5) - 0.5)) + pick(loose[1], weft)
     if edit and edit.kind == "missing":
         x, y = _spot(edit, 80.0)
-        at = grid(size)
-        row = weft[int((y / SIDE + 0.5) * size), int((x / SIDE + 0.5) * size)]
-        gone = (weft == row) & (np.abs(at.x - x) < edit.rng.uniform(24.0, 40.0))
+        gone = (weft == weft[_pixel(x, y, size)]) & (np.abs(grid(size).x - x) < edit.rng.uniform(24.0, 40.0))
         over_v = np.where(gone, -3.0, over_v)
-        over_u = np.where(gone, 0.75 * over_u - 0.9, over_u)
+        over_u = np.where(gone, 0.8 * over_u - 1.7, over_u)
         surface.changed = gone
     height = np.maximum(over_u, over_v)
-    tone = np.where(over_u > over_v, pick(rng.normal(1.0, 0.045, 61), warp), pick(rng.normal(0.97, 0.045, 67), weft))
+    tone = np.where(over_u > over_v, pick(rng.normal(1.05, 0.035, 61), warp), pick(rng.normal(0.87, 0.035, 67), weft))
     fibre = np.where(over_u > over_v, field(rng, size, (9.0, 1.6)), field(rng, size, (1.6, 9.0)))
     tone = tone * (1.0 + 0.035 * fibre + 0.02 * field(rng, size, 60.0)) * (0.80 + 0.09 * np.clip(height, -1.5, 2.6))
-    surface.albedo *= tone.astypergb(np.float32)
+    surface.albedo *= rgb(tone)
     surface.height = (0.9 * height + 0.12 * fibre).astype(np.float32)
     return surface
 
 
 def corduroy(rng: np.random.Generator, style: np.random.Generator, size: int, edit: Edit | None) -> Surface:
-    """Ribs of pile; `missing` wears one rib down, `direction` brushes the ribs askew in a patch."""
-    pitch, turn = style.uniform(11.0, 14.0), style.uniform(-0.5, 0.5)
+    """Ribs of pile; `missing` wears one rib down, `direction` sews in a patch whose ribs run askew."""
+    pitch, turn = style.uniform(11.5, 14.0), style.uniform(-0.5, 0.5)
     base = tinted(rng, (0.45, 0.37, 0.30) if style.random() < 0.5 else (0.35, 0.38, 0.33), 0.08)
     pose = Pose(float(turn + rng.uniform(-0.08, 0.08)), float(rng.uniform(0.94, 1.06)))
     u, v = pose.frame(size)
-    u = u + 1.6 * field(rng, size, 90.0) + 0.45 * field(rng, size, 14.0) + rng.uniform(0.0, pitch)
     surface = flat(size, base, 0.015)
     if edit and edit.kind == "direction":
-        turned = _patch(edit, size, (20.0, 28.0))
-        u = u + turned * 0.36 * pitch
-        surface.changed = turned > 0.15
+        patch = _patch(edit, size, (22.0, 32.0)) > 0.5
+        askew = float(edit.rng.choice([-1.0, 1.0])) * edit.rng.uniform(0.5, 0.9)
+        u = np.where(patch, math.cos(askew) * u + math.sin(askew) * v, u)
+        surface.changed = patch
+    u = u + 1.6 * field(rng, size, 90.0) + 0.28 * field(rng, size, 14.0) + rng.uniform(0.0, pitch)
     rib = np.floor(u / pitch)
-    crown = 1.0 - np.square(2.0 * (u / pitch - rib) - 1.0)
-    crown = np.sqrt(np.maximum(crown, 0.0)) * (1.0 + pick(rng.normal(0.0, 0.05, 53), rib))
-    pile = field(rng, size, 2.0) + 0.8 * field(rng, size, 4.5) + 0.6 * grain(rng, size, pose.angle, (1.5, 5.0))
+    crown = np.sqrt(np.maximum(1.0 - np.square(2.0 * (u / pitch - rib) - 1.0), 0.0))
+    crown = crown * (1.0 + pick(rng.normal(0.0, 0.05, 53).astype(np.float32), rib))
+    pile = field(rng, size, 2.0) + 0.6 * field(rng, size, 4.5) + 0.6 * grain(rng, size, pose.angle, (1.5, 5.0))
     if edit and edit.kind == "missing":
-        x, y = _spot(edit, 80.0)
-        at = grid(size)
-        row, column = int((y / SIDE + 0.5) * size), int((x / SIDE + 0.5) * size)
-        along = np.abs(v - v[row, column]) / edit.rng.uniform(22.0, 34.0)
-        worn = (rib == rib[row, column]) * smooth(1.1, 0.8, along + 0.0 * at.x)
-        crown = crown * (1.0 - 0.62 * worn)
+        here = _pixel(*_spot(edit, 80.0), size)
+        worn = (rib == rib[here]) * smooth(1.1, 0.8, np.abs(v - v[here]) / edit.rng.uniform(24.0, 36.0))
+        crown = crown * (1.0 - 0.75 * worn)
         surface.changed = worn > 0.3
-    shade = 0.70 + 0.33 * crown + 0.05 * pile + 0.035 * fractal(rng, size, 70.0, 2)
-    surface.albedo *= np.cliprgb(shade, 0.3, 1.3)
-    surface.height = (4.2 * crown + 0.34 * pile).astype(np.float32)
+    shade = 0.70 + 0.33 * crown + 0.045 * pile + 0.035 * fractal(rng, size, 70.0, 2)
+    surface.albedo *= rgb(np.clip(shade, 0.3, 1.3))
+    surface.height = (4.2 * crown + 0.28 * pile).astype(np.float32)
     return surface
 
 
@@ -98,70 +102,61 @@ def mesh(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
     u, v = pose.frame(size)
     u = (u + 1.3 * field(rng, size, 80.0)) / pitch + rng.uniform(0.0, 1.0)
     v = (v + 1.3 * field(rng, size, 80.0)) / pitch + rng.uniform(0.0, 1.0)
-    at, off = grid(size), (np.float32(0.0), np.float32(0.0))
     surface = flat(size, tinted(rng, (0.33, 0.33, 0.34), 0.12), 0.0)
     surface.albedo *= rgb(1.0 + 0.05 * fractal(rng, size, 20.0, 3))
-    jitter = rng.normal(0.0, 0.035, (2, 41)).astype(np.float32)
-    column, row = np.floor(u), np.floor(v)
-    gone = np.zeros_like(u)
+    row = np.floor(v)
+    sway = rng.normal(0.0, 0.035, (2, 41)).astype(np.float32)
+    push, gone = np.zeros_like(u), np.zeros_like(u)
     if edit:
-        x, y = _spot(edit, 74.0)
-        where = int((y / SIDE + 0.5) * size), int((x / SIDE + 0.5) * size)
-        near = np.abs(u - np.floor(u[where]) - 0.5)
+        here = _pixel(*_spot(edit, 74.0), size)
+        on_wire = row == row[here]
         if edit.kind == "bent":
-            push = edit.rng.choice([-1.0, 1.0]) * edit.rng.uniform(0.30, 0.36)
-            bump = np.exp(-(((u - u[where]) / 0.75) ** 2)) * (row == row[where])
-            off = (np.float32(0.0), (push * bump).astype(np.float32))
-            surface.changed = (np.abs(off[1]) > 0.06) & (np.abs(v - row[where] - 0.5) < 0.62)
-        elif edit.kind == "missing":
-            gone = smooth(0.62, 0.52, near) * (row == row[where])
+            amount = float(edit.rng.choice([-1.0, 1.0])) * edit.rng.uniform(0.38, 0.46)
+            push = amount * np.exp(-np.square((u - u[here]) / 0.75)) * on_wire
+            surface.changed = np.abs(push) > 0.06
+        else:
+            gone = smooth(0.72, 0.62, np.abs(u - np.floor(u[here]) - 0.5)) * on_wire
             surface.changed = (gone > 0.4) & (np.abs(v - row - 0.5) < bar * 1.25)
-    for line, place, other, sway, phase, shift in (
-        (column, u, v, jitter[0], 0.0, off[0]),
-        (row, v, u, jitter[1], 1.0, off[1]),
-    ):
-        far = np.abs(place - line - 0.5 - pick(sway, line) - shift) / bar
-        wave = np.cos(np.pi * (np.floor(other) + line + phase)) * np.abs(np.sin(np.pi * other))
-        round_top = np.sqrt(np.maximum(1.0 - far * far, 0.0))
-        level = 5.0 + 2.6 * round_top + 1.1 * wave
-        alpha = smooth(1.12, 0.9, far) * (level > surface.height)
-        alpha = alpha * (1.0 - gone) if phase == 1.0 else alpha
-        steel = tinted(rng, (0.56, 0.56, 0.57), 0.04) * (1.0 + 0.05 * fieldrgb(rng, size, 5.0))
-        lay(surface, alpha.astype(np.float32), steel, level, 0.35)
+    _draw_wires(surface, rng, u, v, np.abs(u - np.floor(u) - 0.5 - pick(sway[0], np.floor(u))) / bar, 0.0)
+    far = np.abs(v - row - 0.5 - pick(sway[1], row) - push) / bar
+    _draw_wires(surface, rng, v, u, far + 4.0 * gone, 1.0)
     surface.body = np.ones_like(surface.body)
     return surface
+
+
+def _draw_wires(
+    surface: Surface, rng: np.random.Generator, place: np.ndarray, other: np.ndarray, far: np.ndarray, phase: float
+) -> None:
+    """The wires of one direction, over and under those of the other; `far` is the distance in half widths."""
+    wave = np.cos(np.pi * (np.floor(other) + np.floor(place) + phase)) * np.abs(np.sin(np.pi * other))
+    level = 5.0 + 2.6 * np.sqrt(np.maximum(1.0 - far * far, 0.0)) + 1.1 * wave
+    alpha = smooth(1.12, 0.9, far) * (level > surface.height)
+    steel = shaded(tinted(rng, (0.56, 0.56, 0.57), 0.04), 1.0 + 0.05 * field(rng, len(place), 5.0))
+    lay(surface, alpha, steel, level, 0.35)
 
 
 def leather(rng: np.random.Generator, style: np.random.Generator, size: int, edit: Edit | None) -> Surface:
     """Pebbled hide: domes around scattered points with creases between them."""
     wave, base = style.uniform(7.5, 9.5), tinted(style, (0.41, 0.30, 0.23), 0.15, 0.03)
-    fine = max(size, 64)
-    count = int(SIDE / wave)
-    spots = (np.stack(np.meshgrid(np.arange(count), np.arange(count)), -1).reshape(-1, 2) + 0.5) * (fine / count)
-    spots = spots + rng.uniform(-0.48, 0.48, spots.shape) * (fine / count)
-    seeds = np.full((fine, fine), 255, np.uint8)
-    column, row = np.clip(spots.astype(np.int64), 0, fine - 1).T
-    seeds[row, column] = 0
-    near = cv2.distanceTransform(seeds, cv2.DIST_L2, 5) * (SIDE / fine)
-    at = grid(fine)
-    bend = 2.2 * field(rng, fine, 13.0), 2.2 * field(rng, fine, 13.0)
-    to_pixel = np.float32(fine / SIDE)
-    near = cv2.remap(
-        near,
-        (at.x + bend[0] + SIDE / 2) * to_pixel,
-        (at.y + bend[1] + SIDE / 2) * to_pixel,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT,
-    )
-    near = cv2.resize(near, (size, size), interpolation=cv2.INTER_AREA) if fine != size else near
-    dome = 1.0 - np.square(near / (0.62 * wave))
-    swell = fractal(rng, size, 60.0, 2)
-    pores = field(rng, size, 2.0)
-    surface = flat(size, tinted(rng, (float(base[0]), float(base[1]), float(base[2])), 0.08), 0.10)
-    tone = 0.93 + 0.10 * np.clip(dome, -0.8, 1.0) + 0.025 * swell + 0.012 * pores
-    surface.albedo *= tone[..., None]
+    dome = 1.0 - np.square(_to_nearest(rng, size, wave) / (0.62 * wave))
+    swell, pores = fractal(rng, size, 60.0, 2), field(rng, size, 2.0)
+    surface = flat(size, tinted(rng, (base[0], base[1], base[2]), 0.08), 0.10 * rng.uniform(0.7, 1.5))
+    surface.albedo *= rgb(0.93 + 0.10 * np.clip(dome, -0.8, 1.0) + 0.025 * swell + 0.012 * pores)
     surface.height = blurred((1.5 * np.clip(dome, -0.9, 1.0) + 1.1 * swell + 0.09 * pores).astype(np.float32), 0.5)
-    surface.gloss = surface.gloss * np.float32(rng.uniform(0.7, 1.5))
     return surface
 
 
+def _to_nearest(rng: np.random.Generator, size: int, wave: float) -> np.ndarray:
+    """Distance (H, W) in units to the nearest of points scattered about `wave` units apart, bent a little."""
+    count = int(SIDE / wave)
+    spots = np.array([(i, j) for j in range(count) for i in range(count)]) + 0.5
+    spots = (spots + rng.uniform(-0.48, 0.48, spots.shape)) * (size / count)
+    column, row = np.clip(spots.astype(np.int64), 0, size - 1).T
+    points = np.full((size, size), 255, np.uint8)
+    points[row, column] = 0
+    far = cv2.distanceTransform(points, cv2.DIST_L2, 5) * np.float32(SIDE / size)
+    line = np.arange(size, dtype=np.float32)
+    bend = np.float32(2.2 * size / SIDE)
+    across = line[None, :] + bend * field(rng, size, 13.0)
+    down = line[:, None] + bend * field(rng, size, 13.0)
+    return cv2.remap(far, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
