@@ -175,9 +175,10 @@ def _embedded(config: dict[str, Any]) -> nn.Module:
                 weight.zero_()
             elif name == "visual.class_embedding" or weight.ndim > 1:
                 fan_in = weight[0].numel() if weight.ndim > 1 else len(weight)
-                weight.uniform_(-1, 1).mul_(sqrt(3 / fan_in))  # variance 1 / fan_in
-            if name == "visual.conv1.weight":
-                weight -= weight.mean(dim=(2, 3), keepdim=True)
+                weight.uniform_(-1, 1)  # multiples of 2⁻²⁴, whose double sums are exact in any order
+                if name == "visual.conv1.weight":
+                    weight.copy_(weight.double() - weight.double().mean(dim=(2, 3), keepdim=True))
+                weight.mul_(sqrt(3 / fan_in))  # variance 1 / fan_in
             if name.endswith(("attn.out_proj.weight", "mlp.c_proj.weight")):
-                weight *= 0.3
+                weight.mul_(0.3)
     return clip

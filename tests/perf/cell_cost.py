@@ -43,9 +43,8 @@ def main() -> None:
             f"{cell.method:<14} {total:6.3f} s, of it forward passes {forward:6.3f} s, fixed {total - forward:6.3f} s"
         )
     fixed = [total - forward for total, forward in rows[1:]]
-    print(
-        f"fixed cost after the first cell: median {statistics.median(fixed):.3f} s, worst {max(fixed):.3f} s (promised: under {PROMISED} s)"
-    )
+    middle, worst = statistics.median(fixed), max(fixed)
+    print(f"fixed cost after the first cell: median {middle:.3f} s, worst {worst:.3f} s (promised: under {PROMISED} s)")
 
 
 def timed(function, spent):  # type: ignore[no-untyped-def]
