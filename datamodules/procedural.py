@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cache as once
 from pathlib import Path
 from typing import ClassVar
 
@@ -85,7 +86,7 @@ class Procedural(AnomalyDataModule):
         given = os.environ.get(CACHE_VARIABLE)
         cache = Path(given).expanduser() if given else platformdirs.user_cache_path("clip-ad-bench")
         folder = cache / folder_name(self.config.draw_seed, self.config.size, counts)
-        materialise(folder, seed=self.config.draw_seed, size=self.config.size, counts=counts)
+        _drawn_once(folder, self.config.draw_seed, self.config.size, counts)
         return folder
 
     def normals(self, category: str) -> list[Sample]:
@@ -93,3 +94,9 @@ class Procedural(AnomalyDataModule):
 
     def tests(self, category: str) -> list[Sample]:
         return mvtec_tests(self.root, category)
+
+
+@once
+def _drawn_once(folder: Path, seed: int, size: int, counts: Counts) -> None:
+    """Draw or verify the set once per process: hashing its files costs more than a small cell."""
+    materialise(folder, seed=seed, size=size, counts=counts)
