@@ -8,7 +8,7 @@ from benchmark import registry
 from benchmark.cell import Cell
 from benchmark.protocols import PROTOCOLS
 from benchmark.registry import ConfigError, DatasetFacts, MethodFacts, unknown
-from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, Settings
+from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, Settings
 
 LEAST = {
     "sweep.limit": 1,
@@ -121,6 +121,8 @@ def _cells(
             raise ConfigError(f"{method.name} in {protocol_name} needs shots of 1 or more, got {shots}{other}.")
     else:
         shots = [0]
+        if settings.origins["sweep.shots"] != BASE:
+            notes.append(f"shots are not used: {method.name} runs in {protocol_name}; --protocols few_shot uses them")
         if method.fits_on == "nothing" and len(seeds) > 1:
             seeds = seeds[:1]
             notes.append(f"one seed is enough: {method.name} in {protocol_name} draws and fits nothing")

@@ -24,7 +24,9 @@ def open_store(folder: Path) -> Store:
 
 def rebuild(folder: Path) -> None:
     """Write the tables anew and print the leaderboard."""
-    print_leaderboard(write_tables(folder, open_store(folder).all_current()), folder, Console())
+    store = open_store(folder)
+    print_leaderboard(write_tables(folder, store.all_current()), folder, Console())
+    _print_set_aside(store)
 
 
 def print_status(folder: Path) -> int:
@@ -43,9 +45,13 @@ def print_status(folder: Path) -> int:
         if done < len(records):
             print(f"  go on with: {shlex.join(sweep['argv'])}")
         missing += len(records) - done
+    _print_set_aside(store)
+    return 1 if missing else 0
+
+
+def _print_set_aside(store: Store) -> None:
     for path in store.set_aside:
         print(f"corrupt record set aside: {path}")
-    return 1 if missing else 0
 
 
 def reason(record: Record) -> str:

@@ -54,6 +54,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
 }
 CHOSEN = ("backbone", "logger")  # groups that a single word chooses
 NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
+BASE = "configs/base.yaml"  # origin of what nobody asked for
 AUXILIARY, AUXILIARY_OF_MVTEC = "mvtec_ad", "visa"  # fit on MVTec AD and test elsewhere; on VisA to test on MVTec AD
 ROOT = Setting(str | None, None)
 
@@ -130,7 +131,7 @@ def compose(layers: Sequence[Layer]) -> Settings:
     Raises:
         ConfigError: for an unknown or ill-typed key, naming it, its origin, what came and what is allowed.
     """
-    layers = [read_yaml(CONFIGS / "base.yaml"), *layers]
+    layers = [read_yaml(CONFIGS.parent / BASE), *layers]
     picks = {
         group: [layer.values[group] for layer in layers if isinstance(layer.values.get(group), str)][-1]
         for group in CHOSEN

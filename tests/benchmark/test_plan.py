@@ -34,6 +34,12 @@ def test_each_method_runs_in_its_first_protocol_unless_asked():
     assert plan(["toy_transfers"], ["mvtec_ad"]).cells[0].settings["protocol"]["auxiliary"] == "visa"
 
 
+def test_shots_that_a_protocol_does_not_use_are_said():
+    note = "shots are not used: toy_mean runs in zero_shot; --protocols few_shot uses them"
+    assert note in plan(["toy_mean"], protocols=["zero_shot"], shots=[1]).notes
+    assert note not in plan(["toy_mean"], protocols=["zero_shot"]).notes
+
+
 def test_identity_is_what_changes_numbers():
     def identity(**changes):
         words = changes.pop("words", ())
