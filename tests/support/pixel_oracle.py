@@ -1,0 +1,77 @@
+"""An independent oracle of the pixel metrics, and maps of many kinds to try them on."""
+
+import numpy as np
+import torch
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from benchmark.metrics.accumulate import PixelMetrics
+from benchmark.metrics.names import PIXEL_METRICS
+
+EXACT = 1e-12
+
+
+def regions_of(mask):
+    """Each 8-connected region as a bool mask, with another library than the code's."""
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    return [labels == number + 1 for number in range(count)]
+
+
+def plain_aupro(maps, masks, limit=0.3):
+    """Thresholds one by one from the highest, regions one by one, trapezoids up to the limit."""
+    regions = [(scores[region]) for scores, mask in zip(maps, masks, strict=True) for region in regions_of(mask)]
+    normal = maps[~masks]
+    x, y, area = 0.0, 0.0, 0.0
+    for threshold in np.unique(maps)[::-1]:
+        to_x = np.count_nonzero(normal >= threshold) / normal.size
+        to_y = sum(np.count_nonzero(region >= threshold) / region.size for region in regions) / len(regions)
+        if to_x > limit:
+            return (area + (limit - x) * (y + y + (to_y - y) * (limit - x) / (to_x - x)) / 2) / limit
+        area += (to_x - x) * (y + to_y) / 2
+        x, y = to_x, to_y
+    return (area + (limit - x) * y) / limit
+
+
+def oracle(maps, masks):
+    truth, scores = masks.ravel(), maps.ravel()
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-300)).max()
+    return [roc_auc_score(truth, scores), average_precision_score(truth, scores), f1, plain_aupro(maps, masks)]
+
+
+def fill(maps, masks, metric=None, batch=2):
+    metric = metric or PixelMetrics()
+    for start in range(0, len(maps), batch):
+        metric.update(torch.as_tensor(maps[start : start + batch]), torch.as_tensor(masks[start : start + batch]))
+    return metric
+
+
+def values(metric):
+    return [metric.compute()[name].value for name in PIXEL_METRICS]
+
+
+def draw(seed, images=5, height=19, width=23):
+    """Blobs that touch borders, a one-pixel region, diagonal ones; two images without any anomaly."""
+    rng = np.random.default_rng(seed)
+    masks = ndimage.gaussian_filter(rng.standard_normal((images, height, width)), (0, 2, 2)) > 0.12
+    masks[1], masks[-1] = False, False
+    masks[0, :4, :4] = np.eye(4)
+    masks[2, 8:13, 8:13] = False
+    masks[2, 10, 10] = True
+    maps = ndimage.gaussian_filter(rng.standard_normal((images, height, width)), (0, 1, 1)) + 0.3 * masks
+    return maps.astype(np.float32), masks
+
+
+def levels(count):
+    return lambda maps: np.round(maps / np.abs(maps).max() * count).astype(np.float32) / np.float32(count)
+
+
+KINDS = {
+    "continuous of both signs": lambda maps: maps,
+    "all negative": lambda maps: maps - 10,
+    "2 levels": levels(2),
+    "16 levels with -0.0 and 0.0": levels(16),
+    "denormals": lambda maps: maps * np.float32(1e-39),
+    "huge": lambda maps: maps * np.float32(1e38),
+    "saturated": lambda maps: np.clip(maps, -0.2, 0.2),
+}
