@@ -1,31 +1,26 @@
 """Runs one cell: draw, adapt, fit, test, measure. The same function serves every executor."""
 
 import hashlib
-import json
 import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger
 
-from benchmark import registry
 from benchmark.cell import Cell, canonical
 from benchmark.evaluator import Evaluator
+from benchmark.fitting import fit, make_trainer
 from benchmark.metrics.names import METRIC_VERSION
+from benchmark.opening import build_method, open_backbone, open_data
 from benchmark.protocols import PROTOCOL_VERSION
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.roots import find_root
 from datamodules.components.shots import SHOT_RULE
 from methods.components.backbone import CLIPBackbone
-from methods.components.base import Method
+from methods.components.feature_store import FeatureCounts
 
 PHASES = ("load", "fit", "test", "metrics")
 
@@ -40,20 +35,22 @@ class Measurement(NamedTuple):
     counts: dict[str, dict[str, int]]
     seconds: dict[str, float]
     peak_memory_mib: float
+    features: dict[str, int] | None
 
 
 def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     """Measure `cell`, writing curves to `loggers`."""
     clock = [time.perf_counter()]
-    device = resolve_device(cell.where["trainer"]["accelerator"])
+    backbone = open_backbone(cell)
+    device = backbone.mean.device
+    counts = backbone.store.counts if backbone.store else None
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    backbone = load_backbone(canonical(cell.settings["backbone"]), cell.settings["protocol"]["precision"], device)
     seed_everything(cell.seed, workers=True, verbose=False)
     data = open_data(cell, backbone.image_size)
     method = build_method(cell, backbone, data).to(device)
     clock.append(time.perf_counter())
-    _fit(method, cell, data, device, loggers)
+    auxiliary = fit(method, cell, data, device, loggers)
     clock.append(time.perf_counter())
     evaluator = Evaluator(
         cell.settings["protocol"]["evaluation_size"], {c: data.masks_known(c) for c in cell.categories}
@@ -63,7 +60,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     clock.append(time.perf_counter())
     metrics = evaluator.metrics()
     clock.append(time.perf_counter())
-    facts = describe_data(cell, data)
+    facts = describe_data(cell, data) | {"auxiliary": auxiliary}
     return Measurement(
         protocol_id=protocol_id(cell, facts),
         data=facts,
@@ -76,104 +73,15 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         counts=evaluator.counts,
         seconds={phase: round(end - start, 4) for phase, start, end in zip(PHASES, clock, clock[1:], strict=False)},
         peak_memory_mib=peak_memory(device),
+        features=used_since(backbone, counts),
     )
 
 
-def resolve_device(accelerator: str) -> torch.device:
-    """The device of "cpu", "gpu", "mps" or "auto", which takes a GPU when there is one."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if accelerator == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    if (accelerator == "gpu" and not cuda) or (accelerator == "mps" and not mps):
-        raise registry.ConfigError(f"trainer.accelerator={accelerator}, but torch {torch.__version__} sees none.")
-    return torch.device("cuda" if accelerator == "gpu" else accelerator)
-
-
-@lru_cache(maxsize=1)
-def load_backbone(settings: str, precision: Any, device: torch.device) -> CLIPBackbone:
-    """The backbone of these settings (canonical JSON), loaded once and lent to every cell."""
-    values = {key: value for key, value in json.loads(settings).items() if key != "label"}
-    return CLIPBackbone.load(**values, precision=precision, device=device)
-
-
-def open_data(cell: Cell, image_size: int) -> AnomalyDataModule:
-    """The target data set of a cell; no image is read yet."""
-    facts = registry.dataset(cell.dataset)
-    cls = registry.load(facts, AnomalyDataModule)
-    data: AnomalyDataModule = cls(
-        data_root(facts, cell.where["root"]),
-        cell.categories,
-        image_size=image_size,
-        evaluation_size=cell.settings["protocol"]["evaluation_size"],
-        shots=cell.shots,
-        seed=cell.seed,
-        batch_size=cell.where["trainer"]["batch_size"],
-        num_workers=cell.where["trainer"]["num_workers"],
-        limit=cell.limit,
-        config=cls.Config(**cell.settings["dataset"]),
-    )
-    return data
-
-
-def data_root(facts: registry.DatasetFacts, explicit: str | None) -> Path | None:
-    """Where a data set lies; None if it needs no folder and none is named. DataError if it is absent."""
-    if not facts.needs_root and not explicit:
+def used_since(backbone: CLIPBackbone, before: FeatureCounts | None) -> dict[str, int] | None:
+    """What the feature store did for this cell."""
+    if backbone.store is None or before is None:
         return None
-    return find_root(facts.name, facts.folder_name, facts.source, explicit)
-
-
-def build_method(cell: Cell, backbone: CLIPBackbone, data: AnomalyDataModule) -> Method:
-    """The method of a cell with its resolved settings."""
-    cls = registry.load(registry.method(cell.method), Method)
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.settings["method"].items()}
-    method: Method = cls(backbone, {c: data.object_name(c) for c in cell.categories}, cls.Config(**settings))
-    return method
-
-
-def make_trainer(device: torch.device, loggers: Sequence[Logger], **settings: Any) -> Trainer:
-    """A quiet Trainer on one device. Without checkpoints: the last step counts, nothing is selected."""
-    return Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=1,
-        logger=list(loggers) or False,
-        plugins=[LightningEnvironment()],  # a SLURM or torchrun variable must not make this one-device run a rank
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **settings,
-    )
-
-
-def _fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]) -> None:
-    if cell.shots:
-        with torch.no_grad():
-            for category in cell.categories:
-                method.adapt(data.shot_images(category).to(device), category)
-    if method.fits_on == "nothing":
-        return
-    source = open_data(training_cell(cell, method), data.image_size)
-    loader = source.labelled_dataloader() if method.fits_on == "auxiliary" else source.train_dataloader()
-    make_trainer(device, loggers, max_epochs=method.max_epochs).fit(method, loader)
-    method.to(device)
-
-
-def training_cell(cell: Cell, method: Method) -> Cell:
-    """The cell whose data a method is fitted on, in the method's own batches."""
-    where = {**cell.where, "trainer": {**cell.where["trainer"], "batch_size": method.config.batch_size}}
-    if method.fits_on == "shots":
-        return replace(cell, where=where)
-    auxiliary = registry.dataset(cell.settings["protocol"]["auxiliary"])
-    return replace(
-        cell,
-        dataset=auxiliary.name,
-        variant=auxiliary.variant,
-        categories=auxiliary.categories,
-        shots=0,
-        limit=None,
-        settings={**cell.settings, "dataset": cell.settings["auxiliary"]},
-        where={**where, "root": cell.where["auxiliary_root"]},
-    )
+    return {name: value - getattr(before, name) for name, value in backbone.store.counts._asdict().items()}
 
 
 def describe_data(cell: Cell, data: AnomalyDataModule) -> dict[str, Any]:
@@ -194,7 +102,7 @@ def protocol_id(cell: Cell, data: dict[str, Any]) -> str:
         "dataset": [cell.dataset, cell.settings["dataset"], cell.variant, data["fingerprints"]],
         "shots": [cell.shots, SHOT_RULE, data["shots_sha256"]],
         "settings": cell.settings["protocol"],
-        "auxiliary": cell.settings["auxiliary"],
+        "auxiliary": [cell.settings["auxiliary"], data["auxiliary"].get("fingerprints")],
         "seed": cell.seed,
         "limit": cell.limit,
         "selection": "last step",

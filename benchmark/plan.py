@@ -14,6 +14,7 @@ LEAST = {
     "sweep.limit": 1,
     "protocol.evaluation_size": 8,
     "trainer.batch_size": 1,
+    "features.max_gib": 0.001,
     "trainer.num_workers": 0,
     "backbone.image_size": 1,
 }
@@ -169,6 +170,7 @@ def _where(dataset: str, resolved: Mapping[str, Mapping[str, Any]], settings: Se
         "auxiliary_root": settings["dataset"][auxiliary]["root"] if auxiliary else None,
         "trainer": settings["trainer"],
         "logger": settings["logger"],
+        "features": settings["features"],
     }
 
 

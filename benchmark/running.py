@@ -12,10 +12,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmark.cell import Cell, canonical
+from benchmark.cell import Cell
 from benchmark.leaderboard import write_tables
 from benchmark.loggers import log_leaderboard, resolve_wandb_mode
-from benchmark.measure import data_root, load_backbone, resolve_device
+from benchmark.opening import data_root, open_backbone
 from benchmark.plan import Plan
 from benchmark.registry import dataset
 from benchmark.reporting import print_leaderboard, reason
@@ -69,7 +69,7 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
             soft_wrap=True,
         )
         _write_request(folder, request, planned, argv)
-        code, table = _run(Sweep(request.sweep, argv, store, fail_fast), _with_logger(todo), console)
+        code, table = _run(Sweep(request.sweep, argv, store, fail_fast), _placed(todo, folder), console)
         logger = todo[0].where["logger"] if todo else {"name": "csv"}
         if logger["name"] == "wandb" and code != INTERRUPTED:
             log_leaderboard(table, resolve_wandb_mode(logger), folder, request.sweep)
@@ -102,15 +102,13 @@ def cell_states(cells: Sequence[Cell], store: Store, absent: dict[str, str]) -> 
 def _check_before(todo: Sequence[Cell]) -> None:
     """Data and backbone, so that what is wrong with them is said before anything runs."""
     verify_data(todo)
-    first = todo[0]
-    device = resolve_device(first.where["trainer"]["accelerator"])
-    load_backbone(canonical(first.settings["backbone"]), first.settings["protocol"]["precision"], device)
+    open_backbone(todo[0])
 
 
-def _with_logger(todo: Sequence[Cell]) -> list[Cell]:
-    """The cells with the W&B mode decided once for all."""
+def _placed(todo: Sequence[Cell], folder: Path) -> list[Cell]:
+    """The cells with the results folder and the W&B mode decided once for all."""
     logger = resolve_wandb_mode(todo[0].where["logger"]) if todo else {}
-    return [replace(cell, where={**cell.where, "logger": logger}) for cell in todo]
+    return [replace(cell, where={**cell.where, "logger": logger, "results": str(folder)}) for cell in todo]
 
 
 def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.DataFrame]:
@@ -132,6 +130,10 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             left = len(todo) - sum(counts.values())
             progress.update(task, advance=1, description=f"done {counts['ok']} failed {counts['failed']} left {left}")
             progress.console.print(_line(cell, record), highlight=False, soft_wrap=True)
+            shared = len(record.data.get("auxiliary", {}).get("shared_images", ()))
+            if shared:
+                where = f"{cell.dataset}/{cell.part} {'is' if shared == 1 else 'are'} also in the auxiliary set"
+                progress.console.print(f"note: {shared} test image{'s'[: shared - 1]} of {where}", soft_wrap=True)
 
         try:
             table = run_sweep(sweep, todo, report)

@@ -45,6 +45,11 @@ GROUPS: dict[str, dict[str, Setting]] = {
         "batch_size": Setting(int, 0),
         "num_workers": Setting(int, 0),
     },
+    "features": {
+        "enabled": Setting(bool, False),
+        "folder": Setting(str | None, None),
+        "max_gib": Setting(float, 0.0),
+    },
     "logger": {
         "name": Setting(str, "csv", ("csv", "wandb")),
         "project": Setting(str | None, None),

@@ -77,7 +77,7 @@ def print_settings(what: str, name: str) -> None:
         raise unknown("kind", what, SHOWN)
     if what == "preset":
         settings = compose([chosen("preset", name)])
-        groups = ("sweep", "backbone", "protocol", "trainer", "logger", "method", "dataset")
+        groups = ("sweep", "backbone", "protocol", "trainer", "features", "logger", "method", "dataset")
         print("\n".join(_yaml(settings, groups)))
         return
     facts: registry.Facts = registry.method(name) if what == "method" else registry.dataset(name)

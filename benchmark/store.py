@@ -34,6 +34,7 @@ class Record:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: float | None = None
+    features: dict[str, int] | None = None  # what the feature store did; None when it is off
     provenance: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -93,7 +94,7 @@ class Store:
         return record
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a machine that dies, sees the old content or the new, never a part.
 
     Raises:
@@ -102,8 +103,8 @@ def write_atomic(path: Path, text: str) -> None:
     partial = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

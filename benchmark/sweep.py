@@ -13,13 +13,16 @@ import pandas as pd
 import torch
 
 from benchmark.cell import Cell
+from benchmark.fitting import auxiliary_cell
 from benchmark.leaderboard import write_tables
 from benchmark.loggers import cell_loggers, log_metrics
-from benchmark.measure import data_root, open_data, run_cell
+from benchmark.measure import run_cell
+from benchmark.opening import data_root, open_data
 from benchmark.provenance import provenance
 from benchmark.registry import dataset
 from benchmark.store import Record, Store, StoreError
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.sample import DataError
 
 SMALLEST = 8  # image side used where only files are looked at
 
@@ -47,6 +50,16 @@ def verify_data(cells: Sequence[Cell]) -> None:
             largest[key] = cell
     for cell in largest.values():
         open_data(cell, SMALLEST).verify()
+    for cell in {cell.settings["protocol"]["auxiliary"]: cell for cell in cells}.values():
+        if cell.settings["protocol"]["auxiliary"]:
+            _verify_auxiliary(auxiliary_cell(cell))
+
+
+def _verify_auxiliary(cell: Cell) -> None:
+    data = open_data(cell, SMALLEST)
+    data.verify()
+    if not any(s.anomalous for c in data.chosen if data.masks_known(c) for s in data.tests(c)):
+        raise DataError(f"{cell.dataset} cannot be an auxiliary data set: it has no anomalous image with a mask.")
 
 
 def fingerprints(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:

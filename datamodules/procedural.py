@@ -1,20 +1,15 @@
 """A drawn set: sixteen products and materials that are made on this machine, without a download."""
 
-import os
 from dataclasses import dataclass
-from functools import cache as once
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
-
-import platformdirs
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.drawing.cache import Counts, folder_name, materialise
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
+from datamodules.components.roots import cache_folder
 from datamodules.components.sample import Sample
-
-#: Environment variable of the folder in which drawn sets are kept.
-CACHE_VARIABLE = "BENCH_CACHE"
 
 
 class Procedural(AnomalyDataModule):
@@ -83,9 +78,7 @@ class Procedural(AnomalyDataModule):
     def prepare(self) -> Path:
         """The folder of the set below `$BENCH_CACHE` or the user's cache, drawn if it is not there."""
         counts = Counts(self.config.train, self.config.normal, self.config.per_defect)
-        given = os.environ.get(CACHE_VARIABLE)
-        cache = Path(given).expanduser() if given else platformdirs.user_cache_path("clip-ad-bench")
-        folder = cache / folder_name(self.config.draw_seed, self.config.size, counts)
+        folder = cache_folder() / folder_name(self.config.draw_seed, self.config.size, counts)
         _drawn_once(folder, self.config.draw_seed, self.config.size, counts)
         return folder
 
@@ -96,7 +89,7 @@ class Procedural(AnomalyDataModule):
         return mvtec_tests(self.root, category)
 
 
-@once
+@cache
 def _drawn_once(folder: Path, seed: int, size: int, counts: Counts) -> None:
     """Draw or verify the set once per process: hashing its files costs more than a small cell."""
     materialise(folder, seed=seed, size=size, counts=counts)

@@ -13,6 +13,10 @@ TINY = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fixture", metavar="PATH", help="another file of FAPrompt's parity tensors, of any size")
+
+
 @pytest.fixture(scope="session")
 def backbone() -> CLIPBackbone:
     """A random CLIP of 64 px, 4 x 4 patches, whose three widths differ. Shared: it must never be altered."""

@@ -4,10 +4,20 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import platformdirs
+
 from datamodules.components.sample import DataError
 
 #: Environment variable of the folder that holds one folder per data set.
 DATA_VARIABLE = "BENCH_DATA"
+#: Environment variable of the folder for what can be made again.
+CACHE_VARIABLE = "BENCH_CACHE"
+
+
+def cache_folder() -> Path:
+    """`$BENCH_CACHE`, or the user's cache."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("clip-ad-bench")
 
 
 def plain_path(path: Path) -> Path:

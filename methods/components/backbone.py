@@ -5,6 +5,7 @@ replaces a module, hooks one or writes to a parameter, so one instance serves ev
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import open_clip
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.components import image_tower, text_tower
+from methods.components.feature_request import describe_tower, recall_image, recall_windows
+from methods.components.feature_store import FeatureStore
 from methods.components.image_tower import ImageFeatures, ImageRequest, PositionResize, Stream, TapPoint
 from methods.components.text_tower import Tokens
 from methods.components.weights import EMBEDDED, BackboneError, check_choice, check_supported, create_clip, hash_weights
@@ -26,6 +29,7 @@ _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 class CLIPBackbone(nn.Module):
     """A frozen open_clip model, always in eval mode."""
 
+    store: FeatureStore | None = None  # asked first for image passes without prompts, prefix or edit
     clip: Any
     mean: Tensor
     std: Tensor
@@ -74,7 +78,6 @@ class CLIPBackbone(nn.Module):
         for name, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
             self.register_buffer(name, torch.tensor(config.get(name, default)).view(1, 3, 1, 1), persistent=False)
         self._positions: dict[tuple[Any, ...], Tensor] = {}
-        self._weights_hash: str | None = None
 
     @classmethod
     def load(
@@ -110,12 +113,15 @@ class CLIPBackbone(nn.Module):
         """Stay in eval mode, whatever a trainer asks."""
         return super().train(False)
 
-    @property
+    @cached_property
     def weights_hash(self) -> str:
         """SHA-256 over the weights, computed once."""
-        if self._weights_hash is None:
-            self._weights_hash = hash_weights(self.clip.state_dict())
-        return self._weights_hash
+        return hash_weights(self.clip.state_dict())
+
+    @cached_property
+    def image_tower_hash(self) -> str:
+        """The weights and all else in the model that image features depend on, computed once."""
+        return describe_tower(self.weights_hash, self.clip.visual, self.mean, self.std)
 
     def encode_image(
         self,
@@ -159,10 +165,14 @@ class CLIPBackbone(nn.Module):
         """
         deep = tuple(deep_prompts)  # a stacked tensor becomes its rows
         request = ImageRequest(layers, stream, vv_from, taps, tap_point, deep, prefix, patch_edit, class_norm)
-        normalised, positions, grid = self._prepare(images)
-        image_tower.check_request(self.clip.visual, len(images), request)
-        with torch.set_grad_enabled(request.needs_grad), self._autocast():
-            return image_tower.run_image(self.clip.visual, normalised, positions, grid, request)
+
+        def run(some: Tensor) -> ImageFeatures:
+            normalised, positions, grid = self._prepare(some)
+            image_tower.check_request(self.clip.visual, len(some), request)
+            with torch.set_grad_enabled(request.needs_grad), self._autocast():
+                return image_tower.run_image(self.clip.visual, normalised, positions, grid, request)
+
+        return recall_image(self, images, request, run)
 
     @torch.no_grad()
     def encode_windows(self, images: Tensor, windows: Tensor) -> Tensor:
@@ -178,10 +188,14 @@ class CLIPBackbone(nn.Module):
         Raises:
             BackboneError: an image size or a patch index does not fit.
         """
-        normalised, positions, grid = self._prepare(images)
-        image_tower.check_windows(windows, grid)
-        with self._autocast():
-            return image_tower.run_windows(self.clip.visual, normalised, positions, windows.to(images.device))
+
+        def run(some: Tensor) -> Tensor:
+            normalised, positions, grid = self._prepare(some)
+            image_tower.check_windows(windows, grid)
+            with self._autocast():
+                return image_tower.run_windows(self.clip.visual, normalised, positions, windows.to(images.device))
+
+        return recall_windows(self, images, windows, run)
 
     @torch.no_grad()
     def tokenize(self, texts: Sequence[str]) -> Tokens:

@@ -14,6 +14,10 @@ WIDTH, HEIGHT = 24, 20
 DEFECT = (slice(8, 14), slice(4, 10))  # rows, columns
 MVTEC_CATEGORIES = ("bottle", "metal_nut")
 VISA_CATEGORIES = ("candle", "pcb1")
+VISA_ALL = (
+    "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1",
+    "macaroni2", "pcb1", "pcb2", "pcb3", "pcb4", "pipe_fryum",
+)  # fmt: skip
 
 
 def image(seed: int, *, defect: bool = False) -> Image.Image:

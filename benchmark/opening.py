@@ -1,0 +1,83 @@
+"""Opens what a cell names: device, backbone, data set, method. Nothing is read or computed yet."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import registry
+from benchmark.cell import Cell, canonical
+from datamodules.components.base import AnomalyDataModule
+from datamodules.components.roots import cache_folder, find_root
+from methods.components.backbone import CLIPBackbone
+from methods.components.base import Method
+from methods.components.feature_store import FeatureStore
+
+GIB = 2**30
+
+
+def resolve_device(accelerator: str) -> torch.device:
+    """The device of "cpu", "gpu", "mps" or "auto", which takes a GPU when there is one."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if accelerator == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if (accelerator == "gpu" and not cuda) or (accelerator == "mps" and not mps):
+        raise registry.ConfigError(f"trainer.accelerator={accelerator}, but torch {torch.__version__} sees none.")
+    return torch.device("cuda" if accelerator == "gpu" else accelerator)
+
+
+def open_backbone(cell: Cell) -> CLIPBackbone:
+    """The backbone of a cell, loaded once per process, with the feature store that the cell asks for."""
+    device = resolve_device(cell.where["trainer"]["accelerator"])
+    backbone = _load_backbone(canonical(cell.settings["backbone"]), cell.settings["protocol"]["precision"], device)
+    features = cell.where["features"]
+    backbone.store = _open_store(features["folder"], features["max_gib"]) if features["enabled"] else None
+    return backbone
+
+
+@lru_cache(maxsize=1)
+def _open_store(folder: str | None, max_gib: float) -> FeatureStore:
+    place = Path(folder).expanduser() if folder else cache_folder() / "features"
+    return FeatureStore(place, int(max_gib * GIB))
+
+
+@lru_cache(maxsize=1)
+def _load_backbone(settings: str, precision: Any, device: torch.device) -> CLIPBackbone:
+    values = {key: value for key, value in json.loads(settings).items() if key != "label"}
+    return CLIPBackbone.load(**values, precision=precision, device=device)
+
+
+def open_data(cell: Cell, image_size: int) -> AnomalyDataModule:
+    """The target data set of a cell; no image is read yet."""
+    facts = registry.dataset(cell.dataset)
+    cls = registry.load(facts, AnomalyDataModule)
+    data: AnomalyDataModule = cls(
+        data_root(facts, cell.where["root"]),
+        cell.categories,
+        image_size=image_size,
+        evaluation_size=cell.settings["protocol"]["evaluation_size"],
+        shots=cell.shots,
+        seed=cell.seed,
+        batch_size=cell.where["trainer"]["batch_size"],
+        num_workers=cell.where["trainer"]["num_workers"],
+        limit=cell.limit,
+        config=cls.Config(**cell.settings["dataset"]),
+    )
+    return data
+
+
+def data_root(facts: registry.DatasetFacts, explicit: str | None) -> Path | None:
+    """Where a data set lies; None if it needs no folder and none is named. DataError if it is absent."""
+    if not facts.needs_root and not explicit:
+        return None
+    return find_root(facts.name, facts.folder_name, facts.source, explicit)
+
+
+def build_method(cell: Cell, backbone: CLIPBackbone, data: AnomalyDataModule) -> Method:
+    """The method of a cell with its resolved settings."""
+    cls = registry.load(registry.method(cell.method), Method)
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.settings["method"].items()}
+    method: Method = cls(backbone, {c: data.object_name(c) for c in cell.categories}, cls.Config(**settings))
+    return method

@@ -1,0 +1,116 @@
+"""A fit on an auxiliary set happens once for all targets, and a kept fit that cannot be trusted is made anew."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from twins import VISA_ALL, draw_visa
+
+from benchmark import fitting
+
+WORDS = ("run", "--methods", "toy_transfers", "--seeds", "0")
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Counts real fits."""
+    calls, real = [], fitting._train
+
+    def count(*arguments):
+        calls.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(fitting, "_train", count)
+    return calls
+
+
+@pytest.fixture
+def auxiliary(data):
+    return draw_visa(data.parent / "visa", VISA_ALL)
+
+
+def records(folder):
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("cells/*/attempt-*.json"))]
+
+
+def metrics(folder):
+    return {record["cell_id"]: record["metrics"] for record in records(folder)}
+
+
+def test_one_fit_serves_all_categories_and_later_runs(bench, cells, auxiliary, tmp_path, fits):
+    assert bench(*WORDS, *cells, "--results", tmp_path / "r").code == 0
+    assert len(fits) == 1
+    made = records(tmp_path / "r")
+    assert sorted(record["data"]["auxiliary"]["reused"] for record in made) == [False, True]
+    assert {record["data"]["auxiliary"]["dataset"] for record in made} == {"visa"}
+    assert all(len(record["data"]["auxiliary"]["fingerprints"]) == 12 for record in made)
+    before = metrics(tmp_path / "r")
+    assert bench(*WORDS, *cells, "--results", tmp_path / "r", "--overwrite", "always").code == 0
+    assert len(fits) == 1
+    assert metrics(tmp_path / "r") == before
+    assert bench(*WORDS, *cells, "--results", tmp_path / "other").code == 0
+    assert len(fits) == 2
+    assert metrics(tmp_path / "other") == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "other sizes", "other key"])
+def test_a_kept_fit_that_cannot_be_trusted_is_made_anew(bench, cells, auxiliary, tmp_path, fits, damage):
+    bench(*WORDS, *cells, "--results", tmp_path / "r")
+    before = metrics(tmp_path / "r")
+    (path,) = (tmp_path / "r" / "fits").iterdir()
+    kept = torch.load(path, weights_only=True)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-50])
+    if damage == "foreign":
+        path.write_bytes(b"not ours")
+    if damage == "other sizes":
+        torch.save({"key": kept["key"], "state": {"level": torch.ones(3)}}, path)
+    if damage == "other key":
+        torch.save({"key": "another", "state": {"level": torch.ones(())}}, path)
+    assert bench(*WORDS, *cells, "--results", tmp_path / "r", "--overwrite", "always").code == 0
+    assert len(fits) == 2
+    assert metrics(tmp_path / "r") == before
+
+
+def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_path, fits):
+    bench(*WORDS, *cells, "--results", tmp_path / "r")
+    bench(*WORDS[:-1], "1", *cells, "--results", tmp_path / "r")
+    bench(*WORDS, *cells, "--results", tmp_path / "r", "method.batch_size=3")
+    assert len(fits) == 3
+
+
+def test_images_shared_with_the_auxiliary_set_are_reported(bench, cells, data, auxiliary, tmp_path):
+    image = next(auxiliary.glob("candle/Data/Images/Anomaly/*"))
+    target = data / "bottle" / "test" / "good" / "shared.jpg"
+    shutil.copy(image, target)
+    done = bench(*WORDS, *cells, "--results", tmp_path / "r")
+    assert done.code == 0
+    shared = {r["cell"]["categories"][0]: r["data"]["auxiliary"]["shared_images"] for r in records(tmp_path / "r")}
+    assert shared == {"bottle": ["bottle/test/good/shared.jpg"], "metal_nut": []}
+    assert "1 test image of mvtec_ad/bottle is also in the auxiliary set" in done.out
+
+
+def test_an_absent_auxiliary_set_is_refused_and_says_how_to_get_it(bench, cells, data, tmp_path):
+    done = bench(*WORDS, *cells, "--results", tmp_path / "r")
+    assert done.code == 2
+    assert "no data for 'visa'" in done.err
+    assert "BENCH_DATA" in done.err
+
+
+def test_an_auxiliary_set_without_masks_is_refused(bench, cells, data, tmp_path):
+    done = bench(*WORDS, *cells, "--results", tmp_path / "r", "protocol.auxiliary=textile")
+    assert done.code == 2
+    assert "textile cannot be an auxiliary data set: it has no anomalous image with a mask" in done.err
+
+
+def test_the_feature_store_changes_no_score(bench, cells, data, tmp_path):
+    words = ("run", "--methods", "nearest_patch", "--shots", "1,2", "--seeds", "0", *cells)
+    store = ("features.enabled=true", f"features.folder={tmp_path / 'features'}")
+    for name, more in (("off", ()), ("first", store), ("again", store)):
+        assert bench(*words, "--results", tmp_path / name, *more).code == 0
+    assert metrics(tmp_path / "off") == metrics(tmp_path / "first") == metrics(tmp_path / "again")
+    counts = {name: [r["features"] for r in records(tmp_path / name)] for name in ("off", "first", "again")}
+    assert counts["off"] == [None] * 4
+    assert counts["first"][0]["misses"] > 0
+    assert all(count["misses"] == 0 and count["hits"] > 0 for count in counts["again"])
