@@ -20,12 +20,13 @@ class Evaluator(Callback):
     Args:
         evaluation_size: side of the square, in px, at which maps and masks are compared.
         masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
+        published: also compute PRO as published code does.
     """
 
-    def __init__(self, evaluation_size: int, masks_known: Mapping[str, bool]) -> None:
+    def __init__(self, evaluation_size: int, masks_known: Mapping[str, bool], *, published: bool = False) -> None:
         self.size = (evaluation_size, evaluation_size)
         self.image = {category: ImageMetrics() for category in masks_known}
-        self.pixel = {category: PixelMetrics() for category, known in masks_known.items() if known}
+        self.pixel = {category: PixelMetrics(published=published) for category, known in masks_known.items() if known}
         self.counts = {category: {"normal": 0, "anomalous": 0} for category in masks_known}
 
     def on_test_batch_end(

@@ -47,7 +47,7 @@ def long_table(records: Iterable[Record]) -> pd.DataFrame:
                 common | {"category": cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]}
             )
         for category, metrics in record.metrics.items():
-            for name in METRICS:
+            for name in (*METRICS, *(extra for extra in metrics if extra not in METRICS)):
                 value, reason = metrics[name]["value"], metrics[name]["reason"]
                 status = f"undefined: {reason}" if value is None else f"limited: {cell.limit}" if cell.limit else "ok"
                 lines.append(common | {"category": category, "metric": name, "value": value, "status": status})
@@ -116,7 +116,7 @@ def _over_seeds(values: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     groups = values.groupby([*keys, "metric"], dropna=False, sort=False)["value"]
     means, deviations = groups.mean().unstack("metric"), groups.std(ddof=1).unstack("metric")
     columns = {}
-    for name in METRICS:
+    for name in (*METRICS, *(extra for extra in means.columns if extra not in METRICS)):
         columns[name], columns[f"{name}_std"] = means.get(name), deviations.get(name)
     return pd.DataFrame(columns, index=means.index, dtype=float).reset_index()
 

@@ -52,9 +52,8 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     clock.append(time.perf_counter())
     auxiliary = fit(method, cell, data, device, loggers)
     clock.append(time.perf_counter())
-    evaluator = Evaluator(
-        cell.settings["protocol"]["evaluation_size"], {c: data.masks_known(c) for c in cell.categories}
-    )
+    protocol, known = cell.settings["protocol"], {c: data.masks_known(c) for c in cell.categories}
+    evaluator = Evaluator(protocol["evaluation_size"], known, published=protocol["published_metric"])
     trainer = make_trainer(device, loggers, callbacks=[evaluator])
     trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
     clock.append(time.perf_counter())

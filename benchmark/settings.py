@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
         "evaluation_size": Setting(int, 0),
         "precision": Setting(str, "fp32", ("fp32", "bf16", "fp16")),
         "auxiliary": Setting(str | None, None),
+        "published_metric": Setting(bool, False),
     },
     "trainer": {
         "accelerator": Setting(str, "auto", ("auto", "cpu", "gpu", "mps")),

@@ -1,14 +1,12 @@
 """A drawn set: sixteen products and materials that are made on this machine, without a download."""
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.drawing.cache import Counts, folder_name, materialise
+from datamodules.components.drawing.cache import Counts, drawn_folder
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
-from datamodules.components.roots import cache_folder
 from datamodules.components.sample import Sample
 
 
@@ -78,18 +76,10 @@ class Procedural(AnomalyDataModule):
     def prepare(self) -> Path:
         """The folder of the set below `$BENCH_CACHE` or the user's cache, drawn if it is not there."""
         counts = Counts(self.config.train, self.config.normal, self.config.per_defect)
-        folder = cache_folder() / folder_name(self.config.draw_seed, self.config.size, counts)
-        _drawn_once(folder, self.config.draw_seed, self.config.size, counts)
-        return folder
+        return drawn_folder(self.config.draw_seed, self.config.size, counts)
 
     def normals(self, category: str) -> list[Sample]:
         return mvtec_normals(self.root, category)
 
     def tests(self, category: str) -> list[Sample]:
         return mvtec_tests(self.root, category)
-
-
-@cache
-def _drawn_once(folder: Path, seed: int, size: int, counts: Counts) -> None:
-    """Draw or verify the set once per process: hashing its files costs more than a small cell."""
-    materialise(folder, seed=seed, size=size, counts=counts)

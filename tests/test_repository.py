@@ -37,3 +37,17 @@ def test_the_workflow_and_ci_run_make_test():
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
     assert {"run": "make test"}.items() <= workflow["jobs"]["test"]["steps"][-1].items()
     assert (ROOT / ".ci/run").read_text().strip().endswith("make test")
+
+
+def test_the_readme_shows_the_committed_leaderboard():
+    committed = (ROOT / "results/smoke/leaderboard.md").read_text().strip()
+    shown = (ROOT / "README.md").read_text()
+    assert _rows(committed)
+    assert _rows(committed) == _rows(shown)
+
+
+def _rows(text: str) -> set[tuple[str, ...]]:
+    """Data set, protocol, shots and method of each row; their numbers differ a little between machines."""
+    return {
+        tuple(line.split(" | ")[:4]) for line in text.splitlines() if line.startswith(("| procedural", "| textile"))
+    }

@@ -10,8 +10,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from benchmark.metrics.curves import aupro, auroc, average_precision, f1_max, rank
-from benchmark.metrics.names import IMAGE_METRICS, PIXEL_METRICS, MetricValue
+from benchmark.metrics.names import IMAGE_METRICS, PIXEL_METRICS, PUBLISHED, MetricValue
 from benchmark.metrics.pixels import CHUNK, pack_anomalous, rank_pixels
+from benchmark.metrics.published import pro_at_equal_steps
 
 
 class NotFiniteError(ValueError):
@@ -96,9 +97,9 @@ class PixelMetrics(RankMetric):
     scores: list[Tensor]
     anomalous: list[Tensor]
 
-    def __init__(self, chunk: int = CHUNK) -> None:
+    def __init__(self, chunk: int = CHUNK, *, published: bool = False) -> None:
         super().__init__()
-        self.chunk = chunk
+        self.chunk, self.published = chunk, published
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
         """Add a batch; the images of different batches may differ in size.
@@ -122,15 +123,17 @@ class PixelMetrics(RankMetric):
         self.scores.append(kept.flatten())
 
     def compute(self) -> dict[str, MetricValue]:
-        """Value or reason of each of `PIXEL_METRICS`."""
+        """Value or reason of each of `PIXEL_METRICS`, and of `PUBLISHED` if it was asked for."""
         scores, packed = self._arrays("scores"), self._arrays("anomalous")
         anomalous = sum(map(len, packed))
         reason = _missing("pixel", anomalous, sum(map(len, scores)) - anomalous)
         if reason:
-            return {name: MetricValue(None, reason) for name in PIXEL_METRICS}
+            names = (*PIXEL_METRICS, PUBLISHED) if self.published else PIXEL_METRICS
+            return {name: MetricValue(None, reason) for name in names}
         ranking, overlap = rank_pixels(scores, packed, self.chunk)
         values = (auroc(ranking), average_precision(ranking), f1_max(ranking), aupro(ranking, overlap))
-        return {name: MetricValue(value) for name, value in zip(PIXEL_METRICS, values, strict=True)}
+        found = {name: MetricValue(value) for name, value in zip(PIXEL_METRICS, values, strict=True)}
+        return found | ({PUBLISHED: pro_at_equal_steps(scores, packed)} if self.published else {})
 
 
 def gather(state: Tensor, group: Any = None) -> list[Tensor]:

@@ -86,6 +86,12 @@ def rank_pixels(scores: Sequence[np.ndarray], packed: Sequence[np.ndarray], chun
     return PixelRanking(Ranking(anomalous, tied, below, sum(map(len, scores)) - len(keys)), overlap)
 
 
+def unpack_scores(packed: np.ndarray) -> np.ndarray:
+    """The scores (P,) float32 of what `pack_anomalous` gave."""
+    scores: np.ndarray = _flip((packed >> SIZE_BITS).astype(np.int32)).view(np.float32)
+    return scores
+
+
 def _flip(bits: np.ndarray) -> np.ndarray:
     """Turn the bits of float32 into int32 that sort as the floats do, and back: the lower 31 if the sign is set."""
     flipped: np.ndarray = bits ^ ((bits >> 31) & np.int32(2**31 - 1))

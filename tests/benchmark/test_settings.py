@@ -13,7 +13,12 @@ def test_later_layers_win_and_origins_follow(tmp_path):
     user = tmp_path / "user.yaml"
     user.write_text("protocol: {evaluation_size: 100, precision: bf16}\nmethod: {toy_mean: {scale: 2}}\n")
     settings = compose([TOY, read_yaml(user), parse_words(["protocol.evaluation_size=64", "method.kind=square"])])
-    assert settings["protocol"] == {"evaluation_size": 64, "precision": "bf16", "auxiliary": None}
+    assert settings["protocol"] == {
+        "evaluation_size": 64,
+        "precision": "bf16",
+        "auxiliary": None,
+        "published_metric": False,
+    }
     assert settings["method"]["toy_mean"] == {"scale": 2.0, "sides": [1, 2], "kind": "square", "pause": 0.0}
     assert settings.origins["protocol.evaluation_size"] == "command line"
     assert settings.origins["protocol.precision"] == str(user)

@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from datamodules.components.drawing.catalogue import CATEGORIES, DRAWING_VERSION, GOOD, draw
+from datamodules.components.roots import cache_folder
 
 MANIFEST = "manifest.json"
 _log = logging.getLogger(__name__)
@@ -140,3 +142,17 @@ def _swap(fresh: Path, folder: Path) -> None:
                 raise RuntimeError(f"{folder} cannot be replaced: {damage}.") from None
         finally:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def drawn_folder(seed: int, size: int, counts: Counts, categories: tuple[str, ...] = ()) -> Path:
+    """The folder of a set below the cache, drawn if it is not there."""
+    part = f"-{len(categories)}of{len(CATEGORIES)}" if categories else ""
+    folder = cache_folder() / f"{folder_name(seed, size, counts)}{part}"
+    _once(folder, seed, size, counts, categories)
+    return folder
+
+
+@cache
+def _once(folder: Path, seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> None:
+    """Draw or verify once per process: hashing the files of a set costs more than a small cell."""
+    materialise(folder, seed=seed, size=size, counts=counts, categories=categories)
