@@ -55,6 +55,6 @@ def find_root(
 
     place = f"looked at {path} ({looked}), which is no folder" if path else looked
     raise DataError(
-        f"no data for {name!r}: {place}. Set `root` of the data set's configuration to its folder, or set the "
+        f"no data for {name!r}: {place}. Set dataset.{name}.root to its folder, or set the "
         f"environment variable {DATA_VARIABLE} to a folder that holds {folder_name}/. The data: {source}"
     )

@@ -32,7 +32,7 @@ def test_then_the_variable(base):
 
 def test_neither_is_an_error_that_tells_both_ways():
     with pytest.raises(
-        DataError, match=r"no data for 'visa': neither .* Set `root` .* BENCH_DATA .* holds visa/.*org/visa"
+        DataError, match=r"no data for 'visa': neither .* Set dataset.visa.root .* BENCH_DATA .* holds visa/.*org/visa"
     ):
         find(None)
 
