@@ -9,19 +9,9 @@ from torch import Tensor
 
 from methods.components.backbone import CLIPBackbone
 from methods.components.base import Method, Prediction
+from methods.components.depth import blocks_at
 from methods.components.memory import ShotMemory
 from methods.components.scoring import to_grid
-
-
-def blocks_at(fractions: Sequence[float], n_blocks: int) -> tuple[int, ...]:
-    """Blocks, counted from 1, at fractions of a tower's depth; in a shallow tower several may meet in one.
-
-    Raises:
-        ValueError: a fraction is not in (0, 1], or there is none.
-    """
-    if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
-        raise ValueError(f"layers must be one or more fractions of the depth, above 0 and at most 1; got {fractions}.")
-    return tuple(dict.fromkeys(max(1, round(fraction * n_blocks)) for fraction in fractions))
 
 
 class NearestPatch(Method):

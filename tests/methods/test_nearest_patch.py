@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from methods.components import memory
+from methods.components.depth import blocks_at
 from methods.components.memory import ShotMemory, nearest_distance
-from methods.nearest_patch import NearestPatch, blocks_at
+from methods.nearest_patch import NearestPatch
 
 
 def draw(count, seed):
