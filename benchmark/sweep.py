@@ -17,9 +17,8 @@ from benchmark.fitting import auxiliary_cell
 from benchmark.leaderboard import write_tables
 from benchmark.loggers import cell_loggers, log_metrics
 from benchmark.measure import run_cell
-from benchmark.opening import data_root, open_data
+from benchmark.opening import open_data
 from benchmark.provenance import provenance
-from benchmark.registry import dataset
 from benchmark.store import Record, Store, StoreError
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.sample import DataError
@@ -73,12 +72,6 @@ def fingerprints(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:
                 opened[key] = opened.get(key) or open_data(cell, SMALLEST)
                 found[cell.dataset, category] = opened[key].fingerprint(category)
     return found
-
-
-def data_is_present(cell: Cell) -> bool:
-    """Whether the data set of a cell needs no folder or has one."""
-    facts = dataset(cell.dataset)
-    return not facts.needs_root or data_root(facts, cell.where["root"]) is not None
 
 
 def state(cell: Cell, store: Store, now: dict[tuple[str, str], str]) -> str:
