@@ -59,8 +59,9 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
         states = cell_states(cells, store, absent := absent_data(cells))
         todo = [cell for cell in cells if states[cell.id] in AGAIN[overwrite]]
         for cell in todo:
-            if cell.dataset in absent:
-                raise DataError(absent[cell.dataset])
+            for name in (cell.dataset, cell.settings["protocol"]["auxiliary"]):
+                if name in absent:
+                    raise DataError(absent[name])
         if todo:
             _check_before(todo)
         console.print(
@@ -82,13 +83,15 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
 
 
 def absent_data(cells: Sequence[Cell]) -> dict[str, str]:
-    """The data sets that are not on disk, and where they were looked for."""
+    """The data sets, targets and auxiliary ones, that are not on disk, and where they were looked for."""
+    roots = {cell.dataset: cell.where["root"] for cell in cells}
+    roots |= {name: cell.where["auxiliary_root"] for cell in cells if (name := cell.settings["protocol"]["auxiliary"])}
     absent = {}
-    for cell in {cell.dataset: cell for cell in cells}.values():
+    for name, root in roots.items():
         try:
-            data_root(dataset(cell.dataset), cell.where["root"])
+            data_root(dataset(name), root)
         except DataError as error:
-            absent[cell.dataset] = str(error)
+            absent[name] = str(error)
     return absent
 
 

@@ -96,6 +96,9 @@ def test_an_absent_auxiliary_set_is_refused_and_says_how_to_get_it(bench, cells,
     assert done.code == 2
     assert "no data for 'visa'" in done.err
     assert "BENCH_DATA" in done.err
+    planned = bench(*WORDS, *cells, "--results", tmp_path / "r", "--dry-run")
+    assert planned.code == 0
+    assert "note: no data for 'visa'" in planned.out
 
 
 def test_an_auxiliary_set_without_masks_is_refused(bench, cells, data, tmp_path):
