@@ -59,11 +59,12 @@ def fit(
 
 def training_cell(cell: Cell, method: Method, image_size: int) -> Cell:
     """The cell whose data a method is fitted on: the method's own batches, masks as large as the images."""
-    where = {**cell.where, "trainer": {**cell.where["trainer"], "batch_size": method.config.batch_size}}
-    settings = {**cell.settings, "protocol": {**cell.settings["protocol"], "evaluation_size": image_size}}
-    if method.fits_on == "shots":
-        return replace(cell, where=where, settings=settings)
-    return replace(auxiliary_cell(cell), where={**where, "root": cell.where["auxiliary_root"]}, settings=settings)
+    source = cell if method.fits_on == "shots" else auxiliary_cell(cell)
+    return replace(
+        source,
+        settings={**source.settings, "protocol": {**source.settings["protocol"], "evaluation_size": image_size}},
+        where={**source.where, "trainer": {**source.where["trainer"], "batch_size": method.config.batch_size}},
+    )
 
 
 def auxiliary_cell(cell: Cell) -> Cell:

@@ -7,7 +7,10 @@ import pytest
 import torch
 from twins import VISA_ALL, draw_visa
 
-from benchmark import fitting
+from benchmark import fitting, registry
+from benchmark.plan import make_plan
+from benchmark.settings import Layer, compose, parse_words
+from methods.components.base import Method
 
 WORDS = ("run", "--methods", "toy_transfers", "--seeds", "0")
 
@@ -71,6 +74,20 @@ def test_a_kept_fit_that_cannot_be_trusted_is_made_anew(bench, cells, auxiliary,
     assert bench(*WORDS, *cells, "--results", tmp_path / "r", "--overwrite", "always").code == 0
     assert len(fits) == 2
     assert metrics(tmp_path / "r") == before
+
+
+@pytest.mark.parametrize(("method", "seed"), [("toy_transfers", 1), ("toy_learns", 0)])
+def test_the_data_that_is_fitted_on_has_its_own_settings(method, seed):
+    sweep = {"methods": [method], "datasets": ["procedural"], "shots": [2]}
+    words = parse_words(["protocol.auxiliary=procedural_auxiliary", "dataset.procedural_auxiliary.size=64"])
+    cell = make_plan(compose([Layer("test", {"sweep": sweep}), words]), {}).cells[0]
+    learner = registry.load(registry.method(method), Method)
+    fitted = fitting.training_cell(cell, learner(None, {}), 48)
+    own = {"procedural_auxiliary": (1, 64), "procedural": (0, 256)}[fitted.dataset]
+    assert (fitted.settings["dataset"]["draw_seed"], fitted.settings["dataset"]["size"]) == own
+    assert own[0] == seed
+    assert fitted.settings["protocol"]["evaluation_size"] == 48
+    assert fitted.where["trainer"]["batch_size"] == learner.Config().batch_size
 
 
 def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_path, fits):
