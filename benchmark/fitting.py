@@ -9,6 +9,7 @@ import io
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -157,4 +158,10 @@ def shared_images(source: AnomalyDataModule, target: AnomalyDataModule) -> list[
 
 def _digests(data: AnomalyDataModule) -> list[tuple[str, str]]:
     samples = [sample for category in data.chosen for sample in data.tests(category)]
-    return [(data.relative(s.image), hashlib.sha256(s.image.read_bytes()).hexdigest()) for s in samples]
+    return [(data.relative(s.image), _digest(s.image, s.image.stat().st_mtime_ns)) for s in samples]
+
+
+@cache
+def _digest(path: Path, modified: int) -> str:
+    """Sha256 of a file, read once per process: every cell of a sweep compares the same sets."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,7 +4,7 @@ Values are fractions in files and percent in rendered tables. A row is valid for
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ LONG = (
     "sweep", "cell", "method", "dataset", "variant", "protocol", "protocol_id", "backbone", "category", "shots", "seed",
     "metric", "value", "status",
 )  # fmt: skip
-ROW = ["method", "dataset", "variant", "protocol", "shots", "backbone"]
+SETUP = ["method", "dataset", "variant", "protocol", "shots", "backbone"]
+ROW = [*SETUP, "kind"]
+HEAD = ("dataset", "kind", "protocol", "shots", "method", "seeds", *METRICS, "status")  # of a rendered table
 FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
 BANNER = "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 
@@ -56,12 +58,16 @@ def long_table(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def category_table(long: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds for each row, category and metric."""
-    return _over_seeds(_measured(long), [*ROW, "category"])
+    """Mean and standard deviation over seeds for each setup, category and metric."""
+    return _over_seeds(_measured(long), [*SETUP, "category"])
 
 
 def wide_table(long: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard: macro mean over categories for each seed, then mean and deviation (n - 1) over seeds."""
+    """The leaderboard: macro mean over categories for each seed, then mean and deviation (n - 1) over seeds.
+
+    A row of kind "all" takes all categories; where a data set has textures and objects, each has a row besides.
+    """
+    long = _by_kind(long)
     measured = _measured(long)
     macro = measured.groupby([*ROW, "seed", "metric"], dropna=False, sort=False)["value"].mean().reset_index()
     table = _over_seeds(macro, ROW)
@@ -73,7 +79,8 @@ def wide_table(long: pd.DataFrame) -> pd.DataFrame:
         table, how="left", on=ROW
     )
     best = table["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
-    order = table.assign(best=best).sort_values(["backbone", "dataset", "protocol", "shots", "best", "method"]).index
+    keys = ["backbone", "dataset", "kind", "protocol", "shots", "best", "method"]
+    order = table.assign(best=best).sort_values(keys).index
     return table.loc[order].reset_index(drop=True)
 
 
@@ -92,16 +99,14 @@ def markdown(wide: pd.DataFrame) -> str:
     parts = []
     for backbone, rows in wide.groupby("backbone", sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {BANNER}\n" if "random" in str(backbone) else ""))
-        parts.append(
-            _markdown_table(["dataset", "protocol", "shots", "method", "seeds", *METRICS, "status"], cells(rows))
-        )
+        parts.append(_markdown_table(HEAD, cells(rows)))
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
 
 def cells(rows: pd.DataFrame) -> list[list[str]]:
-    """The words of each rendered row; an undefined value is a dash."""
+    """The words of each rendered row, in the order of `HEAD`; an undefined value is a dash."""
     return [
-        [row["dataset"], row["protocol"], str(row["shots"]), row["method"], str(row["n_seeds"])]
+        [row["dataset"], row["kind"], row["protocol"], str(row["shots"]), row["method"], str(row["n_seeds"])]
         + [_percent(row[name], row[f"{name}_std"]) for name in METRICS]
         + [row["status"]]
         for row in rows.to_dict("records")
@@ -110,6 +115,18 @@ def cells(rows: pd.DataFrame) -> list[list[str]]:
 
 def _measured(long: pd.DataFrame) -> pd.DataFrame:
     return long[long["metric"] != ""]
+
+
+def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
+    """Each line once for every kind that it tells of; a failed cell of all categories tells of all kinds."""
+    told = [
+        (dataset, category, kind)
+        for dataset, category in long[["dataset", "category"]].drop_duplicates().itertuples(index=False)
+        for kind, members in _categories(dataset).items()
+        if "all" in (kind, category) or category in members
+    ]
+    kinds = pd.DataFrame(told, columns=["dataset", "category", "kind"], dtype=object)
+    return long.merge(kinds, on=["dataset", "category"])
 
 
 def _over_seeds(values: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -127,7 +144,7 @@ def _row_facts(key: dict[str, Any], group: pd.DataFrame) -> dict[str, Any]:
     digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
     present = set(zip(measured["category"], measured["seed"], strict=True))
     categories = {category for category, _ in present}
-    expected = len(_known_categories(key["dataset"]) or categories) * max(group["seed"].nunique(), 1)
+    expected = len(_categories(key["dataset"])[key["kind"]] or categories) * max(group["seed"].nunique(), 1)
     return key | {
         "protocol_id": f"{key['protocol']}@{digest}" if ids else "",
         "n_seeds": measured["seed"].nunique(),
@@ -145,11 +162,15 @@ def _row_status(group: pd.DataFrame, present: int, expected: int) -> str:
     return "; ".join(words) or "ok"
 
 
-def _known_categories(dataset: str) -> Sequence[str]:
+def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
+    """The categories of "all" and, if there are several kinds, of each; none where they are found on disk."""
     try:
-        return registry.dataset(dataset).categories
+        facts = registry.dataset(dataset)
     except ConfigError:  # a plug-in that is no longer installed
-        return ()
+        return {"all": ()}
+    kinds = sorted(set(facts.kinds.values()))
+    parts = {kind: [category for category, its in facts.kinds.items() if its == kind] for kind in kinds}
+    return {"all": facts.categories} | (parts if len(kinds) > 1 else {})
 
 
 def _percent(mean: float, std: float) -> str:

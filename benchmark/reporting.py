@@ -8,11 +8,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.leaderboard import BANNER, FILES, cells, write_tables
+from benchmark.leaderboard import BANNER, FILES, HEAD, cells, write_tables
 from benchmark.metrics.names import METRICS
 from benchmark.store import Record, Store, StoreError
 
-WIDE = 180  # columns of text; a pipe or a log file has no width of its own
+WIDE = 200  # columns of text; a pipe or a log file has no width of its own
 
 
 def open_store(folder: Path) -> Store:
@@ -65,10 +65,9 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
         console = Console(width=WIDE)
     for backbone, rows in table.groupby("backbone", sort=False):
         grid = Table(title=str(backbone), caption=BANNER if "random" in str(backbone) else None, title_justify="left")
-        for name in ("dataset", "protocol", "shots", "method", "seeds", *METRICS, "status"):
-            grid.add_column(
-                name.replace("_", " ") if name in METRICS else name, justify="right" if name in METRICS else "left"
-            )
+        for name in HEAD:
+            title = name.replace("_", " ") if name in METRICS else name
+            grid.add_column(title, justify="right" if name in METRICS else "left", overflow="fold")
         for row in cells(rows):
             grid.add_row(*row)
         console.print(grid)

@@ -11,6 +11,7 @@ from benchmark.cell import canonical
 from benchmark.plan import Plan, make_plan
 from benchmark.registry import ConfigError
 from benchmark.settings import Layer, Settings, chosen, compose, parse_words, read_yaml
+from datamodules.components.sample import DataError
 
 AXES = ("methods", "datasets", "protocols", "categories", "shots", "seeds")
 
@@ -79,8 +80,8 @@ def plan(request: Request, *, data_needed: bool) -> Plan:
         if not facts.categories:
             try:
                 on_disk[facts.name] = _find_categories(facts, request.settings)
-            except Exception as error:
-                if data_needed or type(error).__name__ != "DataError":
+            except DataError as error:
+                if data_needed:
                     raise
                 on_disk[facts.name] = ()
                 notes.append(f"{facts.name}: its categories are only known on disk. {error}")

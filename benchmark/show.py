@@ -12,6 +12,7 @@ from benchmark.settings import CONFIGS, Layer, Settings, choices, chosen, compos
 
 KINDS = ("methods", "datasets", "protocols", "backbones", "presets")
 SHOWN = ("method", "dataset", "preset")
+NO_PAPER = "none (baseline)"
 
 
 def print_list(what: str, console: Console) -> None:
@@ -19,7 +20,9 @@ def print_list(what: str, console: Console) -> None:
     if what not in KINDS:
         raise unknown("kind", what, KINDS)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in HEADS[what]:
+    key, *facts = HEADS[what]
+    table.add_column(key, no_wrap=True)  # a name is there to be copied
+    for name in facts:
         table.add_column(name, overflow="fold")
     for row in ROWS[what]():
         table.add_row(*row)
@@ -28,7 +31,7 @@ def print_list(what: str, console: Console) -> None:
 
 def _methods() -> Iterable[tuple[str, ...]]:
     for facts in map(registry.method, registry.names("method")):
-        yield facts.name, ", ".join(facts.protocols), facts.fits_on, facts.paper, facts.summary
+        yield facts.name, ", ".join(facts.protocols), facts.fits_on, facts.paper or NO_PAPER, facts.summary
 
 
 def _datasets() -> Iterable[tuple[str, ...]]:

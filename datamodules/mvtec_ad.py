@@ -1,5 +1,7 @@
 """MVTec AD: ten objects and five textures, normal-only training split."""
 
+from typing import ClassVar
+
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
 from datamodules.components.sample import Sample
@@ -15,6 +17,23 @@ class MVTecAD(AnomalyDataModule):
         "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut",
         "pill", "screw", "tile", "toothbrush", "transistor", "wood", "zipper",
     )  # fmt: skip
+    kinds: ClassVar[dict[str, str]] = {
+        "bottle": "object",
+        "cable": "object",
+        "capsule": "object",
+        "carpet": "texture",
+        "grid": "texture",
+        "hazelnut": "object",
+        "leather": "texture",
+        "metal_nut": "object",
+        "pill": "object",
+        "screw": "object",
+        "tile": "texture",
+        "toothbrush": "object",
+        "transistor": "object",
+        "wood": "texture",
+        "zipper": "object",
+    }
     source = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
     licence = "CC BY-NC-SA 4.0"
     folder_name = "mvtec_ad"

@@ -1,5 +1,6 @@
 """Simulated woven textile from a PyPI package: real files on every machine, without a download page."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,6 +13,8 @@ PACKAGE = "conformal_clip_data"
 COUNTS = {"nominal": 1000, "local": 500, "global": 500}
 #: The first that many nominal images, by name, are for training.
 TRAINING = 500
+#: That many images of each folder are left for testing.
+TESTING = 500
 
 
 class Textile(AnomalyDataModule):
@@ -30,6 +33,14 @@ class Textile(AnomalyDataModule):
     has_masks = False
     needs_root = False
 
+    @dataclass(kw_only=True)
+    class Config:
+        """Which part of the test images is used; each number gives a test set of its own."""
+
+        per_kind: int = 500  # test images of each of nominal, local and global, the first by name; 1 to 500
+
+    config: Config
+
     def prepare(self) -> Path:
         """The images inside the installed package; nothing is copied."""
         try:
@@ -42,9 +53,12 @@ class Textile(AnomalyDataModule):
         return [Sample(path, category) for path in self._images("nominal")[:TRAINING]]
 
     def tests(self, category: str) -> list[Sample]:
-        normal = [Sample(path, category) for path in self._images("nominal")[TRAINING:]]
+        count = self.config.per_kind
+        if not 1 <= count <= TESTING:
+            raise DataError(f"dataset.textile.per_kind must be 1 to {TESTING}, got {count}.")
+        normal = [Sample(path, category) for path in self._images("nominal")[TRAINING:][:count]]
         return normal + [
-            Sample(p, category, True, None, kind) for kind in ("local", "global") for p in self._images(kind)
+            Sample(p, category, True, None, kind) for kind in ("local", "global") for p in self._images(kind)[:count]
         ]
 
     def _images(self, kind: str) -> list[Path]:

@@ -44,6 +44,8 @@ class AnomalyDataModule(LightningDataModule, ABC):
     needs_root: ClassVar[bool] = True
     #: Category to the words that name its object in a prompt, where the key with spaces will not do.
     object_names: ClassVar[dict[str, str]] = {}
+    #: Every category to "texture" or "object" where a set has both: tables report the two apart.
+    kinds: ClassVar[dict[str, str]] = {}
 
     @dataclass(kw_only=True)
     class Config:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from datamodules.components.sample import Batch
 from methods.components.backbone import CLIPBackbone
@@ -29,7 +30,7 @@ class Method(LightningModule, ABC):
     labels: the base hands `predict` images and category keys alone.
     """
 
-    #: Where the method is published.
+    #: Where the method is published; "" for a baseline that has no paper.
     paper: ClassVar[str]
     #: Protocols the method can honour: "zero_shot", "few_shot", "multi_class".
     protocols: ClassVar[tuple[str, ...]]
@@ -76,7 +77,7 @@ class Method(LightningModule, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]  # the evaluator reads it
         return self.predict(batch.image, batch.category)
 
-    def configure_optimizers(self) -> Optimizer:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return Adam(self.parameters(), lr=1e-3)
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """What a method remembers of the normal shots, and how far a feature is from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ def nearest_distance(features: Tensor, memory: Tensor) -> Tensor:
 
 
 class ShotMemory:
-    """Unit features of the normal shots of each category, one tensor for each kind of feature.
+    """Features of the normal shots of each category, one tensor for each kind of feature.
 
     It is no module: nothing of it stands in a state dict, because the shots are seen anew before every test.
     Its tensors follow the device of the features they are compared with.
@@ -38,11 +38,11 @@ class ShotMemory:
         return len(self._features)
 
     def remember(self, category: str, features: Iterable[Tensor]) -> None:
-        """Keep unit features of k shots, (k, N, D) of each kind; N and D may differ from kind to kind."""
+        """Keep features of k shots, (k, N, D) of each kind; N and D, one axis or more, may differ from kind to kind."""
         self._features[category] = tuple(kind.flatten(0, 1) for kind in features)
 
     def distances(self, features: Iterable[Tensor], categories: Sequence[str]) -> list[Tensor]:
-        """Distance of each feature to the nearest one of the shots of its image's category.
+        """Distance of each unit feature to the nearest one of the shots of its image's category, also unit.
 
         Args:
             features: unit features of B images, (B, N, D) of each kind, kinds in the order of `remember`.
@@ -56,12 +56,26 @@ class ShotMemory:
         """
         features = tuple(features)
         distances = [kind.new_empty(kind.shape[:-1]) for kind in features]
-        for category in dict.fromkeys(categories):
-            rows = [row for row, key in enumerate(categories) if key == category]
-            memories = self._recall(category, features[0].device)
+        for rows, memories in self.by_category(categories, features[0].device):
             for kind, memory, distance in zip(features, memories, distances, strict=True):
                 distance[rows] = nearest_distance(kind[rows], memory)
         return distances
+
+    def by_category(
+        self, categories: Sequence[str], device: torch.device
+    ) -> Iterator[tuple[list[int], tuple[Tensor, ...]]]:
+        """The rows of each category in a batch, and what is remembered of it, (k·N, D) of each kind, on `device`.
+
+        Args:
+            categories: B category keys.
+            device: of the features of the batch.
+
+        Raises:
+            ValueError: no shots of a category were seen.
+        """
+        for category in dict.fromkeys(categories):
+            rows = [row for row, key in enumerate(categories) if key == category]
+            yield rows, self._recall(category, device)
 
     def _recall(self, category: str, device: torch.device) -> tuple[Tensor, ...]:
         if category not in self._features:

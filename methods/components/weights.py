@@ -36,7 +36,7 @@ def create_clip(name: str, pretrained: str) -> nn.Module:
         BackboneError: the name, tag or file is unknown, the tower is not supported, the file does not fit, or the
             weights could not be fetched.
     """
-    config = _config(name)
+    config = model_config(name)
     path = Path(pretrained).expanduser()
     if path.is_file():
         return _from_file(config, path)
@@ -88,7 +88,8 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _config(name: str) -> dict[str, Any]:
+def model_config(name: str) -> dict[str, Any]:
+    """open_clip's description of a model, or that of "embedded"; BackboneError if it is unknown or not supported."""
     if name == EMBEDDED:
         config: dict[str, Any] = json.loads(Path(__file__).with_name("embedded.json").read_text())
         return config

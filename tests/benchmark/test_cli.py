@@ -52,7 +52,7 @@ def test_show_prints_yaml_and_the_origin_of_each_key(bench):
     assert all("toy_mean.py" in line for line in out.splitlines() if "scale" in line)
     preset = bench("show", "preset", "smoke").out
     values = yaml.safe_load(preset)
-    assert values["sweep"]["methods"] == ["winclip", "nearest_patch"]
+    assert values["sweep"]["methods"] == ["winclip", "nearest_patch", "trivial_colour_knn"]
     assert values["protocol"]["evaluation_size"] == 256
     (line,) = [line for line in preset.splitlines() if "evaluation_size" in line]
     assert "configs/base.yaml" in line

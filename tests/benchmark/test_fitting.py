@@ -98,6 +98,7 @@ def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_pat
 
 
 def test_images_shared_with_the_auxiliary_set_are_reported(bench, cells, data, auxiliary, tmp_path):
+    fitting._digest.cache_clear()
     image = next(auxiliary.glob("candle/Data/Images/Anomaly/*"))
     target = data / "bottle" / "test" / "good" / "shared.jpg"
     shutil.copy(image, target)
@@ -106,6 +107,8 @@ def test_images_shared_with_the_auxiliary_set_are_reported(bench, cells, data, a
     shared = {r["cell"]["categories"][0]: r["data"]["auxiliary"]["shared_images"] for r in records(tmp_path / "r")}
     assert shared == {"bottle": ["bottle/test/good/shared.jpg"], "metal_nut": []}
     assert "1 test image of mvtec_ad/bottle is also in the auxiliary set" in done.out
+    # both cells compare with the 12 x 7 test images of the auxiliary set, of which none is read twice
+    assert fitting._digest.cache_info()[:2] == (12 * 7, 12 * 7 + 7 + 1 + 7)
 
 
 def test_an_absent_auxiliary_set_is_refused_and_says_how_to_get_it(bench, cells, data, tmp_path):

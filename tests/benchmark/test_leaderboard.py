@@ -1,12 +1,14 @@
 """Tables are means of means, say what is missing, and never mix backbones."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from benchmark import registry
 from benchmark.cell import Cell
-from benchmark.leaderboard import LONG, category_table, long_table, markdown, wide_table, write_tables
+from benchmark.leaderboard import HEAD, LONG, category_table, long_table, markdown, wide_table, write_tables
 from benchmark.metrics.names import METRICS
 from benchmark.store import Record
 
@@ -28,6 +30,7 @@ def record(
     value=0.5,
     *,
     method="m",
+    dataset="plugin_set",
     status="ok",
     protocol_id="few_shot-1",
     label="real",
@@ -36,7 +39,7 @@ def record(
 ):
     cell = Cell(
         method,
-        "plugin_set",
+        dataset,
         "standard",
         "few_shot",
         (category,),
@@ -46,6 +49,7 @@ def record(
         settings(label),
         {},
         "code",
+        joint=fields.pop("joint", False),
     )
     values = {
         n: {"value": None, "reason": "no masks"} if n in undefined else {"value": value, "reason": ""} for n in METRICS
@@ -119,3 +123,77 @@ def test_no_record_gives_empty_tables(tmp_path):
 def test_per_category_values_are_means_over_seeds():
     table = category_table(long_table([record("a", 0, 0.2), record("a", 1, 0.4), record("b", 0, 1.0)]))
     assert table.set_index("category")["image_AP"].to_dict() == pytest.approx({"a": 0.3, "b": 1.0})
+
+
+def mvtec(category, seed=0, value=0.5, **fields):
+    return record(category, seed, value, dataset="mvtec_ad", **fields)
+
+
+def test_textures_and_objects_have_means_of_their_own():
+    values = {("wood", 0): 0.2, ("grid", 0): 0.4, ("bottle", 0): 0.9, ("wood", 1): 0.4, ("grid", 1): 0.8}
+    wide = wide_table(long_table(mvtec(c, s, v) for (c, s), v in values.items())).set_index("kind")
+    assert wide["image_AUROC"].to_dict() == pytest.approx({"all": 0.55, "object": 0.9, "texture": 0.45})
+    assert wide["image_AUROC_std"]["texture"] == pytest.approx(0.3 / 2**0.5)
+    assert wide["categories"].to_dict() == {"all": 3, "object": 1, "texture": 2}
+    assert wide["n_seeds"].to_dict() == {"all": 2, "object": 1, "texture": 2}
+    assert wide["status"].to_dict() == {
+        "all": "partial: 5 of 30 category runs",
+        "object": "partial: 1 of 10 category runs",
+        "texture": "partial: 4 of 10 category runs",
+    }
+
+
+@pytest.mark.parametrize("name", ["mvtec_ad", "procedural"])
+def test_a_complete_run_is_complete_in_every_kind(name):
+    kinds = registry.dataset(name).kinds
+    wide = wide_table(long_table(record(category, dataset=name) for category in kinds)).set_index("kind")
+    assert set(wide["status"]) == {"ok"}
+    assert wide["categories"].to_dict() == {"all": len(kinds), **Counter(kinds.values())}
+
+
+def test_the_id_of_a_kind_is_that_of_its_own_cells():
+    def ids(*records):
+        return wide_table(long_table(records)).set_index("kind")["protocol_id"]
+
+    wood, bottle = mvtec("wood", protocol_id="few_shot-1"), mvtec("bottle", protocol_id="few_shot-2")
+    both, other = ids(wood, bottle), ids(wood, replace(bottle, protocol_id="few_shot-3"))
+    assert both["texture"] == other["texture"]
+    assert (both != other).to_dict() == {"all": True, "object": True, "texture": False}
+
+
+def test_methods_are_ranked_within_a_kind():
+    values = {"m": {"wood": 0.9, "bottle": 0.1}, "n": {"wood": 0.5, "bottle": 0.8}}
+    records = [mvtec(c, value=v, method=m) for m, found in values.items() for c, v in found.items()]
+    wide = wide_table(long_table(records))
+    order = [("all", "n"), ("all", "m"), ("object", "n"), ("object", "m"), ("texture", "m"), ("texture", "n")]
+    assert list(zip(wide["kind"], wide["method"], strict=True)) == order
+    head, _, *rows = (line for line in markdown(wide).splitlines() if line.startswith("|"))
+    assert head == "| " + " | ".join(HEAD) + " |"
+    assert [(row.split(" | ")[1], row.split(" | ")[4]) for row in rows] == order
+
+
+def test_a_failed_cell_of_all_categories_is_missed_in_every_kind():
+    done = [mvtec(category, joint=True) for category in registry.dataset("mvtec_ad").categories]
+    failed = mvtec("wood", 1, status="failed", joint=True)
+    wide = wide_table(long_table([*done, failed])).set_index("kind")
+    assert wide["status"].to_dict() == {
+        "all": "partial: 15 of 30 category runs, 1 failed",
+        "object": "partial: 10 of 20 category runs, 1 failed",
+        "texture": "partial: 5 of 10 category runs, 1 failed",
+    }
+
+
+def test_a_failed_category_is_missed_in_its_own_kind():
+    wide = wide_table(long_table([mvtec("wood"), mvtec("bottle", status="failed")])).set_index("kind")
+    assert wide["status"]["object"] == "partial: 0 of 10 category runs, 1 failed"
+    assert wide["status"]["texture"] == "partial: 1 of 5 category runs"
+
+
+@pytest.mark.parametrize(("name", "category"), [("plugin_set", "a"), ("visa", "pcb1"), ("textile", "textile")])
+def test_a_set_of_one_kind_has_only_the_mean_of_all(name, category):
+    assert list(wide_table(long_table([record(category, dataset=name)]))["kind"]) == ["all"]
+
+
+def test_a_category_that_its_set_has_no_longer_is_of_no_kind():
+    wide = wide_table(long_table([mvtec("wood"), mvtec("gone")])).set_index("kind")
+    assert wide["categories"].to_dict() == {"all": 2, "texture": 1}

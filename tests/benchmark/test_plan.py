@@ -58,6 +58,11 @@ def test_identity_is_what_changes_numbers():
     assert identity(seeds=[1]) != same
 
 
+def test_a_part_of_the_test_images_is_another_cell():
+    parts = ([], ["dataset.textile.per_kind=50"])
+    assert len({plan(["toy_mean"], ["textile"], words=words, shots=[1]).cells[0].id for words in parts}) == 2
+
+
 def test_a_cell_survives_json():
     cell = plan(["toy_mean"], shots=[1], seeds=[0]).cells[0]
     again = from_json(json.loads(json.dumps(dataclasses.asdict(cell))))

@@ -32,8 +32,9 @@ def test_a_sweep_leaves_records_and_tables_and_runs_only_once(bench, data, cells
         assert record["metrics"][category]["image_AUROC"]["value"] == 1.0  # the defect is the brightest thing in view
         assert record["provenance"]["packages"]["torch"]
     wide = pd.read_csv(results / "leaderboard.csv")
-    assert list(wide["shots"]) == [1, 2]
-    assert set(wide["status"]) == {"partial: 2 of 15 category runs"}
+    assert list(zip(wide["kind"], wide["shots"], strict=True)) == [("all", 1), ("all", 2), ("object", 1), ("object", 2)]
+    assert set(wide["status"]) == {"partial: 2 of 15 category runs", "partial: 2 of 10 category runs"}
+    assert "│ mvtec_ad │ object │ few_shot │ 2 " in first.out.replace("  ", " ")
     assert wide["pixel_AUPRO"].between(0.5, 1).all()
     before = {name: (results / name).read_bytes() for name in TABLES}
     second = bench(*TOY, *cells, "--results", results)
@@ -86,7 +87,7 @@ def test_rows_of_two_methods_share_a_protocol_id_and_shots(bench, data, cells, t
         "run", "--methods", "toy_mean,toy_learns", "--shots", "2", "--seeds", "0,1", *cells, "--results", tmp_path / "r"
     )
     wide = pd.read_csv(tmp_path / "r" / "leaderboard.csv")
-    assert len(wide) == 2
+    assert list(wide["kind"]) == ["all", "all", "object", "object"]
     assert wide["protocol_id"].nunique() == 1
     assert set(wide["n_seeds"]) == {2}
 

@@ -17,6 +17,7 @@ from datamodules.components.sample import DataError
 DATASETS = [p for p in (Path(inspect.getfile(AnomalyDataModule)).parents[1]).glob("*.py") if p.stem != "__init__"]
 LITERALS = (
     "categories", "source", "licence", "layout", "folder_name", "variant", "has_masks", "needs_root", "object_names",
+    "kinds",
 )  # fmt: skip
 
 
@@ -43,6 +44,8 @@ def test_class_attributes_are_literals(file):
         values |= {name: ast.literal_eval(node.value) for name in names}
     assert {"categories", "source", "licence"} <= {*values}
     assert values["categories"] or "find_categories" in {getattr(node, "name", "") for node in kind.body}
+    assert {*values.get("kinds", values["categories"])} == {*values["categories"]}
+    assert {*values.get("kinds", {}).values()} in (set(), {"texture", "object"})
     assert values.get("folder_name") or values.get("needs_root") is False
 
 

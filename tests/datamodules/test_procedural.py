@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.components.drawing import CATEGORIES, DRAWING_VERSION, GOOD, cache, draw, draw_twin
-from datamodules.components.drawing.cache import MANIFEST, Counts, folder_name, materialise
+from datamodules.components.drawing import CATEGORIES, GOOD, cache, draw, draw_twin
+from datamodules.components.drawing.cache import MANIFEST, Counts, materialise
 from datamodules.components.drawing.defects import DAMAGE
 from datamodules.components.drawing.noise import stream
-from datamodules.procedural import Procedural
 
 PAIRS = [(category, defect) for category, spec in CATEGORIES.items() for defect in spec.defects]
 SMALL = {"size": 32, "counts": Counts(2, 1, 1), "categories": ("gear", "wood")}
@@ -167,7 +166,7 @@ def test_a_killed_process_leaves_no_half_set(tmp_path):
         "import os; from pathlib import Path; from datamodules.components.drawing import cache\n"
         "draw, n = cache.draw, []\n"
         "cache.draw = lambda *w, **s: (n.append(1), len(n) > 5 and os.kill(os.getpid(), 9), draw(*w, **s))[2]\n"
-        f"cache.materialise(Path({str(tmp_path / 'set')!r}), size=32, counts=cache.Counts(2, 1, 1))"
+        f"cache.materialise(Path({str(tmp_path / 'set')!r}), size=32, categories=('gear', 'wood'))"
     )
     assert _python(program).wait() == -9
     assert not (tmp_path / "set").exists()
@@ -206,38 +205,9 @@ def test_a_rival_that_finished_first(tmp_path, monkeypatch, rival_is_whole):
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_folder_is_named_by_all_that_changes_it():
-    names = {
-        folder_name(seed, size, counts)
-        for seed in (0, 1)
-        for size in (128, 256)
-        for counts in (Counts(), Counts(2), Counts(normal=2))
-    }
-    assert len(names) == 12
-    assert all(f"v{DRAWING_VERSION}-" in name for name in names)
-
-
-def test_the_literals_are_the_engine_s():
-    assert Procedural.categories == tuple(CATEGORIES)
-    assert {name: spec.kind for name, spec in CATEGORIES.items()} == Procedural.kinds
-    assert Procedural.variant == f"drawn-v{DRAWING_VERSION}"
-    defaults = Procedural.Config()
-    assert Counts() == (defaults.train, defaults.normal, defaults.per_defect)
+def test_every_category_has_defects_enough():
     assert all(3 <= len(spec.defects) <= 4 for spec in CATEGORIES.values())
     assert len({defect for spec in CATEGORIES.values() for defect in spec.defects}) >= 8
-
-
-def test_the_datamodule(tmp_path, monkeypatch):
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    config = Procedural.Config(draw_seed=3, size=32, train=3, normal=2, per_defect=1)
-    data = Procedural(None, ["gear", "wood"], image_size=16, evaluation_size=32, shots=2, config=config)
-    assert data.root == tmp_path / folder_name(3, 32, Counts(3, 2, 1))
-    data.verify()
-    batches = list(data.test_dataloader())
-    assert sum(len(batch.label) for batch in batches) == 2 * (2 + 3)
-    for batch in batches:
-        assert (batch.mask.flatten(1).any(1) == batch.label).all()
-    assert {sample.defect_type for sample in data.tests("gear")} == {GOOD, *CATEGORIES["gear"].defects}
 
 
 def _python(program: str) -> subprocess.Popen:

@@ -10,8 +10,8 @@ from datamodules.components.sample import DataError
 from datamodules.textile import Textile
 
 
-def build(root=None):
-    return Textile(root, ["textile"], image_size=32, evaluation_size=16)
+def build(root=None, **config):
+    return Textile(root, ["textile"], image_size=32, evaluation_size=16, config=Textile.Config(**config))
 
 
 def test_package_is_the_pinned_one():
@@ -30,6 +30,23 @@ def test_split():
     assert names["local"] == [f"local/textile_{i:04}.jpg" for i in range(1, 501)]
     assert names["global"] == [f"global/textile_{i:04}.jpg" for i in range(1, 501)]
     assert {s.anomalous == (s.defect_type != "good") for s in data.tests("textile")} == {True}
+
+
+def test_fewer_test_images_are_the_first_of_each_kind_and_the_training_images_stay():
+    few, whole = build(per_kind=3), build()
+    assert sorted(few.relative(s.image) for s in few.tests("textile")) == [
+        *(f"global/textile_000{i}.jpg" for i in (1, 2, 3)),
+        *(f"local/textile_000{i}.jpg" for i in (1, 2, 3)),
+        *(f"nominal/textile_050{i}.jpg" for i in (1, 2, 3)),
+    ]
+    assert few.normals("textile") == whole.normals("textile")
+    assert few.fingerprint("textile") != whole.fingerprint("textile")
+
+
+@pytest.mark.parametrize("count", [0, 501])
+def test_a_number_of_test_images_out_of_range_is_refused(count):
+    with pytest.raises(DataError, match=f"per_kind must be 1 to 500, got {count}"):
+        build(per_kind=count).verify()
 
 
 def test_limit_sees_both_defects():

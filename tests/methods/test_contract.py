@@ -58,7 +58,7 @@ def test_literals_read_from_the_source_are_the_class(name):
     facts = registry.method(name)
     cls = registry.load(facts, Method)
     assert facts.summary
-    assert facts.paper.startswith("https://")
+    assert facts.paper.startswith("https://") or (not facts.paper and name.startswith("trivial_"))
     assert facts.protocols
     assert set(facts.protocols) <= {"zero_shot", "few_shot", "multi_class"}
     for literal in ("paper", "protocols", "fits_on", "max_epochs"):

@@ -35,13 +35,14 @@ class _Page(NamedTuple):
     pixels: np.ndarray  # (H, W, 3) RGB or (H, W), uint8
 
 
-def folder_name(seed: int, size: int, counts: Counts) -> str:
-    """The folder of a set: its name holds everything that changes a pixel or the number of files."""
-    return f"drawn-v{DRAWING_VERSION}-seed{seed}-{size}px-{'-'.join(map(str, counts))}"
+def folder_name(seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> str:
+    """The folder of a set: its name holds everything that changes a pixel or a file, the categories as a hash."""
+    digits = hashlib.sha256(",".join(categories).encode()).hexdigest()[:8]
+    return f"drawn-v{DRAWING_VERSION}-seed{seed}-{size}px-{'-'.join(map(str, counts))}-{digits}"
 
 
 def materialise(
-    folder: Path, *, seed: int = 0, size: int = 256, counts: Counts | None = None, categories: tuple[str, ...] = ()
+    folder: Path, *, seed: int = 0, size: int = 256, counts: Counts | None = None, categories: tuple[str, ...]
 ) -> None:
     """Make sure that `folder` holds the drawn set, undamaged.
 
@@ -53,9 +54,9 @@ def materialise(
         seed: draw seed.
         size: side of the images, pixels.
         counts: images per category.
-        categories: which to draw; empty for all.
+        categories: which to draw.
     """
-    counts, categories = counts or Counts(), categories or tuple(CATEGORIES)
+    counts = counts or Counts()
     if folder.exists():
         damage = find_damage(folder)
         if damage is None:
@@ -144,10 +145,9 @@ def _swap(fresh: Path, folder: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def drawn_folder(seed: int, size: int, counts: Counts, categories: tuple[str, ...] = ()) -> Path:
+def drawn_folder(seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> Path:
     """The folder of a set below the cache, drawn if it is not there."""
-    part = f"-{len(categories)}of{len(CATEGORIES)}" if categories else ""
-    folder = cache_folder() / f"{folder_name(seed, size, counts)}{part}"
+    folder = cache_folder() / folder_name(seed, size, counts, categories)
     _once(folder, seed, size, counts, categories)
     return folder
 

@@ -1,0 +1,49 @@
+"""The two drawn data sets: halves of one engine's categories, each in a folder of its own."""
+
+import pytest
+
+from datamodules.components.drawing import CATEGORIES, DRAWING_VERSION, GOOD
+from datamodules.components.drawing.cache import Counts, folder_name
+from datamodules.procedural import Procedural
+from datamodules.procedural_auxiliary import ProceduralAuxiliary
+
+
+def test_the_folder_is_named_by_all_that_changes_it():
+    names = {
+        folder_name(seed, size, counts, categories)
+        for seed in (0, 1)
+        for size in (128, 256)
+        for counts in (Counts(), Counts(2), Counts(normal=2))
+        for categories in (Procedural.categories, ProceduralAuxiliary.categories, tuple(CATEGORIES))
+    }
+    assert len(names) == 36
+    assert all(f"v{DRAWING_VERSION}-" in name for name in names)
+
+
+def test_the_two_sets_share_no_category_and_leave_none_out():
+    assert sorted((*Procedural.categories, *ProceduralAuxiliary.categories)) == sorted(CATEGORIES)
+    for kind in ("texture", "object"):
+        halves = [[*data.kinds.values()].count(kind) for data in (Procedural, ProceduralAuxiliary)]
+        assert halves == [4, 4]
+
+
+@pytest.mark.parametrize("data", [Procedural, ProceduralAuxiliary])
+def test_the_literals_are_the_engine_s(data):
+    assert data.kinds == {name: CATEGORIES[name].kind for name in data.categories}
+    defaults = data.Config()
+    assert Counts() == (defaults.train, defaults.normal, defaults.per_defect)
+    # another drawing, or other categories, needs another variant
+    assert (DRAWING_VERSION, len(data.categories), data.variant) == (1, 8, "drawn-v2")
+
+
+def test_the_datamodule(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    config = Procedural.Config(draw_seed=3, size=32, train=3, normal=2, per_defect=1)
+    data = Procedural(None, ["gear", "wood"], image_size=16, evaluation_size=32, shots=2, config=config)
+    assert data.root == tmp_path / folder_name(3, 32, Counts(3, 2, 1), Procedural.categories)
+    data.verify()
+    batches = list(data.test_dataloader())
+    assert sum(len(batch.label) for batch in batches) == 2 * (2 + 3)
+    for batch in batches:
+        assert (batch.mask.flatten(1).any(1) == batch.label).all()
+    assert {sample.defect_type for sample in data.tests("gear")} == {GOOD, *CATEGORIES["gear"].defects}
