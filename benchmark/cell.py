@@ -4,10 +4,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from benchmark.metrics.names import METRIC_VERSION
 from benchmark.protocols import PROTOCOL_VERSION
+
+EMBEDDED = "embedded"
+#: What every record and table of the embedded backbone says of itself.
+RANDOM_NOTE = (
+    "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
+)
+DEMO_NOTE = "mask-supervised on drawn data, a demonstration, not comparable with any published result"
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,28 @@ class Cell:
         precision = self.settings["protocol"]["precision"]
         size = self.settings["backbone"]["image_size"]
         parts = [
-            self.settings["backbone"]["label"],
+            self._weights_label,
             *([f"{size}px"] if size else []),
             *([precision] if precision != "fp32" else []),
         ]
         return " ".join(parts)
+
+    @property
+    def _weights_label(self) -> str:
+        """The label; that of the embedded backbone follows its weights, whatever label was given."""
+        backbone = self.settings["backbone"]
+        if backbone["name"] != EMBEDDED:
+            return str(backbone["label"])
+        weights = str(backbone["pretrained"])
+        return f"embedded-{weights}" if weights in ("random", "demo") else f"embedded-demo {Path(weights).stem}"
+
+    @property
+    def note(self) -> str:
+        """What must be read beside every number of this backbone; empty for a published CLIP."""
+        backbone = self.settings["backbone"]
+        if backbone["name"] != EMBEDDED:
+            return ""
+        return RANDOM_NOTE if backbone["pretrained"] == "random" else DEMO_NOTE
 
 
 def from_json(fields: Mapping[str, Any]) -> Cell:

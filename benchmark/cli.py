@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmark import captions
 from benchmark import show as showing
 from benchmark.registry import ConfigError
+from datamodules.components.sample import UserError
 
 app = typer.Typer(
     help="Compare methods that learn prompts for CLIP to find visual anomalies.",
@@ -16,8 +18,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(captions.app, name="captions")
 USAGE = 2
-USERS_ERRORS = {"ConfigError", "DataError", "BackboneError", "StoreError"}  # by name: importing them loads torch
 OVERWRITE = ("never", "failed", "always")
 
 
@@ -91,6 +93,21 @@ def leaderboard(folder: Annotated[Path, typer.Argument(help="a results folder")]
 
 
 @app.command()
+def pretrain(
+    what: Annotated[str, typer.Argument(help="embedded")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="part_steps=…, lr=…")] = None,
+    seed: Annotated[int, typer.Option(help="of weights, views and captions")] = 0,
+    folder: Annotated[Path | None, typer.Option(help="of drawings and checkpoints; default: below the cache")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps")] = "auto",
+) -> None:
+    """Make the weights of the embedded CLIP from nothing; the same command goes on after a stop."""
+    from benchmark.opening import resolve_device  # noqa: PLC0415  (torch)
+    from benchmark.pretraining import run as pretraining  # noqa: PLC0415  (torch)
+
+    pretraining.run(what, seed, folder, resolve_device(accelerator), words or [])
+
+
+@app.command()
 def doctor(results: Annotated[Path, typer.Option(help="where results would go")] = Path("results")) -> None:
     """Check versions, devices, weights, data roots and writability, and say what to do next."""
     from benchmark import doctor as doctors  # noqa: PLC0415  (torch)
@@ -102,8 +119,6 @@ def main() -> None:
     """Run `bench`; an error that the user can mend is one sentence and exit code 2."""
     try:
         app()
-    except Exception as error:
-        if type(error).__name__ not in USERS_ERRORS:
-            raise
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(USAGE) from None

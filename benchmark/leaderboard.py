@@ -16,14 +16,23 @@ from benchmark.registry import ConfigError
 from benchmark.store import Record, write_atomic
 
 LONG = (
-    "sweep", "cell", "method", "dataset", "variant", "protocol", "protocol_id", "backbone", "category", "shots", "seed",
-    "metric", "value", "status",
+    "sweep", "cell", "method", "dataset", "variant", "protocol", "protocol_id", "backbone", "note", "category", "shots",
+    "seed", "metric", "value", "status",
 )  # fmt: skip
-SETUP = ["method", "dataset", "variant", "protocol", "shots", "backbone"]
+SETUP = ["method", "dataset", "variant", "protocol", "shots", "backbone", "note"]
 ROW = [*SETUP, "kind"]
-HEAD = ("dataset", "kind", "protocol", "shots", "method", "seeds", *METRICS, "status")  # of a rendered table
+HEAD = (
+    "backbone",
+    "dataset",
+    "kind",
+    "protocol",
+    "shots",
+    "method",
+    "seeds",
+    *METRICS,
+    "status",
+)  # of a rendered table
 FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
-BANNER = "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 
 
 def long_table(records: Iterable[Record]) -> pd.DataFrame:
@@ -40,6 +49,7 @@ def long_table(records: Iterable[Record]) -> pd.DataFrame:
             "protocol": cell.protocol,
             "protocol_id": record.protocol_id,
             "backbone": cell.backbone_label,
+            "note": cell.note,
             "shots": cell.shots,
             "seed": cell.seed,
         }
@@ -97,8 +107,8 @@ def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
 def markdown(wide: pd.DataFrame) -> str:
     """The leaderboard for people: one table per backbone, never mixed, metrics in percent as mean ± std."""
     parts = []
-    for backbone, rows in wide.groupby("backbone", sort=False):
-        parts.append(f"### {backbone}\n" + (f"\n> {BANNER}\n" if "random" in str(backbone) else ""))
+    for (backbone, note), rows in wide.groupby(["backbone", "note"], sort=False):
+        parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
         parts.append(_markdown_table(HEAD, cells(rows)))
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
@@ -106,7 +116,15 @@ def markdown(wide: pd.DataFrame) -> str:
 def cells(rows: pd.DataFrame) -> list[list[str]]:
     """The words of each rendered row, in the order of `HEAD`; an undefined value is a dash."""
     return [
-        [row["dataset"], row["kind"], row["protocol"], str(row["shots"]), row["method"], str(row["n_seeds"])]
+        [
+            row["backbone"],
+            row["dataset"],
+            row["kind"],
+            row["protocol"],
+            str(row["shots"]),
+            row["method"],
+            str(row["n_seeds"]),
+        ]
         + [_percent(row[name], row[f"{name}_std"]) for name in METRICS]
         + [row["status"]]
         for row in rows.to_dict("records")

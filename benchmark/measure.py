@@ -65,6 +65,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         data=facts,
         backbone={
             "label": cell.backbone_label,
+            "note": cell.note,
             "weights_sha256": backbone.weights_hash,
             "image_size": backbone.image_size,
         },

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.source import Setting, SourceError, read_source
+from datamodules.components.sample import UserError
 
 PACKAGES = {"method": "methods", "dataset": "datamodules"}
 ROOT = Path(__file__).parent.parent
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """The request is wrong; the message says what came and what is allowed."""
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.leaderboard import BANNER, FILES, HEAD, cells, write_tables
+from benchmark.leaderboard import FILES, HEAD, cells, write_tables
 from benchmark.metrics.names import METRICS
 from benchmark.store import Record, Store, StoreError
 
@@ -63,8 +63,8 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
     """Print the leaderboard, a table per backbone, and the paths of the files."""
     if not console.is_terminal:
         console = Console(width=WIDE)
-    for backbone, rows in table.groupby("backbone", sort=False):
-        grid = Table(title=str(backbone), caption=BANNER if "random" in str(backbone) else None, title_justify="left")
+    for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
+        grid = Table(title=str(backbone), caption=str(note) or None, title_justify="left")
         for name in HEAD:
             title = name.replace("_", " ") if name in METRICS else name
             grid.add_column(title, justify="right" if name in METRICS else "left", overflow="fold")

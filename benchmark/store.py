@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cell import Cell, from_json
+from datamodules.components.sample import UserError
 
 SCHEMA = 1
 
 
-class StoreError(Exception):
+class StoreError(UserError):
     """The results folder cannot be read or written."""
 
 

@@ -14,7 +14,7 @@ TINY = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fixture", metavar="PATH", help="another file of FAPrompt's parity tensors, of any size")
+    parser.addoption("--fixture", metavar="PATH", help="another file for the parity test that is named beside it")
 
 
 @pytest.fixture(scope="session")

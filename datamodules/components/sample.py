@@ -10,7 +10,11 @@ if TYPE_CHECKING:  # the registry and the plan name errors and roots without loa
     from torch import Tensor
 
 
-class DataError(Exception):
+class UserError(Exception):
+    """Something that the user can mend: `bench` prints the message as one sentence and exits with 2."""
+
+
+class DataError(UserError):
     """Something is wrong with the data on disk; the message names the file, what is allowed and what came."""
 
 

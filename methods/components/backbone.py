@@ -83,7 +83,7 @@ class CLIPBackbone(nn.Module):
     def load(
         cls,
         name: str = EMBEDDED,
-        pretrained: str = "random",
+        pretrained: str = "demo",
         *,
         image_size: int | None = None,
         position_resize: PositionResize = "bilinear",
@@ -94,8 +94,8 @@ class CLIPBackbone(nn.Module):
 
         Args:
             name: a model name of open_clip, or "embedded".
-            pretrained: a tag of that model or the path of a checkpoint; for "embedded", "random" (seeded weights, the
-                same in every process) or a path.
+            pretrained: a tag of that model or the path of a checkpoint; for "embedded", "demo" (pretrained on
+                drawn images), "random" (seeded) or a path.
             image_size: see `__init__`.
             position_resize: see `__init__`.
             precision: see `__init__`.

@@ -15,13 +15,18 @@ from open_clip.factory import load_state_dict
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
+from datamodules.components.sample import UserError
+
 EMBEDDED = "embedded"
 RANDOM = "random"
+DEMO = "demo"
+#: Made by `bench pretrain embedded`; embedded.md, beside it, is its card.
+DEMO_FILE = Path(__file__).with_name("embedded.safetensors")
 EMBEDDED_SEED = 20240813
 SUPPORTED = "open_clip's built-in CLIP: a ViT with a class token, a causal text transformer and its own BPE tokenizer"
 
 
-class BackboneError(Exception):
+class BackboneError(UserError):
     """The backbone cannot do what it was asked; the message says what is allowed and what came."""
 
 
@@ -30,7 +35,7 @@ def create_clip(name: str, pretrained: str) -> nn.Module:
 
     Args:
         name: a model name of open_clip, or "embedded".
-        pretrained: a tag of that model or the path of a checkpoint; for "embedded", "random" or a path.
+        pretrained: a tag of that model or the path of a checkpoint; for "embedded", "demo", "random" or a path.
 
     Raises:
         BackboneError: the name, tag or file is unknown, the tower is not supported, the file does not fit, or the
@@ -43,9 +48,12 @@ def create_clip(name: str, pretrained: str) -> nn.Module:
     if "/" in pretrained or path.suffix in {".pt", ".pth", ".bin", ".safetensors", ".ckpt"}:
         raise BackboneError(f"backbone.pretrained names a checkpoint that does not exist: {path.absolute()}.")
     if name == EMBEDDED:
+        if pretrained == DEMO:
+            return _from_file(config, DEMO_FILE)
         if pretrained != RANDOM:
             raise BackboneError(
-                f"The {EMBEDDED} backbone has the weights {RANDOM!r} or a checkpoint's path; got {pretrained!r}."
+                f"The {EMBEDDED} backbone has the weights {DEMO!r}, {RANDOM!r} or a checkpoint's path; "
+                f"got {pretrained!r}."
             )
         return _embedded(config)
     return _from_tag(name, pretrained, config)
@@ -144,7 +152,8 @@ def _from_file(config: dict[str, Any], path: Path) -> nn.Module:
             f"Cannot read {path} as a checkpoint ({type(error).__name__}). Allowed: a safetensors file, or a state "
             "dict written by torch.save (no TorchScript)."
         ) from error
-    clip: nn.Module = open_clip.CLIP(**config)
+    with torch.random.fork_rng(devices=[]):
+        clip: nn.Module = open_clip.CLIP(**config)
     wanted = clip.state_dict()
     if "logit_scale" in state:
         state["logit_scale"] = state["logit_scale"].reshape(wanted["logit_scale"].shape)

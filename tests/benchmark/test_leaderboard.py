@@ -7,19 +7,19 @@ import pandas as pd
 import pytest
 
 from benchmark import registry
-from benchmark.cell import Cell
+from benchmark.cell import DEMO_NOTE, RANDOM_NOTE, Cell
 from benchmark.leaderboard import HEAD, LONG, category_table, long_table, markdown, wide_table, write_tables
 from benchmark.metrics.names import METRICS
 from benchmark.store import Record
 
 
-def settings(label="real", **method):
+def settings(label="real", name="ViT-B-32", pretrained="openai", **method):
     protocol = {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}
     return {
         "method": method,
         "dataset": {},
         "auxiliary": {},
-        "backbone": {"label": label, "image_size": None},
+        "backbone": {"name": name, "pretrained": pretrained, "label": label, "image_size": None},
         "protocol": protocol,
     }
 
@@ -34,6 +34,7 @@ def record(
     status="ok",
     protocol_id="few_shot-1",
     label="real",
+    embedded="",
     undefined=(),
     **fields,
 ):
@@ -46,7 +47,7 @@ def record(
         1,
         seed,
         fields.pop("limit", None),
-        settings(label),
+        settings(label, *(("embedded", embedded) if embedded else ())),
         {},
         "code",
         joint=fields.pop("joint", False),
@@ -101,12 +102,15 @@ def test_the_row_id_agrees_only_if_all_cells_do():
     assert row_id(one) != row_id(replace(one, protocol_id="few_shot-3"))
 
 
-def test_backbones_stand_in_tables_of_their_own_and_random_ones_are_stamped():
-    text = markdown(wide_table(long_table([record(), record(label="embedded-random", method="other")])))
-    head, _, tail = text.partition("### real")
-    assert "random weights" in head
-    assert "m |" not in head
-    assert "random weights" not in tail
+@pytest.mark.parametrize(("weights", "note"), [("random", RANDOM_NOTE), ("demo", DEMO_NOTE)])
+def test_backbones_stand_in_tables_of_their_own_and_embedded_ones_are_stamped(weights, note):
+    table = wide_table(long_table([record(), record(embedded=weights, method="other")]))
+    assert dict(zip(table["backbone"], table["note"], strict=True)) == {f"embedded-{weights}": note, "real": ""}
+    head, _, tail = markdown(table).partition("### real")
+    assert note in head
+    assert f"| embedded-{weights} | plugin_set |" in head
+    assert "| real |" not in head
+    assert note not in tail
     assert "other" not in tail
 
 
@@ -169,7 +173,7 @@ def test_methods_are_ranked_within_a_kind():
     assert list(zip(wide["kind"], wide["method"], strict=True)) == order
     head, _, *rows = (line for line in markdown(wide).splitlines() if line.startswith("|"))
     assert head == "| " + " | ".join(HEAD) + " |"
-    assert [(row.split(" | ")[1], row.split(" | ")[4]) for row in rows] == order
+    assert [(row.split(" | ")[2], row.split(" | ")[5]) for row in rows] == order
 
 
 def test_a_failed_cell_of_all_categories_is_missed_in_every_kind():

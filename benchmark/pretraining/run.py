@@ -1,0 +1,60 @@
+"""`bench pretrain embedded`: from words to a file of weights."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.pretraining.bank import open_bank
+from benchmark.pretraining.trainer import Schedule, pretrain
+from benchmark.registry import ConfigError
+from datamodules.components.roots import cache_folder
+from methods.components.backbone import CLIPBackbone
+from methods.components.weights import EMBEDDED
+
+
+def run(what: str, seed: int, folder: Path | None, device: torch.device, words: Sequence[str]) -> None:
+    """Draw the bank, train or go on, and say where the weights are.
+
+    Args:
+        what: "embedded", the one model that is pretrained here.
+        seed: of the training.
+        folder: of bank and trainings; None takes `pretraining` below `$BENCH_CACHE` or the user's cache.
+        device: where the steps run.
+        words: KEY=VALUE of `Schedule`.
+
+    Raises:
+        ConfigError: another model, an unknown key or a value that is no number, or a folder with other settings.
+    """
+    if what != EMBEDDED:
+        raise ConfigError(f"Only {EMBEDDED!r} is pretrained here; got {what!r}. Published CLIPs are used as they are.")
+    if seed < 0:
+        raise ConfigError(f"--seed must be 0 or more, got {seed}.")
+    schedule, place = read_schedule(words), folder or cache_folder() / "pretraining"
+    print(f"bank of {schedule.pairs} pairs and training below {place}", flush=True)
+    bank = open_bank(place, schedule.pairs)
+    try:
+        path = pretrain(place / f"seed-{seed}", bank, schedule, seed=seed, device=device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    print(f"{path}\nsha256 of all weights: {CLIPBackbone.load(EMBEDDED, str(path)).weights_hash}")
+    print(f"use it: bench run … backbone.pretrained={path}")
+
+
+def read_schedule(words: Sequence[str]) -> Schedule:
+    """The schedule with the values of KEY=VALUE words; ConfigError if one does not fit."""
+    kinds = {name: type(value) for name, value in asdict(Schedule()).items()}
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in kinds:
+            raise ConfigError(f"bench pretrain takes KEY=VALUE with one of {', '.join(kinds)}; got {word!r}.")
+        try:
+            values[key] = kinds[key](value)
+        except ValueError:
+            raise ConfigError(f"{key} must be of type {kinds[key].__name__}, got {value!r}.") from None
+        if values[key] < (0 if key in ("part_steps", "whole_steps", "weight_decay") else 1e-12):
+            raise ConfigError(f"{key} is too small: {value}.")
+    return Schedule(**values)

@@ -1,0 +1,219 @@
+"""The pretraining itself: steps, checkpoints, and the file that is shipped."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from benchmark.pretraining.bank import Bank
+from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses, paraphrases
+from benchmark.pretraining.start import waves, whitening
+from benchmark.pretraining.views import PATCH, Scope, Views, draw_views
+from datamodules.components.drawing.noise import stream
+from methods.components.weights import EMBEDDED, model_config
+
+_log = logging.getLogger(__name__)
+#: Mean and deviation that open_clip gives the images of a model without its own, (1, 3, 1, 1) each.
+NORMALISATION = [
+    torch.tensor(v).view(1, 3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+]
+_AHEAD = 4  # batches prepared while a step runs
+
+
+@dataclass(kw_only=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        pairs: scenes in the bank.
+        text_steps: steps of the text tower alone, on pairs of captions.
+        part_steps: steps on views of 64 pixels, every third the whole scene coarsely, after them.
+        whole_steps: steps on whole views of 128 pixels, after them.
+        part_batch: pairs per step of the first kind.
+        whole_batch: pairs per step of the second kind.
+        stress: how much defects are exaggerated in the first step; it falls to 1 over 60 % of the part steps. At
+            their own contrast they teach nothing for a thousand steps.
+        lr: peak learning rate of AdamW; it rises over 100 steps and falls along a cosine to nothing.
+        weight_decay: of all weights that are matrices.
+        save_every: steps between two checkpoints.
+    """
+
+    pairs: int = 12_000
+    text_steps: int = 300
+    part_steps: int = 1_400
+    whole_steps: int = 400
+    part_batch: int = 32
+    whole_batch: int = 12
+    stress: float = 3.0
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    save_every: int = 100
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.text_steps + self.part_steps + self.whole_steps
+
+    def scope(self, step: int) -> Scope | None:
+        """What the views of a step show; None where only texts are read."""
+        if step < self.text_steps:
+            return None
+        if step >= self.text_steps + self.part_steps:
+            return "whole"
+        return "coarse" if step % 3 == 0 else "part"
+
+    def stress_at(self, step: int) -> float:
+        """How much defects are exaggerated in a step."""
+        return max(1.0, self.stress + (1.0 - self.stress) * (step - self.text_steps) / max(1.0, 0.6 * self.part_steps))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.lr * min(1.0, (step + 1) / 100) * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+
+
+class Learner(nn.Module):
+    """The model, its token table cut down to the tokens that training uses."""
+
+    def __init__(self, seed: int, patches: Tensor) -> None:
+        """Draw the weights.
+
+        Args:
+            seed: of the draw.
+            patches: of normalised images, (n, 3 * patch * patch), that the first layer is fitted to.
+        """
+        super().__init__()
+        torch.manual_seed(seed)
+        self.clip: Any = open_clip.CLIP(**model_config(EMBEDDED))
+        with torch.no_grad():
+            visual = self.clip.visual
+            visual.conv1.weight.copy_(whitening(patches, len(visual.conv1.weight)).view_as(visual.conv1.weight))
+            visual.positional_embedding[1:] = waves(visual.grid_size[0], visual.positional_embedding.shape[1])
+        self.lexicon = Lexicon(open_clip.SimpleTokenizer())
+        self.table = nn.Parameter(self.clip.token_embedding.weight[self.lexicon.used].clone())
+        self.clip.token_embedding.weight = nn.Parameter(torch.zeros_like(self.clip.token_embedding.weight), False)
+
+    def export(self) -> dict[str, Tensor]:
+        """The state dict of open_clip in half precision, rows of unused tokens zero."""
+        state = {name: tensor.detach().clone() for name, tensor in self.clip.state_dict().items()}
+        state["token_embedding.weight"][self.lexicon.used] = self.table.detach().cpu()
+        return {name: tensor.half().contiguous().cpu() for name, tensor in state.items()}
+
+
+def pretrain(
+    folder: Path, bank: Bank, schedule: Schedule, *, seed: int, device: torch.device, until: int | None = None
+) -> Path:
+    """Train, or go on with, one model; returns its safetensors file.
+
+    Args:
+        folder: of this training: checkpoint, log and result.
+        bank: the pairs to draw views from.
+        schedule: how long and how fast.
+        seed: of the weights at the start and of every view and caption.
+        device: where the steps run.
+        until: stop after this step, for tests; None for all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    learner = Learner(seed, _some_patches(bank)).to(device)
+    decayed = [p for p in learner.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in learner.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    first, spent = _resume(folder / "checkpoint.pt", learner, optimizer, {"seed": seed, **asdict(schedule)})
+    last = schedule.steps if until is None else min(until, schedule.steps)
+    began, processor = time.monotonic(), time.process_time()
+    clip: Any = learner.clip
+    mean, std = (value.to(device) for value in NORMALISATION)
+    with (folder / "log.jsonl").open("a") as log:
+        for step, views in _prepared(bank, schedule, seed, range(first, last)):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(step)
+            drop = stream("words", seed, step)
+            if views is None:
+                terms = paraphrases(clip, learner.lexicon, learner.table, drop)
+            else:
+                images = (torch.from_numpy(views.images).to(device) - mean) / std
+                terms = losses(clip, learner.lexicon, learner.table, views, images, drop, vv=step % 3 == 1)
+            total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                clip.logit_scale.clamp_(0.0, math.log(100.0))
+            done = step + 1
+            if done % 20 == 0 or done == last:
+                seconds = [spent[0] + time.monotonic() - began, spent[1] + time.process_time() - processor]
+                line = {"step": done, "wall_s": round(seconds[0], 1), "cpu_s": round(seconds[1], 1)}
+                log.write(json.dumps(line | {name: round(term.item(), 4) for name, term in terms.items()}) + "\n")
+                log.flush()
+            if done % schedule.save_every == 0 or done == last:
+                seconds = [spent[0] + time.monotonic() - began, spent[1] + time.process_time() - processor]
+                _save(folder / "checkpoint.pt", learner, optimizer, done, seconds, {"seed": seed, **asdict(schedule)})
+    path = folder / "embedded.safetensors"
+    save_file(learner.export(), path)
+    return path
+
+
+def _prepared(bank: Bank, schedule: Schedule, seed: int, steps: range) -> Iterator[tuple[int, Views | None]]:
+    """The views of each step, prepared in a thread while the steps before run."""
+
+    def draw(step: int) -> Views | None:
+        scope = schedule.scope(step)
+        if scope is None:
+            return None
+        pairs = schedule.whole_batch if scope == "whole" else schedule.part_batch
+        return draw_views(bank, pairs, scope, seed, step, schedule.stress_at(step))
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(draw, step) for step in steps[:_AHEAD]]
+        for at, step in enumerate(steps):
+            views = waiting.pop(0).result()
+            if at + _AHEAD < len(steps):
+                waiting.append(pool.submit(draw, steps[at + _AHEAD]))
+            yield step, views
+
+
+def _some_patches(bank: Bank) -> Tensor:
+    """Patches (n, 192) of normalised part views."""
+    views = draw_views(bank, 128, "part", 0, 0)
+    images = (torch.from_numpy(views.images) - NORMALISATION[0]) / NORMALISATION[1]
+    return nn.functional.unfold(images, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
+
+
+def _resume(path: Path, learner: Learner, optimizer: Any, settings: dict[str, Any]) -> tuple[int, list[float]]:
+    """Load a checkpoint; returns the next step and the wall and processor seconds spent.
+
+    Raises:
+        ValueError: the checkpoint was made with other settings.
+    """
+    if not path.exists():
+        return 0, [0.0, 0.0]
+    kept = torch.load(path, weights_only=True)
+    if kept["settings"] != settings:
+        raise ValueError(f"{path} was made with {kept['settings']}; asked for {settings}. Take another folder.")
+    learner.load_state_dict(kept["learner"])
+    optimizer.load_state_dict(kept["optimizer"])
+    _log.info("going on after step %d", kept["step"])
+    return kept["step"], kept["seconds"]
+
+
+def _save(
+    path: Path, learner: Learner, optimizer: Any, step: int, seconds: list[float], settings: dict[str, Any]
+) -> None:
+    fresh = path.with_suffix(".new")
+    state = {
+        "learner": learner.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds,
+        "settings": settings,
+    }  # fmt: skip
+    torch.save(state, fresh)
+    fresh.replace(path)

@@ -1,0 +1,122 @@
+"""Views of the bank: crops of a pair under lights of their own, and what is said of them."""
+
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from benchmark.pretraining import wording
+from benchmark.pretraining.bank import SIDE, Bank
+from datamodules.components.drawing.noise import stream
+
+PATCH = 8  # pixels
+GRID = 16  # patches along a whole view of 128 pixels
+_DEFECTS = tuple(wording.DEFECT_WORDS)
+_PRODUCTS = tuple(wording.PRODUCT_WORDS)
+
+Scope = Literal["part", "coarse", "whole"]
+#: Pixels of the view, shortest and longest side of what it shows in the bank, patches along it.
+_FORM: dict[Scope, tuple[int, int, int]] = {"part": (64, 78, 124), "coarse": (64, 150, SIDE), "whole": (128, 150, SIDE)}
+
+
+class Views(NamedTuple):
+    """n pairs: rows 0 to n - 1 are normal, rows n to 2 n - 1 the same scenes with a defect."""
+
+    images: np.ndarray  # (2n, 3, side, side) float32 in [0, 1]
+    cover: np.ndarray  # (2n, N) float32 in [0, 1], share of each patch that is anomalous
+    corner: tuple[int, int]  # row and column of the view's first patch in the whole grid
+    step: int  # patches of the whole grid per patch of the view
+    product: np.ndarray  # (n,) index
+    defect: np.ndarray  # (n,) index
+    place: np.ndarray  # (n,) index of PLACES, -1 where the view shows a part only
+    texts: list[str]  # 2n captions
+    vague: np.ndarray  # (2n,) bool, the caption does not name the product
+
+
+def draw_views(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stress: float = 1.0) -> Views:
+    """The views of one step, a pure function of its arguments.
+
+    Args:
+        bank: the drawn pairs.
+        pairs: how many are shown.
+        scope: how much of a scene a view shows.
+        seed: of all draws.
+        step: number of the step.
+        stress: how often the difference that the defect makes is laid on the normal image; 1 leaves it as drawn.
+    """
+    rng = stream("views", seed, scope, step)
+    side, low, high = _FORM[scope]
+    corner = tuple(int(c) for c in rng.integers(0, GRID - side // PATCH + 1, 2)) if scope == "part" else (0, 0)
+    images = np.empty((2 * pairs, side, side, 3), np.float32)
+    cover = np.zeros((2 * pairs, (side // PATCH) ** 2), np.float32)
+    place, chosen = np.full(pairs, -1), rng.integers(0, len(bank.entries), pairs)
+    for row, index in enumerate(chosen):
+        mask = bank.masks[index]
+        top, left, edge = _window(rng, mask, int(rng.integers(low, high + 1)))
+        turn, mirror = int(rng.integers(4)), bool(rng.random() < 0.5)
+        for state in (0, 1):
+            normal, shown = bank.pixels[index, [0, state], top : top + edge, left : left + edge].astype(np.float32)
+            cut = normal + stress * (shown - normal)
+            images[row + state * pairs] = _lit(rng, _turned(cut, turn, mirror), side)
+        part = _turned(mask[top : top + edge, left : left + edge], turn, mirror).astype(np.float32)
+        share = cv2.resize(part, (side // PATCH,) * 2, interpolation=cv2.INTER_AREA)
+        cover[row + pairs] = share.ravel()
+        if scope != "part":
+            place[row] = _place(share)
+    names = [bank.entries[index] for index in chosen]
+    said = [_say(rng, entry.product, entry.defect, int(at)) for entry, at in zip(names, place, strict=True)]
+    return Views(
+        images.transpose(0, 3, 1, 2),
+        cover,
+        (corner[0], corner[1]),
+        2 if scope == "coarse" else 1,
+        np.array([_PRODUCTS.index(entry.product) for entry in names]),
+        np.array([_DEFECTS.index(entry.defect) for entry in names]),
+        place,
+        [texts[0] for texts, _ in said] + [texts[1] for texts, _ in said],
+        np.array([vague for _, vague in said] * 2),
+    )
+
+
+def _window(rng: np.random.Generator, mask: np.ndarray, edge: int) -> tuple[int, int, int]:
+    """Top, left and side of a crop that holds the middle of the defect."""
+    rows, columns = np.nonzero(mask)
+    pick = int(rng.integers(len(rows)))
+    at = []
+    for centre in (int(rows[pick]), int(columns[pick])):
+        start = centre - int(rng.uniform(0.15, 0.85) * edge)
+        at.append(min(max(start, 0), SIDE - edge))
+    return at[0], at[1], edge
+
+
+def _turned(image: np.ndarray, turn: int, mirror: bool) -> np.ndarray:
+    image = np.rot90(image, turn)
+    return np.ascontiguousarray(image[:, ::-1] if mirror else image)
+
+
+def _lit(rng: np.random.Generator, image: np.ndarray, side: int) -> np.ndarray:
+    """The view as another camera would take it, (side, side, 3) float32 in [0, 1]."""
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) / 255.0
+    gain = np.float32(rng.uniform(0.8, 1.2)) * rng.uniform(0.94, 1.06, 3).astype(np.float32)
+    mean = small.mean()
+    small = (small - mean) * np.float32(rng.uniform(0.8, 1.3)) + mean
+    small = small * gain + np.float32(rng.uniform(-0.06, 0.06))
+    noise = np.float32(rng.uniform(0.0, 0.018)) * rng.standard_normal((side, side, 1), dtype=np.float32)
+    return np.asarray(np.clip(small + noise, 0.0, 1.0))
+
+
+def _place(share: np.ndarray) -> int:
+    """The index of PLACES where the middle of the mask lies, thirds of the view."""
+    rows, columns = np.indices(share.shape)
+    total = max(float(share.sum()), 1e-6)
+    row, column = (float((axis * share).sum()) / total / share.shape[0] * 3 for axis in (rows + 0.5, columns + 0.5))
+    return min(int(row), 2) * 3 + min(int(column), 2)
+
+
+def _say(rng: np.random.Generator, product: str, defect: str, place: int) -> tuple[tuple[str, str], bool]:
+    """Captions of the normal and the anomalous image, and whether they leave the product open."""
+    vague = bool(rng.random() < 0.2)
+    words = wording.any_product(rng) if vague else wording.product_words(rng, product)
+    where = place if place >= 0 and rng.random() < 0.5 else None
+    text = wording.anomalous_text(rng, words) if rng.random() < 0.3 else wording.defect_text(rng, words, defect, where)
+    return (wording.normal_text(rng, words), text), vague

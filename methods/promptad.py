@@ -1,0 +1,216 @@
+"""PromptAD: normal prompts learnt from the shots alone, pushed away from the same prompts with anomalous words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from datamodules.components.sample import Batch
+from methods.components.backbone import CLIPBackbone, ImageFeatures
+from methods.components.base import Method, Prediction
+from methods.components.depth import blocks_at
+from methods.components.maps import gaussian_smooth
+from methods.components.memory import ShotMemory
+from methods.components.one_class_losses import alignment, anomaly_margin, normal_contrast
+from methods.components.scoring import harmonic_mean, text_probability, to_map
+from methods.components.semantic_concatenation import ConcatenatedPrompts
+from methods.components.states import anomalous_states
+
+
+class LossTerms(NamedTuple):
+    """Terms of one head's loss before their weights, mean over images."""
+
+    contrast: Tensor
+    margin: Tensor
+    alignment: Tensor
+
+
+class HeadTerms(NamedTuple):
+    """Terms of both heads."""
+
+    cls: LossTerms
+    seg: LossTerms
+
+
+def fuse(first: Tensor, second: Tensor) -> Tensor:
+    """1 / (1 / a + 1 / b): half the harmonic mean, elementwise; scores below 1e-6 count as 1e-6."""
+    return harmonic_mean(first, second) / 2
+
+
+class PromptAD(Method):
+    """PromptAD (Li et al., CVPR 2024), fitted on the k shots of a category, which are all normal.
+
+    Two heads with prompts of their own, which the paper trains as two models: "cls" sees the class token and gives the
+    score, "seg" sees the patches (V-V attention from the first block on) and gives the map. A head's normal and
+    anomalous prototypes are the means of its normal texts and of those that semantic concatenation makes of them. With
+    t the anomalous probability of a feature and m half the cosine distance of a patch to the nearest one of the shots,
+    mean over two blocks of the ordinary stream, the map is 1 / (1/t + 1/m), enlarged and smoothed, and the score is
+    1 / (1/t + 1/max m), where m is enlarged first.
+
+    The loss of a head is the cross-entropy of the normal prototype against all anomalous texts, plus the explicit
+    anomaly margin, plus `align_weight` times the squared distance between manual and learnt anomalous texts. In
+    multi_class all categories share the contexts and suffixes, and each compares with its own texts and memory.
+
+    The paper's text was not at hand: formulas are those of the released code (FuNz-0/PromptAD, commit 0f86ce0), whose
+    departures from the paper, or slips, are options. Left out: its choice of the epoch by the test AUROC, the last one
+    counts here; float16 throughout; its first resizing of images to 1024 pixels; its fixed lists of shots.
+    """
+
+    paper = "https://arxiv.org/abs/2404.05231"
+    protocols = ("few_shot", "multi_class")
+    fits_on = "shots"
+    max_epochs = 100
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Settings.
+
+        Attributes:
+            batch_size: images per step, so one step per epoch; the shots are not augmented.
+            lr: of SGD in the first epoch.
+            lr_last: where the cosine would end after the last epoch.
+            momentum: of SGD.
+            weight_decay: of SGD.
+            n_ctx: learnt tokens of a normal context.
+            n_ctx_anomalous: tokens of a learnt anomalous suffix.
+            n_anomalous: Q, learnt suffixes of a head.
+            n_prompts_cls: P, normal contexts of the image's head.
+            n_prompts_seg: P of the patches' head.
+            margin: of the explicit anomaly margin, for squared distances of unit vectors.
+            align_weight: lambda of the alignment.
+            memory_layers: blocks compared with the shots, as fractions of the tower's depth; 3 and 8 of 12.
+            map_size: side of the map, in pixels, at which it is smoothed.
+            sigma: deviation of the map's Gaussian, in pixels of the map.
+            states: "specific" adds words for the defects of each category to eight generic states, "generic" leaves
+                them out. How many a category has is the paper's manner; the words are ours, the released words
+                differ, and so numbers may.
+            states_file: JSON with your own words for "specific", {"CATEGORY": ["with rust", ...]}; None takes ours.
+                A record knows a file by this path alone, so give other words another name.
+            suffix_at: where a learnt suffix stands: "after_name" is the paper; the released code puts it
+                "before_name" (model.py:63).
+            pairs: learnt texts take "all" P·Q pairs of context and suffix; the released code takes both "modulo" their
+                number (model.py:142), which is the same for its own P and Q, that have no common divisor.
+            logit_scale_as: the released code multiplies cosines by CLIP's logit scale as it is "stored", a logarithm,
+                about 4.6 (model.py:299), and its figures rest on that; "exponential" is CLIP's own 100.
+            seg_margin_over: the margin's sum over "channels" is a distance; in the head of patches the released code
+                sums over "tokens" (PromptAD/__init__.py:14).
+            tap_point: "block" remembers the tokens that leave a block; the released code writes to them in place, so
+                that the "next_attention" is added (transformer.py:235).
+            test_channels: the released code feeds test images as "bgr", shots as RGB (train_seg.py:44, 124).
+        """
+
+        batch_size: int = 400
+        lr: float = 2e-3
+        lr_last: float = 1e-5
+        momentum: float = 0.9
+        weight_decay: float = 5e-4
+        n_ctx: int = 4
+        n_ctx_anomalous: int = 1
+        n_anomalous: int = 4
+        n_prompts_cls: int = 3
+        n_prompts_seg: int = 1
+        margin: float = 0.0
+        align_weight: float = 1e-3
+        memory_layers: tuple[float, ...] = (0.25, 0.6667)
+        map_size: int = 400
+        sigma: float = 4.0
+        states: Literal["specific", "generic"] = "specific"
+        states_file: str | None = None
+        suffix_at: Literal["after_name", "before_name"] = "after_name"
+        pairs: Literal["all", "modulo"] = "all"
+        logit_scale_as: Literal["stored", "exponential"] = "stored"
+        seg_margin_over: Literal["channels", "tokens"] = "channels"
+        tap_point: Literal["block", "next_attention"] = "block"
+        test_channels: Literal["rgb", "bgr"] = "rgb"
+
+    config: Config
+
+    def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
+        super().__init__(backbone, categories, config)
+        cfg = self.config
+        stored = backbone.logit_scale
+        self.scale = stored if cfg.logit_scale_as == "stored" else math.exp(stored)
+        self.taps = blocks_at(cfg.memory_layers, backbone.n_image_blocks)
+        self.cls = self._draw_prompts(cfg.n_prompts_cls)
+        self.seg = self._draw_prompts(cfg.n_prompts_seg)
+        self.memory = ShotMemory()
+
+    def _draw_prompts(self, n_prompts: int) -> ConcatenatedPrompts:
+        cfg = self.config
+        return ConcatenatedPrompts(
+            self.backbone,
+            self.categories,
+            {category: anomalous_states(category, cfg.states, cfg.states_file) for category in self.categories},
+            n_prompts=n_prompts,
+            n_ctx=cfg.n_ctx,
+            n_suffixes=cfg.n_anomalous,
+            n_ctx_suffix=cfg.n_ctx_anomalous,
+            after_name=cfg.suffix_at == "after_name",
+            all_pairs=cfg.pairs == "all",
+        )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        cfg = self.config
+        optimizer = SGD(self.parameters(), lr=cfg.lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
+        return [optimizer], [CosineAnnealingLR(optimizer, T_max=self.max_epochs, eta_min=cfg.lr_last)]
+
+    @torch.no_grad()
+    def adapt(self, shots: Tensor, category: str) -> None:
+        self.memory.remember(category, F.normalize(self._encode_image(shots).taps, dim=-1))
+
+    def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
+        features = self._encode_image(images if self.config.test_channels == "rgb" else images.flip(1))
+        distances = self.memory.distances(F.normalize(features.taps, dim=-1), categories)  # L of (B, N), in [0, 2]
+        visual = torch.stack(distances).mean(dim=0) / 2  # (B, N)
+        size = (self.config.map_size, self.config.map_size)
+        cls, seg = (head.prototypes(self.backbone, categories) for head in (self.cls, self.seg))  # (B, 2, D)
+        score = text_probability(features.image.unsqueeze(1), cls, 1 / self.scale).squeeze(1)  # (B,)
+        textual = text_probability(features.patches[0], seg, 1 / self.scale)  # (B, N)
+        anomaly_map = gaussian_smooth(to_map(fuse(textual, visual), features.grid, size), self.config.sigma)
+        return Prediction(fuse(score, to_map(visual, features.grid, size).amax(dim=(1, 2))), anomaly_map)
+
+    def loss(self, batch: Batch) -> Tensor:
+        weight = self.config.align_weight
+        return torch.stack([t.contrast + t.margin + weight * t.alignment for t in self.loss_terms(batch)]).sum()
+
+    def loss_terms(self, batch: Batch) -> HeadTerms:
+        """What `loss` adds up."""
+        features, tokens = self._encode_image(batch.image), self.config.seg_margin_over == "tokens"
+        return HeadTerms(
+            cls=self._compare(self.cls, features.image.unsqueeze(1), batch.category),
+            seg=self._compare(self.seg, features.patches[0], batch.category, margin_dim=1 if tokens else -1),
+        )
+
+    def _compare(
+        self, head: ConcatenatedPrompts, features: Tensor, categories: Sequence[str], margin_dim: int = -1
+    ) -> LossTerms:
+        """Terms of features (B, N, D) against the texts of their images' categories."""
+        shares = []
+        for category in dict.fromkeys(categories):
+            rows = [row for row, key in enumerate(categories) if key == category]
+            text = head.encode(self.backbone, category)
+            normal, anomalous = text.prototypes
+            terms = LossTerms(
+                normal_contrast(features[rows], normal, F.normalize(text.anomalous, dim=-1), self.scale),
+                anomaly_margin(features[rows], normal, anomalous, self.config.margin, margin_dim),
+                alignment(text.manual, text.learnt),
+            )
+            shares.append(torch.stack(terms) * (len(rows) / len(categories)))
+        return LossTerms(*torch.stack(shares).sum(dim=0))
+
+    def _encode_image(self, images: Tensor) -> ImageFeatures:
+        """The same request for shots and test images, so that a feature store answers both."""
+        return self.backbone.encode_image(
+            images,
+            layers=(self.backbone.n_image_blocks,),
+            stream="vv_from_ordinary",
+            taps=self.taps,
+            tap_point=self.config.tap_point,
+        )
