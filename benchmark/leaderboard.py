@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark import registry
+from benchmark.cell import Cell
 from benchmark.metrics.names import METRICS
 from benchmark.registry import ConfigError
 from benchmark.store import Record, write_atomic
@@ -45,7 +46,7 @@ def long_table(records: Iterable[Record]) -> pd.DataFrame:
             "cell": record.cell_id,
             "method": cell.method_label,
             "dataset": cell.dataset,
-            "variant": cell.variant,
+            "variant": _variant(cell),
             "protocol": cell.protocol,
             "protocol_id": record.protocol_id,
             "backbone": cell.backbone_label,
@@ -189,6 +190,16 @@ def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
     kinds = sorted(set(facts.kinds.values()))
     parts = {kind: [category for category, its in facts.kinds.items() if its == kind] for kind in kinds}
     return {"all": facts.categories} | (parts if len(kinds) > 1 else {})
+
+
+def _variant(cell: Cell) -> str:
+    """The variant with the settings of the data set that differ from its defaults: other images, another row."""
+    try:
+        defaults = {name: setting.default for name, setting in registry.dataset(cell.dataset).settings.items()}
+    except ConfigError:  # a plug-in that is no longer installed
+        return cell.variant
+    changed = [f"{k}={v}" for k, v in sorted(cell.settings["dataset"].items()) if v != defaults.get(k)]
+    return f"{cell.variant} ({', '.join(changed)})" if changed else cell.variant
 
 
 def _percent(mean: float, std: float) -> str:

@@ -201,3 +201,13 @@ def test_a_set_of_one_kind_has_only_the_mean_of_all(name, category):
 def test_a_category_that_its_set_has_no_longer_is_of_no_kind():
     wide = wide_table(long_table([mvtec("wood"), mvtec("gone")])).set_index("kind")
     assert wide["categories"].to_dict() == {"all": 2, "texture": 1}
+
+
+def test_a_data_set_that_is_read_in_part_has_a_row_of_its_own():
+    whole, part = record(dataset="textile"), record(dataset="textile", value=0.9)
+    cell = replace(part.cell, settings={**part.cell.settings, "dataset": {"per_kind": 50}})
+    wide = wide_table(long_table([whole, replace(part, cell=cell, cell_id=cell.id)]))
+    assert dict(zip(wide["variant"], wide["image_AUROC"], strict=True)) == {
+        "standard": 0.5,
+        "standard (per_kind=50)": 0.9,
+    }
