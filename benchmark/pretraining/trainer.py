@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from safetensors.torch import save_file
@@ -124,44 +125,56 @@ def pretrain(
     """
     folder.mkdir(parents=True, exist_ok=True)
     learner = Learner(seed, _some_patches(bank)).to(device)
-    decayed = [p for p in learner.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in learner.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
-    first, spent = _resume(folder / "checkpoint.pt", learner, optimizer, {"seed": seed, **asdict(schedule)})
+    optimizer, settings = _optimizer(learner, schedule), {"seed": seed, **asdict(schedule)}
+    first, spent = _resume(folder / "checkpoint.pt", learner, optimizer, settings)
     last = schedule.steps if until is None else min(until, schedule.steps)
-    began, processor = time.monotonic(), time.process_time()
-    clip: Any = learner.clip
-    mean, std = (value.to(device) for value in NORMALISATION)
+    began = time.monotonic() - spent[0], time.process_time() - spent[1]
     with (folder / "log.jsonl").open("a") as log:
         for step, views in _prepared(bank, schedule, seed, range(first, last)):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
-            drop = stream("words", seed, step)
-            if views is None:
-                terms = paraphrases(clip, learner.lexicon, learner.table, drop)
-            else:
-                images = (torch.from_numpy(views.images).to(device) - mean) / std
-                terms = losses(clip, learner.lexicon, learner.table, views, images, drop, vv=step % 3 == 1)
-            total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            optimizer.step()
-            with torch.no_grad():
-                clip.logit_scale.clamp_(0.0, math.log(100.0))
-            done = step + 1
+            terms = _step(learner, optimizer, views, stream("words", seed, step), vv=step % 3 == 1)
+            done, seconds = step + 1, [time.monotonic() - began[0], time.process_time() - began[1]]
             if done % 20 == 0 or done == last:
-                seconds = [spent[0] + time.monotonic() - began, spent[1] + time.process_time() - processor]
                 line = {"step": done, "wall_s": round(seconds[0], 1), "cpu_s": round(seconds[1], 1)}
                 log.write(json.dumps(line | {name: round(term.item(), 4) for name, term in terms.items()}) + "\n")
                 log.flush()
             if done % schedule.save_every == 0 or done == last:
-                seconds = [spent[0] + time.monotonic() - began, spent[1] + time.process_time() - processor]
-                _save(folder / "checkpoint.pt", learner, optimizer, done, seconds, {"seed": seed, **asdict(schedule)})
+                _save(folder / "checkpoint.pt", learner, optimizer, done, seconds, settings)
+                print(f"step {done} of {schedule.steps}, {seconds[0] / 60:.0f} min", flush=True)
     path = folder / "embedded.safetensors"
     save_file(learner.export(), path)
     return path
+
+
+def _optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
+    """AdamW that decays matrices alone."""
+    learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def _step(
+    learner: Learner, optimizer: torch.optim.Optimizer, views: Views | None, words: np.random.Generator, *, vv: bool
+) -> dict[str, Tensor]:
+    """One step on views, or of the text tower alone; returns the terms of the loss."""
+    clip, device = learner.clip, learner.table.device
+    if views is None:
+        terms = paraphrases(clip, learner.lexicon, learner.table, words)
+    else:
+        mean, std = (value.to(device) for value in NORMALISATION)
+        images = (torch.from_numpy(views.images).to(device) - mean) / std
+        terms = losses(clip, learner.lexicon, learner.table, views, images, words, vv=vv)
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum().backward()
+    nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        clip.logit_scale.clamp_(0.0, math.log(100.0))
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def _prepared(bank: Bank, schedule: Schedule, seed: int, steps: range) -> Iterator[tuple[int, Views | None]]:
