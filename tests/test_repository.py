@@ -47,5 +47,5 @@ def test_the_readme_shows_the_committed_leaderboard():
 
 
 def _rows(text: str) -> set[tuple[str, ...]]:
-    """Backbone, data set, kind, protocol, shots and method of each row; their numbers differ a little between machines."""
+    """Backbone, data set, kind, protocol, shots and method of each row; numbers differ a little between machines."""
     return {tuple(line.split(" | ")[:6]) for line in text.splitlines() if line.startswith("| embedded-demo")}

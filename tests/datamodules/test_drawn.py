@@ -1,8 +1,9 @@
 """The two drawn data sets: halves of one engine's categories, each in a folder of its own."""
 
+import numpy as np
 import pytest
 
-from datamodules.components.drawing import CATEGORIES, DRAWING_VERSION, GOOD
+from datamodules.components.drawing import CATEGORIES, DRAWING_VERSION, GOOD, catalogue, draw, draw_twin
 from datamodules.components.drawing.cache import Counts, folder_name
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
@@ -47,3 +48,15 @@ def test_the_datamodule(tmp_path, monkeypatch):
     for batch in batches:
         assert (batch.mask.flatten(1).any(1) == batch.label).all()
     assert {sample.defect_type for sample in data.tests("gear")} == {GOOD, *CATEGORIES["gear"].defects}
+
+
+@pytest.mark.parametrize(("category", "defect"), [("wood", "crack"), ("gear", "missing")])
+def test_a_defect_has_the_contrast_of_its_kind(category, defect, monkeypatch):
+    asked = draw(category, "test", defect, 0, size=64).image
+    twin = draw_twin(category, "test", defect, 0, size=64).astype(float)
+    contrast = catalogue.CONTRAST[CATEGORIES[category].kind]
+    monkeypatch.setattr(catalogue, "CONTRAST", dict.fromkeys(catalogue.CONTRAST, 1.0))
+    plain = draw(category, "test", defect, 0, size=64).image.astype(float)
+    expected = np.clip(twin + contrast * (plain - twin), 0, 255)
+    assert np.abs(asked - expected).max() <= 0.5 + 1e-6
+    assert np.abs(plain - twin).max() > 10
