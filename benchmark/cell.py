@@ -55,8 +55,8 @@ class Cell:
     @property
     def method_label(self) -> str:
         """The method with the settings that differ from its defaults, e.g. "winclip(temperature=0.07)"."""
-        changed = {k: v for k, v in self.settings["method"].items() if v != self.defaults.get(k)}
-        return f"{self.method}({', '.join(f'{k}={v}' for k, v in sorted(changed.items()))})" if changed else self.method
+        changed = overrides(self.settings["method"], self.defaults)
+        return f"{self.method}({changed})" if changed else self.method
 
     @property
     def backbone_label(self) -> str:
@@ -86,6 +86,11 @@ class Cell:
         if backbone["name"] != EMBEDDED:
             return ""
         return RANDOM_NOTE if backbone["pretrained"] == "random" else DEMO_NOTE
+
+
+def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The settings that differ from their defaults, by name: "scale=2, sigma=0"."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(settings.items()) if value != defaults.get(key))
 
 
 def from_json(fields: Mapping[str, Any]) -> Cell:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark import registry
-from benchmark.cell import Cell
+from benchmark.cell import Cell, overrides
 from benchmark.metrics.names import METRICS
 from benchmark.registry import ConfigError
 from benchmark.store import Record, write_atomic
@@ -198,8 +198,8 @@ def _variant(cell: Cell) -> str:
         defaults = {name: setting.default for name, setting in registry.dataset(cell.dataset).settings.items()}
     except ConfigError:  # a plug-in that is no longer installed
         return cell.variant
-    changed = [f"{k}={v}" for k, v in sorted(cell.settings["dataset"].items()) if v != defaults.get(k)]
-    return f"{cell.variant} ({', '.join(changed)})" if changed else cell.variant
+    changed = overrides(cell.settings["dataset"], defaults)
+    return f"{cell.variant} ({changed})" if changed else cell.variant
 
 
 def _percent(mean: float, std: float) -> str:

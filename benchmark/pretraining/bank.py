@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -77,9 +78,7 @@ def open_bank(cache: Path, pairs: int, seed: int = 0) -> Bank:
         _mapped(folder, pairs, "w+")
     chunks = [range(at, min(at + _CHUNK, pairs)) for at in range(0, pairs, _CHUNK) if at not in drawn]
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        for done in (
-            pool.map(_draw, *zip(*((folder, entries, seed, chunk) for chunk in chunks), strict=True)) if chunks else ()
-        ):
+        for done in pool.map(partial(_draw, folder, entries, seed), chunks):
             drawn.add(done)
             log.write_text(json.dumps(sorted(drawn)))
     return Bank(*_mapped(folder, pairs, "r"), entries)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmark.pretraining import wording
 from benchmark.pretraining.views import GRID, Views
+from benchmark.pretraining.wording import DEFECTS, PRODUCTS
 from methods.components.image_tower import ImageRequest, embed_patches, project, run_blocks
 from methods.components.text_tower import Tokens, run_text
 
-_DEFECTS, _PRODUCTS = tuple(wording.DEFECT_WORDS), tuple(wording.PRODUCT_WORDS)
 _UNKNOWN = 0.08  # share of words that are left out, so that a word never met is a trained case
 _FULL = 0.25  # share of a patch that must be anomalous for the patch to count as anomalous altogether
 _NEAR = 0.3  # cosine of two texts up to which they count as different
@@ -50,12 +50,13 @@ class Lexicon:
             for variant in (part.replace("{}", " "), f"{part.replace('{}', ' ')}."):
                 ids.update(tokenizer.encode(variant))
         self.used = sorted(ids)
+        self._sorted = torch.tensor(self.used)
 
     def tokens(self, texts: list[str], table: Tensor, drop: np.random.Generator) -> Tokens:
         """Ids (T, C) and embeddings (T, C, W) out of `table` (used, W), some words left out."""
         ids = self.tokenizer(texts, context_length=77)
         ids = ids[:, : int(ids.argmax(dim=1).max()) + 1]
-        rows = torch.searchsorted(torch.tensor(self.used), ids.clamp(min=self.used[0]))
+        rows = torch.searchsorted(self._sorted, ids.clamp(min=self.used[0]))
         known = (ids != 0) & (ids != self.tokenizer.sot_token_id) & (ids != self.tokenizer.eot_token_id)
         left_out = torch.from_numpy(drop.random(tuple(ids.shape)) < _UNKNOWN) & known
         kept = ((ids != 0) & ~left_out).unsqueeze(-1)
@@ -83,8 +84,8 @@ def prompts(rng: np.random.Generator) -> list[str]:
     """The texts of the patch losses: 4 normal, 4 anomalous, one per type of defect, product and place."""
     normal = [wording.normal_text(rng, wording.any_product(rng)) for _ in range(4)]
     anomalous = [wording.anomalous_text(rng, wording.any_product(rng)) for _ in range(4)]
-    types = [wording.defect_text(rng, wording.any_product(rng), defect) for defect in _DEFECTS]
-    products = [wording.in_template(rng, wording.product_words(rng, product)) for product in _PRODUCTS]
+    types = [wording.defect_text(rng, wording.any_product(rng), defect) for defect in DEFECTS]
+    products = [wording.in_template(rng, wording.product_words(rng, product)) for product in PRODUCTS]
     word = wording.any_product(rng)
     places = [wording.in_template(rng, f"{word} with defect {place}") for place in wording.PLACES]
     return normal + anomalous + types + products + places
@@ -99,7 +100,7 @@ def paraphrases(clip: Any, lexicon: Lexicon, table: Tensor, rng: np.random.Gener
     def one() -> list[str]:
         texts = prompts(rng)
         texts = [texts[0], texts[4], *texts[8:]]
-        for product in _PRODUCTS:
+        for product in PRODUCTS:
             words = wording.product_words(rng, product)
             texts += [wording.normal_text(rng, words), wording.anomalous_text(rng, words)]
         return texts
@@ -107,9 +108,7 @@ def paraphrases(clip: Any, lexicon: Lexicon, table: Tensor, rng: np.random.Gener
     first, second = one(), one()
     features = run_text(clip, lexicon.tokens(first + second, table, rng), (), 0)
     a, b = F.normalize(features.float(), dim=-1).split(len(first))
-    logits = clip.logit_scale.exp() * a @ b.T
-    target = torch.arange(len(first), device=logits.device)
-    return {"paraphrase": (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2}
+    return {"paraphrase": _matched(clip.logit_scale.exp() * a @ b.T)}
 
 
 def losses(
@@ -122,7 +121,7 @@ def losses(
     texts = F.normalize(features.float(), dim=-1)
     scale = clip.logit_scale.exp()
     captions, told = texts[: len(views.texts)], texts[len(views.texts) :]
-    counts = (4, 4, len(_DEFECTS), len(_PRODUCTS), len(wording.PLACES))
+    counts = (4, 4, len(DEFECTS), len(PRODUCTS), len(wording.PLACES))
     normal, anomalous, types, products, places = told.split(counts)
     state = F.normalize(torch.stack([normal.mean(dim=0), anomalous.mean(dim=0)]), dim=-1)
     kinds = torch.cat([state[:1], types])
@@ -185,6 +184,10 @@ def _contrast(images: Tensor, captions: Tensor, views: Views, scale: Tensor) -> 
     label = torch.arange(2 * n, device=images.device) // n
     alike = (label[:, None] == label) & ((product[:, None] == product) | vague)  # (images, captions)
     alike.fill_diagonal_(False)
-    logits = (scale * images @ captions.T).masked_fill(alike, float("-inf"))
-    target = torch.arange(2 * n, device=images.device)
+    return _matched((scale * images @ captions.T).masked_fill(alike, float("-inf")))
+
+
+def _matched(logits: Tensor) -> Tensor:
+    """CLIP's cross-entropy both ways: row i belongs to column i."""
+    target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

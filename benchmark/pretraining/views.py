@@ -7,12 +7,11 @@ import numpy as np
 
 from benchmark.pretraining import wording
 from benchmark.pretraining.bank import SIDE, Bank
+from benchmark.pretraining.wording import DEFECTS, PRODUCTS
 from datamodules.components.drawing.noise import stream
 
 PATCH = 8  # pixels
 GRID = 16  # patches along a whole view of 128 pixels
-_DEFECTS = tuple(wording.DEFECT_WORDS)
-_PRODUCTS = tuple(wording.PRODUCT_WORDS)
 
 Scope = Literal["part", "coarse", "whole"]
 #: Pixels of the view, shortest and longest side of what it shows in the bank, patches along it.
@@ -54,9 +53,8 @@ def draw_views(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stres
         mask = bank.masks[index]
         top, left, edge = _window(rng, mask, int(rng.integers(low, high + 1)))
         turn, mirror = int(rng.integers(4)), bool(rng.random() < 0.5)
-        for state in (0, 1):
-            normal, shown = bank.pixels[index, [0, state], top : top + edge, left : left + edge].astype(np.float32)
-            cut = normal + stress * (shown - normal)
+        normal, anomalous = bank.pixels[index, :, top : top + edge, left : left + edge].astype(np.float32)
+        for state, cut in enumerate((normal, normal + stress * (anomalous - normal))):
             images[row + state * pairs] = _lit(rng, _turned(cut, turn, mirror), side)
         part = _turned(mask[top : top + edge, left : left + edge], turn, mirror).astype(np.float32)
         share = cv2.resize(part, (side // PATCH,) * 2, interpolation=cv2.INTER_AREA)
@@ -70,8 +68,8 @@ def draw_views(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stres
         cover,
         (corner[0], corner[1]),
         2 if scope == "coarse" else 1,
-        np.array([_PRODUCTS.index(entry.product) for entry in names]),
-        np.array([_DEFECTS.index(entry.defect) for entry in names]),
+        np.array([PRODUCTS.index(entry.product) for entry in names]),
+        np.array([DEFECTS.index(entry.defect) for entry in names]),
         place,
         [texts[0] for texts, _ in said] + [texts[1] for texts, _ in said],
         np.array([vague for _, vague in said] * 2),

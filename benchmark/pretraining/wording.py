@@ -37,6 +37,8 @@ DEFECT_WORDS: dict[str, tuple[str, ...]] = {
     "sunken": ("sunken key", "sunken part"),
     "wear": ("worn spot", "wear"),
 }
+#: In the order of their indices.
+PRODUCTS, DEFECTS = tuple(PRODUCT_WORDS), tuple(DEFECT_WORDS)
 NORMAL_STATES = (
     "{}", "flawless {}", "perfect {}", "unblemished {}", "{} without flaw", "{} without defect", "{} without damage",
     "normal {}", "good {}", "intact {}", "undamaged {}", "clean {}",
