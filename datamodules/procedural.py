@@ -35,7 +35,7 @@ class Procedural(DrawnDataModule):
     }
     source = "drawn by datamodules/components/drawing"
     licence = "Apache-2.0"
-    variant = "drawn-v2"
+    variant = "drawn-v3"
     has_masks = True
     needs_root = False
 

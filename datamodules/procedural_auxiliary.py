@@ -31,7 +31,7 @@ class ProceduralAuxiliary(DrawnDataModule):
     }
     source = "drawn by datamodules/components/drawing"
     licence = "Apache-2.0"
-    variant = "drawn-v2"
+    variant = "drawn-v3"
     has_masks = True
     needs_root = False
 

@@ -42,20 +42,22 @@ class Schedule:
         whole_steps: steps on whole views of 128 pixels, after them.
         part_batch: pairs per step of the first kind.
         whole_batch: pairs per step of the second kind.
-        stress: how much defects are exaggerated in the first step; it falls to 1 over 60 % of the part steps. At
-            their own contrast they teach nothing for a thousand steps.
+        stress: how much defects are exaggerated at most in the first step; each pair draws its own number from 1 on.
+            At their own contrast they teach nothing for a thousand steps.
+        stress_end: what that most has fallen to after 40 % of the part steps; it stays there.
         lr: peak learning rate of AdamW; it rises over 100 steps and falls along a cosine to nothing.
         weight_decay: of all weights that are matrices.
         save_every: steps between two checkpoints.
     """
 
     pairs: int = 12_000
-    text_steps: int = 300
-    part_steps: int = 1_400
-    whole_steps: int = 400
+    text_steps: int = 150
+    part_steps: int = 3_600
+    whole_steps: int = 900
     part_batch: int = 32
     whole_batch: int = 12
-    stress: float = 3.0
+    stress: float = 4.0
+    stress_end: float = 2.0
     lr: float = 1e-3
     weight_decay: float = 0.05
     save_every: int = 100
@@ -74,8 +76,9 @@ class Schedule:
         return "coarse" if step % 3 == 0 else "part"
 
     def stress_at(self, step: int) -> float:
-        """How much defects are exaggerated in a step."""
-        return max(1.0, self.stress + (1.0 - self.stress) * (step - self.text_steps) / max(1.0, 0.6 * self.part_steps))
+        """How much defects are exaggerated at most in a step."""
+        done = min(1.0, max(0, step - self.text_steps) / max(1.0, 0.4 * self.part_steps))
+        return self.stress + (self.stress_end - self.stress) * done
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""

@@ -41,7 +41,8 @@ def draw_views(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stres
         scope: how much of a scene a view shows.
         seed: of all draws.
         step: number of the step.
-        stress: how often the difference that the defect makes is laid on the normal image; 1 leaves it as drawn.
+        stress: how often, at most, the difference that the defect makes is laid on the normal image; each pair draws
+            its own number from 1 on.
     """
     rng = stream("views", seed, scope, step)
     side, low, high = _FORM[scope]
@@ -52,9 +53,10 @@ def draw_views(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stres
     for row, index in enumerate(chosen):
         mask = bank.masks[index]
         top, left, edge = _window(rng, mask, int(rng.integers(low, high + 1)))
+        laid = np.float32(rng.uniform(1.0, stress))
         turn, mirror = int(rng.integers(4)), bool(rng.random() < 0.5)
         normal, anomalous = bank.pixels[index, :, top : top + edge, left : left + edge].astype(np.float32)
-        for state, cut in enumerate((normal, normal + stress * (anomalous - normal))):
+        for state, cut in enumerate((normal, normal + laid * (anomalous - normal))):
             images[row + state * pairs] = _lit(rng, _turned(cut, turn, mirror), side)
         part = _turned(mask[top : top + edge, left : left + edge], turn, mirror).astype(np.float32)
         share = cv2.resize(part, (side // PATCH,) * 2, interpolation=cv2.INTER_AREA)

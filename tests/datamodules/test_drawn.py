@@ -34,7 +34,7 @@ def test_the_literals_are_the_engine_s(data):
     defaults = data.Config()
     assert Counts() == (defaults.train, defaults.normal, defaults.per_defect)
     # another drawing, or other categories, needs another variant
-    assert (DRAWING_VERSION, len(data.categories), data.variant) == (2, 8, "drawn-v2")
+    assert (DRAWING_VERSION, len(data.categories), data.variant) == (3, 8, "drawn-v3")
 
 
 def test_the_datamodule(tmp_path, monkeypatch):
@@ -50,11 +50,13 @@ def test_the_datamodule(tmp_path, monkeypatch):
     assert {sample.defect_type for sample in data.tests("gear")} == {GOOD, *CATEGORIES["gear"].defects}
 
 
-@pytest.mark.parametrize(("category", "defect"), [("wood", "crack"), ("gear", "missing")])
-def test_a_defect_has_the_contrast_of_its_kind(category, defect, monkeypatch):
+@pytest.mark.parametrize(
+    ("category", "defect", "contrast"),
+    [("wood", "crack", 1.35), ("tiles", "missing", 1.35), ("gear", "scratch", 2.0), ("gear", "missing", 1.0)],
+)
+def test_a_defect_has_the_contrast_of_its_kind(category, defect, contrast, monkeypatch):
     asked = draw(category, "test", defect, 0, size=64).image
     twin = draw_twin(category, "test", defect, 0, size=64).astype(float)
-    contrast = catalogue.CONTRAST[CATEGORIES[category].kind]
     monkeypatch.setattr(catalogue, "CONTRAST", dict.fromkeys(catalogue.CONTRAST, 1.0))
     plain = draw(category, "test", defect, 0, size=64).image.astype(float)
     expected = np.clip(twin + contrast * (plain - twin), 0, 255)
