@@ -69,10 +69,22 @@ def list_(what: Annotated[str, typer.Argument(help="methods | datasets | protoco
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="method | dataset | preset")],
-    name: Annotated[str, typer.Argument(help="a name of `bench list`")],
+    what: Annotated[str, typer.Argument(help="method | dataset | preset | synthesis")],
+    name: Annotated[str | None, typer.Argument(help="a name of `bench list`; of synthesis, a data set")] = None,
+    categories: Annotated[str | None, typer.Option(help="synthesis: default the first eight")] = None,
+    output: Annotated[Path | None, typer.Option(help="synthesis: default results/report/synthesis.png")] = None,
+    textures: Annotated[str | None, typer.Option(help="synthesis: a folder of images, such as DTD")] = None,
 ) -> None:
-    """Print the resolved settings of a method, data set or preset, and where each comes from."""
+    """Print the resolved settings of a method, data set or preset, or draw synthetic anomalies of a data set."""
+    if what == "synthesis":
+        from benchmark import synthesis_sheet  # noqa: PLC0415  (torch)
+
+        sheet = output or Path("results/report/synthesis.png")
+        chosen = categories.split(",") if categories else None
+        print(synthesis_sheet.draw_sheet(name or "procedural", chosen, sheet, textures))
+        return
+    if categories or output or textures:
+        raise ConfigError(f"--categories, --output and --textures belong to `bench show synthesis`, not to {what!r}.")
     showing.print_settings(what, name)
 
 

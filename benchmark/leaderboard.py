@@ -99,7 +99,7 @@ def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
     """Write the four files of `FILES`, each whole or not at all, and return the leaderboard."""
     long = long_table(records)
     wide = wide_table(long)
-    texts = (_csv(long), _csv(wide), _csv(category_table(long)), markdown(wide))
+    texts = (csv_text(long), csv_text(wide), csv_text(category_table(long)), markdown(wide))
     for name, text in zip(FILES, texts, strict=True):
         write_atomic(folder / name, text)
     return wide
@@ -110,7 +110,7 @@ def markdown(wide: pd.DataFrame) -> str:
     parts = []
     for (backbone, note), rows in wide.groupby(["backbone", "note"], sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
-        parts.append(_markdown_table(HEAD, cells(rows)))
+        parts.append(markdown_table(HEAD, cells(rows)))
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
 
@@ -208,7 +208,8 @@ def _percent(mean: float, std: float) -> str:
     return f"{100 * mean:.1f}" + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words in Markdown."""
     lines = [
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
@@ -217,5 +218,6 @@ def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _csv(table: pd.DataFrame) -> str:
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as every CSV of a results folder is written."""
     return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")

@@ -8,6 +8,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmark import ablation
+from benchmark.ablation import write_ablations
 from benchmark.leaderboard import FILES, HEAD, cells, write_tables
 from benchmark.metrics.names import METRICS
 from benchmark.store import Record, Store, StoreError
@@ -26,6 +28,7 @@ def rebuild(folder: Path) -> None:
     """Write the tables anew and print the leaderboard."""
     store = open_store(folder)
     print_leaderboard(write_tables(folder, store.all_current()), folder, Console())
+    print_ablations(store, Console())
     _print_set_aside(store)
 
 
@@ -61,8 +64,7 @@ def reason(record: Record) -> str:
 
 def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> None:
     """Print the leaderboard, a table per backbone, and the paths of the files."""
-    if not console.is_terminal:
-        console = Console(width=WIDE)
+    console = _wide(console)
     for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
         grid = Table(title=str(backbone), caption=str(note) or None, title_justify="left")
         for name in HEAD:
@@ -73,3 +75,22 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
         console.print(grid)
     for name in FILES:
         console.print(str(folder / name), highlight=False)
+
+
+def print_ablations(store: Store, console: Console) -> None:
+    """Write and print the comparisons of variants, a table each, if any were asked for in this folder."""
+    console = _wide(console)
+    tables = write_ablations(store)
+    for table in tables:
+        grid = Table(title=table.title, caption="\n".join(table.notes), title_justify="left", caption_justify="left")
+        for name in table.head:
+            grid.add_column(name.replace("_", " ") if name in METRICS else name, overflow="fold")
+        for row in table.rows:
+            grid.add_row(*row)
+        console.print(grid)
+    for name in ablation.FILES if tables else ():
+        console.print(str(store.folder / name), highlight=False)
+
+
+def _wide(console: Console) -> Console:
+    return console if console.is_terminal else Console(width=WIDE)

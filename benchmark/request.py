@@ -8,9 +8,11 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.cell import canonical
+from benchmark.merging import Layer, Settings
 from benchmark.plan import Plan, make_plan
 from benchmark.registry import ConfigError
-from benchmark.settings import Layer, Settings, chosen, compose, parse_words, read_yaml
+from benchmark.settings import chosen, compose, parse_words, read_yaml
+from benchmark.variants import method_settings
 from datamodules.components.sample import DataError
 
 AXES = ("methods", "datasets", "protocols", "categories", "shots", "seeds")
@@ -57,11 +59,13 @@ def read_request(
         parse_words(words),
     ]
     settings = compose(layers)
-    identity = {
+    identity: dict[str, Any] = {
         group: settings[group]
         for group in ("sweep", "method", "dataset", "protocol", "backbone")
         if group in settings.values
     }
+    if "variants" in settings.values:  # their labels name rows, the settings and their order are the request
+        identity["variants"] = {name: method_settings(settings, name) for name in settings["variants"]}
     digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:8]
     name = (preset or "-".join(settings["sweep"]["methods"]) or "run").replace("/", "-")
     return Request(settings, f"{name[:40]}-{digits}", Path("results") / (preset or "main").replace("/", "-"))

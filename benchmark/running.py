@@ -18,10 +18,11 @@ from benchmark.loggers import log_leaderboard, resolve_wandb_mode
 from benchmark.opening import data_root, open_backbone
 from benchmark.plan import Plan
 from benchmark.registry import dataset
-from benchmark.reporting import print_leaderboard, reason
+from benchmark.reporting import print_ablations, print_leaderboard, reason
 from benchmark.request import Request, plan
 from benchmark.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
 from benchmark.sweep import Interrupted, Sweep, fingerprints, run_sweep, state, verify_data
+from benchmark.variants import trials
 from datamodules.components.sample import DataError
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -37,7 +38,8 @@ def dry_run(request: Request, folder: Path) -> None:
     planned = plan(request, data_needed=False)
     states = cell_states(planned.cells, Store(folder), absent := absent_data(planned.cells))
     for cell in planned.cells:
-        print(f"{states[cell.id]:<8} {cell.id}" + ("  (data absent)" if cell.dataset in absent else ""))
+        changed = f"  {cell.method_label}" if cell.method_label != cell.method else ""
+        print(f"{states[cell.id]:<8} {cell.id}{changed}" + ("  (data absent)" if cell.dataset in absent else ""))
     for note in (*planned.notes, *absent.values()):
         print(f"note: {note}")
     print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
@@ -75,6 +77,7 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
         if logger["name"] == "wandb" and code != INTERRUPTED:
             log_leaderboard(table, resolve_wandb_mode(logger), folder, request.sweep)
         print_leaderboard(table, folder, console)
+        print_ablations(store, console)
     if code == OK and any(
         record is None or record.status != "ok" for record in (store.current(cell.id) for cell in cells)
     ):
@@ -165,6 +168,8 @@ def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence
         "settings": request.settings.values,
         "origins": request.settings.origins,
     }
+    if "variants" in request.settings.values:
+        content["trials"] = trials(request.settings, planned.cells)
     write_atomic(folder / "sweeps" / f"{request.sweep}.json", json.dumps(content, indent=1) + "\n")
 
 

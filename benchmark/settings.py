@@ -5,16 +5,17 @@ the method's and data set's source, the preset, the user's YAML, the command lin
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import registry
+from benchmark.merging import Layer, Settings, merge, unknown_key
 from benchmark.registry import ConfigError, unknown
 from benchmark.source import Setting
+from benchmark.variants import VARIANTS, merge_variants
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -60,29 +61,10 @@ GROUPS: dict[str, dict[str, Setting]] = {
 }
 CHOSEN = ("backbone", "logger")  # groups that a single word chooses
 NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
+KEYS = (*GROUPS, *NAMED, *VARIANTS)  # of a YAML file
 BASE = "configs/base.yaml"  # origin of what nobody asked for
 AUXILIARY, AUXILIARY_OF_MVTEC = "mvtec_ad", "visa"  # fit on MVTec AD and test elsewhere; on VisA to test on MVTec AD
 ROOT = Setting(str | None, None)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Values and where they come from."""
-
-    origin: str
-    values: Mapping[str, Any]
-
-
-@dataclass
-class Settings:
-    """Merged values by group, and the origin of each dotted key."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, group: str) -> dict[str, Any]:
-        values: dict[str, Any] = self.values[group]
-        return values
 
 
 def read_yaml(path: Path) -> Layer:
@@ -94,7 +76,7 @@ def read_yaml(path: Path) -> Layer:
     except Exception as error:
         raise ConfigError(f"{path} is no readable YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of {', '.join((*GROUPS, *NAMED))}, got {type(values).__name__}.")
+        raise ConfigError(f"{path} must hold a mapping of {', '.join(KEYS)}, got {type(values).__name__}.")
     return Layer(_short(path), {str(key): value for key, value in values.items()})
 
 
@@ -145,15 +127,16 @@ def compose(layers: Sequence[Layer]) -> Settings:
     layers = [layers[0], *(chosen(group, name) for group, name in picks.items()), *layers[1:]]
     settings = Settings()
     for group, schema in GROUPS.items():
-        _merge(settings, group, schema, [(layer.origin, layer.values.get(group)) for layer in layers])
+        merge(settings, group, schema, [(layer.origin, _part(layer, group)) for layer in layers])
     for group, axis in NAMED.items():
         requested = settings["sweep"][axis]
         for name in dict.fromkeys((*requested, *(auxiliaries(settings) if group == "dataset" else ()))):
             _merge_named(settings, group, name, requested, layers)
+    merge_variants(settings, layers)
     for layer in layers:
         for key in layer.values:
-            if key not in GROUPS and key not in NAMED:
-                raise _unknown_key(key, layer.origin, (*GROUPS, *NAMED))
+            if key not in KEYS:
+                raise unknown_key(key, layer.origin, KEYS)
     return settings
 
 
@@ -161,6 +144,12 @@ def auxiliaries(settings: Settings) -> tuple[str, ...]:
     """Data sets a method may be fitted on: the one asked for, or the field's two habitual ones."""
     asked = settings["protocol"]["auxiliary"]
     return (asked,) if asked else (AUXILIARY, AUXILIARY_OF_MVTEC)
+
+
+def _part(layer: Layer, group: str) -> Any:
+    """What a layer says of a group; the word that chose its file has been followed."""
+    values = layer.values.get(group)
+    return None if group in CHOSEN and isinstance(values, str) else values
 
 
 def _merge_named(settings: Settings, group: str, name: str, requested: Sequence[str], layers: Sequence[Layer]) -> None:
@@ -184,40 +173,7 @@ def _merge_named(settings: Settings, group: str, name: str, requested: Sequence[
                 f"write dataset.{name}.root=…"
             )
         parts += [(layer.origin, common), (layer.origin, values.get(name))]
-    _merge(settings, f"{group}.{name}", schema, parts)
-
-
-def _merge(settings: Settings, group: str, schema: Mapping[str, Setting], parts: Sequence[tuple[str, Any]]) -> None:
-    fields = [(key, setting.type, field(default=MISSING)) for key, setting in schema.items()]
-    merged = OmegaConf.structured(make_dataclass("Schema", fields))
-    for key, setting in schema.items():
-        merged[key] = setting.default
-    for origin, values in parts:
-        if values is None or (isinstance(values, str) and group in CHOSEN):
-            continue
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"{group} ({origin}) must hold keys {', '.join(schema)}, got {values!r}.")
-        for key, value in values.items():
-            if key not in schema:
-                raise _unknown_key(f"{group}.{key}", origin, [f"{group}.{known}" for known in schema])
-            if schema[key].type is float and type(value) is int:
-                value = float(value)
-            try:
-                merged[key] = value
-            except OmegaConfBaseException as error:
-                wanted = getattr(schema[key].type, "__name__", None) or str(schema[key].type)
-                wanted = str(schema[key].type) if "[" in str(schema[key].type) else wanted
-                raise ConfigError(f"{group}.{key} ({origin}) must be {wanted}, got {value!r}.") from error
-            if schema[key].choices and merged[key] not in (*schema[key].choices, schema[key].default):
-                raise unknown(f"{group}.{key} ({origin})", value, schema[key].choices)
-            settings.origins[f"{group}.{key}"] = origin
-    top, _, name = group.partition(".")
-    values = OmegaConf.to_container(merged, resolve=True)
-    settings.values.setdefault(top, {}).update({name: values} if name else values)  # type: ignore[arg-type]
-
-
-def _unknown_key(key: str, origin: str, allowed: Iterable[str]) -> ConfigError:
-    return unknown(f"configuration key ({origin})", key, allowed)
+    merge(settings, f"{group}.{name}", schema, parts)
 
 
 def _short(path: Path) -> str:

@@ -1,17 +1,20 @@
 """`bench list` and `bench show`: facts from the sources, without torch."""
 
+import json
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmark import registry
+from benchmark.merging import Layer, Settings
 from benchmark.protocols import PROTOCOLS
-from benchmark.registry import unknown
-from benchmark.settings import CONFIGS, Layer, Settings, choices, chosen, compose
+from benchmark.registry import ConfigError, unknown
+from benchmark.settings import CONFIGS, choices, chosen, compose
+from benchmark.variants import VARIANTS
 
 KINDS = ("methods", "datasets", "protocols", "backbones", "presets")
-SHOWN = ("method", "dataset", "preset")
+SHOWN = ("method", "dataset", "preset", "synthesis")
 NO_PAPER = "none (baseline)"
 
 
@@ -74,14 +77,16 @@ ROWS = {
 }
 
 
-def print_settings(what: str, name: str) -> None:
+def print_settings(what: str, name: str | None) -> None:
     """Print resolved YAML with the origin of each key as a comment."""
     if what not in SHOWN:
         raise unknown("kind", what, SHOWN)
+    if name is None:
+        raise ConfigError(f"`bench show {what}` needs a name of `bench list {what}s`, got none.")
     if what == "preset":
         settings = compose([chosen("preset", name)])
         groups = ("sweep", "backbone", "protocol", "trainer", "features", "logger", "method", "dataset")
-        print("\n".join(_yaml(settings, groups)))
+        print("\n".join((*_yaml(settings, groups), *_variants(settings))))
         return
     facts: registry.Facts = registry.method(name) if what == "method" else registry.dataset(name)
     print(f"# {facts.summary}")
@@ -107,6 +112,18 @@ def _yaml(settings: Settings, groups: Iterable[str], only: str | None = None) ->
                 lines += [f"  {name}:" + ("" if body else " {}"), *body]
         else:
             lines += [f"{group}:", *(_line(settings, f"{group}.{key}", value, 2) for key, value in values.items())]
+    return lines
+
+
+def _variants(settings: Settings) -> list[str]:
+    """Variants in order, the reference first, and the figures printed elsewhere; JSON is YAML."""
+    lines = []
+    for group in VARIANTS:
+        for index, (name, content) in enumerate(settings.values.get(group, {}).items()):
+            lines += [] if index else [f"{group}:"]
+            lines.append(f"  {name}:".ljust(48) + f"  # {settings.origins[f'variants.{name}']}")
+            told = {v["label"]: v["changes"] for v in content} if group == "variants" else content
+            lines += [f"    {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()]
     return lines
 
 

@@ -15,6 +15,8 @@ LIGHT = (
     "benchmark/registry.py",
     "benchmark/source.py",
     "benchmark/settings.py",
+    "benchmark/merging.py",
+    "benchmark/variants.py",
 )
 
 
