@@ -1,13 +1,14 @@
 """MVTec AD: ten objects and five textures, normal-only training split."""
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from datamodules.components.base import AnomalyDataModule
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
+from datamodules.components.published_shots import ListedShots
 from datamodules.components.sample import Sample
 
 
-class MVTecAD(AnomalyDataModule):
+class MVTecAD(ListedShots):
     """Bergmann et al., CVPR 2019: 3,629 training images, 467 normal and 1,258 anomalous test images.
 
     Masks are paired with images by stem.
@@ -37,6 +38,13 @@ class MVTecAD(AnomalyDataModule):
     source = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
     licence = "CC BY-NC-SA 4.0"
     folder_name = "mvtec_ad"
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Where shots come from; see `ListedShots`."""
+
+        shot_list: str | None = None
+        shot_numbers: Literal["agreed", "name", "position"] = "agreed"
 
     def normals(self, category: str) -> list[Sample]:
         return mvtec_normals(self.root, category)

@@ -1,10 +1,11 @@
 """VisA: twelve objects, the one-class split, read from the raw archive without a copy."""
 
 import csv
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
-from datamodules.components.base import AnomalyDataModule
 from datamodules.components.layouts import describe
+from datamodules.components.published_shots import ListedShots
 from datamodules.components.sample import DataError, Sample
 
 SPLIT_FILE = "split_csv/1cls.csv"
@@ -23,7 +24,7 @@ class Row(NamedTuple):
     mask: str
 
 
-class VisA(AnomalyDataModule):
+class VisA(ListedShots):
     """Zou et al., ECCV 2022: 8,659 training images, 962 normal and 1,200 anomalous test images.
 
     The split is `split_csv/1cls.csv` (columns object, split, label, image, mask). Names are neither contiguous
@@ -47,6 +48,13 @@ class VisA(AnomalyDataModule):
     licence = "CC BY 4.0"
     layout = "<root>/split_csv/1cls.csv and <root>/<category>/Data/{Images/{Normal,Anomaly}, Masks/Anomaly}"
     folder_name = "visa"
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Where shots come from; see `ListedShots`."""
+
+        shot_list: str | None = None
+        shot_numbers: Literal["agreed", "name", "position"] = "agreed"
 
     def normals(self, category: str) -> list[Sample]:
         rows = [row for row in self._rows(category) if (row.split, row.label) == ("train", "normal")]

@@ -1,6 +1,5 @@
 """Base class of all datamodules: a subclass says where the files lie, nothing more."""
 
-import difflib
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -12,13 +11,14 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from datamodules.components.checks import check_category, check_root
+from datamodules.components.checks import check_category, check_names, check_root
+from datamodules.components.draws import Augment, DrawnImages
 from datamodules.components.reading import Item, SampleImages, collate, read_image
 from datamodules.components.roots import plain_path
 from datamodules.components.sample import DataError, Sample
-from datamodules.components.shots import draw_shots, limit_evenly
+from datamodules.components.shots import SHOT_RULE, draw_shots, limit_evenly
 
 
 class AnomalyDataModule(LightningDataModule, ABC):
@@ -150,9 +150,18 @@ class AnomalyDataModule(LightningDataModule, ABC):
         return digest.hexdigest()
 
     @property
+    def shot_rule(self) -> str:
+        """Name of the rule that `draw` follows."""
+        return SHOT_RULE
+
+    def draw(self, category: str) -> list[Sample]:
+        """The shots of one category, in the order of the draw."""
+        return draw_shots(self.normals(category), self.shots, self.seed, self.root)
+
+    @property
     def support(self) -> dict[str, list[Sample]]:
         """The drawn shots per category, in the order of the draw."""
-        return {c: draw_shots(self.normals(c), self.shots, self.seed, self.root) for c in self.chosen}
+        return {category: self.draw(category) for category in self.chosen}
 
     def manifest(self) -> dict[str, list[dict[str, str]]]:
         """The drawn shots per category as {"path", "sha256" of the file}, in the order of the draw."""
@@ -164,11 +173,11 @@ class AnomalyDataModule(LightningDataModule, ABC):
             for category, samples in self.support.items()
         }
 
-    def shot_images(self, category: str) -> Tensor:
-        """The drawn shots of one category, (k, 3, H, W) float32 in [0, 1], in the order of the draw."""
-        samples = draw_shots(self.normals(category), self.shots, self.seed, self.root)
-        images = [read_image(sample.image, self.image_size) for sample in samples]
-        return torch.stack(images) if images else torch.empty(0, 3, self.image_size, self.image_size)
+    def shot_images(self, category: str, size: int | None = None) -> Tensor:
+        """The drawn shots of one category, (k, 3, size, size) float32 in [0, 1], in the order of the draw."""
+        side = size or self.image_size
+        images = [read_image(sample.image, side) for sample in self.draw(category)]
+        return torch.stack(images) if images else torch.empty(0, 3, side, side)
 
     def train_dataloader(self) -> DataLoader[Item]:
         """The shots of all categories, shuffled by the seed.
@@ -176,14 +185,21 @@ class AnomalyDataModule(LightningDataModule, ABC):
         Raises:
             DataError: no shots were asked for.
         """
-        samples = [sample for drawn in self.support.values() for sample in drawn]
-        if not samples:
-            raise DataError("there is nothing to train on: shots is 0.")
-        return self._loader(samples, shuffle=True)
+        return self._loader(self._reader(self._shots()), shuffle=True)
+
+    def drawn_dataloader(self, steps: int, augment: Augment) -> DataLoader[Item]:
+        """`steps` batches of shots of all categories, drawn with replacement by the seed; each passes `augment`.
+
+        Raises:
+            DataError: no shots were asked for.
+        """
+        count = steps * self.batch_size
+        return self._loader(DrawnImages(self._reader(self._shots()), count, self.seed, augment), shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Item]:
         """The test images of all categories, category by category, by name."""
-        return self._loader([s for category in self.chosen for s in self._limited(category)], shuffle=False)
+        samples = [s for category in self.chosen for s in self._limited(category)]
+        return self._loader(self._reader(samples), shuffle=False)
 
     def labelled_dataloader(self) -> DataLoader[Item]:
         """The test images, normal and anomalous, of the categories with masks, shuffled by the seed.
@@ -196,7 +212,13 @@ class AnomalyDataModule(LightningDataModule, ABC):
         samples = [s for category in self.chosen if self.masks_known(category) for s in self._limited(category)]
         if not samples:
             raise DataError(f"{type(self).__name__} cannot be an auxiliary data set: {self.chosen} have no masks.")
-        return self._loader(samples, shuffle=True)
+        return self._loader(self._reader(samples), shuffle=True)
+
+    def _shots(self) -> list[Sample]:
+        samples = [sample for drawn in self.support.values() for sample in drawn]
+        if not samples:
+            raise DataError("there is nothing to train on: shots is 0.")
+        return samples
 
     def _limited(self, category: str) -> list[Sample]:
         tests = self._in_order(self.tests(category))
@@ -205,14 +227,17 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def _in_order(self, samples: Sequence[Sample]) -> list[Sample]:
         return sorted(samples, key=lambda sample: self.relative(sample.image))
 
-    def _loader(self, samples: Sequence[Sample], *, shuffle: bool) -> DataLoader[Item]:
+    def _reader(self, samples: Sequence[Sample]) -> SampleImages:
+        return SampleImages(samples, self.root, self.image_size, self.evaluation_size)
+
+    def _loader(self, images: Dataset[Item], *, shuffle: bool) -> DataLoader[Item]:
         """A loader whose order depends on the seed alone.
 
         Its generator is its own, so reading takes nothing from the global one, whose numbers belong to the
         method. Workers are not persistent: they would draw fewer seeds, and later epochs would depend on them.
         """
         return DataLoader(
-            SampleImages(samples, self.root, self.image_size, self.evaluation_size),
+            images,
             self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,
@@ -220,15 +245,3 @@ class AnomalyDataModule(LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),
         )
-
-
-def check_names(names: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
-    """The names as a tuple, if each is allowed and none repeated; else DataError with the nearest allowed name."""
-    for name in names:
-        if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"unknown category {name!r}.{hint} Allowed: {', '.join(allowed)}.")
-    if not names or len({*names}) < len(names):
-        raise DataError(f"categories must name at least one category and none twice, got {list(names)}.")
-    return tuple(names)

@@ -1,5 +1,6 @@
 """What is looked at before anything runs, so that a night's campaign does not end at a broken file."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,3 +61,15 @@ def _check_files(sample: Sample) -> None:
             f"the mask {sample.mask} is {mask_size.width}x{mask_size.height} pixels, "
             f"but its image {sample.image.name} is {size.width}x{size.height} (width x height)."
         )
+
+
+def check_names(names: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple, if each is allowed and none repeated; else DataError with the nearest allowed name."""
+    for name in names:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"unknown category {name!r}.{hint} Allowed: {', '.join(allowed)}.")
+    if not names or len({*names}) < len(names):
+        raise DataError(f"categories must name at least one category and none twice, got {list(names)}.")
+    return tuple(names)

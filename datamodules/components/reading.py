@@ -37,6 +37,7 @@ class Item(NamedTuple):
     label: bool
     category: str
     path: str
+    simulated: str = ""  # kind of anomaly that a method made of a normal image
 
 
 @contextmanager
@@ -141,4 +142,5 @@ def collate(items: Sequence[Item]) -> Batch:
         label=torch.tensor([item.label for item in items]),
         category=[item.category for item in items],
         path=[item.path for item in items],
+        simulated=[item.simulated for item in items],
     )

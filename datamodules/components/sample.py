@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,3 +42,4 @@ class Batch(NamedTuple):
     label: Tensor  # (B,) bool, True for an anomalous image
     category: list[str]  # B keys
     path: list[str]  # B files, relative to the root, posix
+    simulated: Sequence[str] = ()  # B kinds of anomaly that a method's `augmentation` made; empty if it has none
