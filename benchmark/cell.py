@@ -26,7 +26,7 @@ class Cell:
     dataset: str
     variant: str  # of the data set: which of several splits in circulation
     protocol: str
-    categories: tuple[str, ...]
+    categories: tuple[str, ...]  # those tested
     shots: int
     seed: int
     limit: int | None
@@ -35,6 +35,7 @@ class Cell:
     code: str  # hash of the method's source
     joint: bool = False  # all categories in one cell
     where: Mapping[str, Any] = field(default_factory=dict)  # root, trainer, logger: must not change a number
+    fitted: tuple[str, ...] = ()  # categories whose shots are fitted on, where those tested are held out
 
     @property
     def id(self) -> str:
@@ -42,10 +43,17 @@ class Cell:
         identity = asdict(self) | {"versions": [PROTOCOL_VERSION, METRIC_VERSION]}
         for key in ("where", "defaults", "joint"):
             identity.pop(key)
+        if not self.fitted:
+            identity.pop("fitted")
         identity["settings"] = {**self.settings, "backbone": {**self.settings["backbone"], "label": None}}
         digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
         words = (self.method, self.dataset, self.protocol, self.part, f"k{self.shots}", f"s{self.seed}")
         return "-".join((*words, digits))
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """All categories that the method sees images of, tested or not."""
+        return tuple(sorted((*self.fitted, *self.categories))) if self.fitted else self.categories
 
     @property
     def part(self) -> str:
@@ -95,7 +103,8 @@ def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
 
 def from_json(fields: Mapping[str, Any]) -> Cell:
     """The cell that `dataclasses.asdict` and JSON made of one."""
-    return Cell(**{**fields, "categories": tuple(fields["categories"])})
+    lists = {key: tuple(fields.get(key, ())) for key in ("categories", "fitted")}
+    return Cell(**{**fields, **lists})
 
 
 def canonical(value: Any) -> str:

@@ -17,6 +17,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
 
 from benchmark import registry
 from benchmark.cell import Cell, canonical
@@ -24,6 +25,8 @@ from benchmark.opening import open_data
 from benchmark.protocols import PROTOCOL_VERSION
 from benchmark.store import write_atomic
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.reading import Item
+from datamodules.components.sample import Batch
 from methods.components.base import Method
 
 
@@ -45,22 +48,51 @@ def make_trainer(device: torch.device, loggers: Sequence[Logger], **settings: An
 def fit(
     method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
 ) -> dict[str, Any]:
-    """Let the method see what its protocol allows; returns what a record says of an auxiliary fit, else {}."""
+    """Let the method see what its protocol allows; returns what a record says of an auxiliary fit, else {}.
+
+    A category that is held out is adapted to after the fit, so that nothing of its images can enter it.
+    """
+    if not cell.fitted:
+        _adapt(method, data, device)
+        return _learn(method, cell, data, device, loggers)
+    _adapt(method, open_data(replace(cell, categories=cell.fitted), data.image_size), device)
+    facts = _learn(method, cell, data, device, loggers)
+    _adapt(method, data, device)
+    return facts
+
+
+def _adapt(method: Method, data: AnomalyDataModule, device: torch.device) -> None:
     with torch.no_grad():
-        for category in cell.categories if cell.shots else ():
-            method.adapt(data.shot_images(category).to(device), category)
+        for category in data.chosen if data.shots else ():
+            shots = data.shot_images(category, data.image_size * method.shot_scale)
+            method.adapt(shots.to(device), category)
+
+
+def _learn(
+    method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
+) -> dict[str, Any]:
     if method.fits_on == "nothing":
         return {}
-    source = open_data(training_cell(cell, method, data.image_size), data.image_size)
+    size = data.image_size * method.train_scale
+    source = open_data(training_cell(cell, method, size), size)
     if method.fits_on == "shots":
-        _train(method, source.train_dataloader(), device, loggers)
+        drawn, steps = method.augmentation(), method.steps
+        loader = source.drawn_dataloader(steps, drawn) if steps else source.train_dataloader()
+        _train(method, read_once(loader) if method.remembers_shots else loader, device, loggers)
         return {}
     return _fit_once(method, cell, source, data, device, loggers)
 
 
+def read_once(loader: DataLoader[Item]) -> DataLoader[Batch]:
+    """The batches of one epoch, held in memory and given in the same order in every epoch."""
+    batches: Any = list(loader)
+    return DataLoader(batches, batch_size=None)
+
+
 def training_cell(cell: Cell, method: Method, image_size: int) -> Cell:
     """The cell whose data a method is fitted on: the method's own batches, masks as large as the images."""
-    source = cell if method.fits_on == "shots" else auxiliary_cell(cell)
+    shots = replace(cell, categories=cell.fitted or cell.categories)
+    source = shots if method.fits_on == "shots" else auxiliary_cell(cell)
     return replace(
         source,
         settings={**source.settings, "protocol": {**source.settings["protocol"], "evaluation_size": image_size}},

@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from benchmark.metrics.names import METRIC_VERSION
 from benchmark.opening import build_method, open_backbone, open_data
 from benchmark.protocols import PROTOCOL_VERSION
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.shots import SHOT_RULE
+from datamodules.components.published_shots import SHOT_SETTINGS
 from methods.components.backbone import CLIPBackbone
 from methods.components.feature_store import FeatureCounts
 
@@ -59,7 +60,8 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     clock.append(time.perf_counter())
     metrics = evaluator.metrics()
     clock.append(time.perf_counter())
-    facts = describe_data(cell, data) | {"auxiliary": auxiliary}
+    seen = data if not cell.fitted else open_data(replace(cell, categories=cell.seen), backbone.image_size)
+    facts = describe_data(cell, seen) | {"auxiliary": auxiliary}
     return Measurement(
         protocol_id=protocol_id(cell, facts),
         data=facts,
@@ -88,25 +90,32 @@ def describe_data(cell: Cell, data: AnomalyDataModule) -> dict[str, Any]:
     """Which images the cell saw: listing fingerprints, and the shots by name and content."""
     manifest = data.manifest() if cell.shots else {}
     return {
-        "fingerprints": {category: data.fingerprint(category) for category in cell.categories},
+        "fingerprints": {category: data.fingerprint(category) for category in cell.seen},
         "shots": manifest,
+        "shot_rule": data.shot_rule,
         "shots_sha256": hashlib.sha256(canonical(manifest).encode()).hexdigest() if cell.shots else None,
     }
 
 
 def protocol_id(cell: Cell, data: dict[str, Any]) -> str:
     """Name of everything but method and backbone that changes a number; equal ids, comparable rows."""
+    dataset, auxiliary = (
+        {key: value for key, value in cell.settings[group].items() if key not in SHOT_SETTINGS}
+        for group in ("dataset", "auxiliary")
+    )
     rules = {
         "protocol": cell.protocol,
         "versions": [PROTOCOL_VERSION, METRIC_VERSION],
-        "dataset": [cell.dataset, cell.settings["dataset"], cell.variant, data["fingerprints"]],
-        "shots": [cell.shots, SHOT_RULE, data["shots_sha256"]],
+        "dataset": [cell.dataset, dataset, cell.variant, data["fingerprints"]],
+        "shots": [cell.shots, data["shot_rule"], data["shots_sha256"]],
         "settings": cell.settings["protocol"],
-        "auxiliary": [cell.settings["auxiliary"], data["auxiliary"].get("fingerprints")],
+        "auxiliary": [auxiliary, data["auxiliary"].get("fingerprints")],
         "seed": cell.seed,
         "limit": cell.limit,
         "selection": "last step",
     }
+    if cell.fitted:
+        rules["fitted"] = cell.fitted
     return f"{cell.protocol}-{hashlib.sha256(canonical(rules).encode()).hexdigest()[:10]}"
 
 

@@ -79,5 +79,5 @@ def build_method(cell: Cell, backbone: CLIPBackbone, data: AnomalyDataModule) ->
     """The method of a cell with its resolved settings."""
     cls = registry.load(registry.method(cell.method), Method)
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.settings["method"].items()}
-    method: Method = cls(backbone, {c: data.object_name(c) for c in cell.categories}, cls.Config(**settings))
+    method: Method = cls(backbone, {c: data.object_name(c) for c in cell.seen}, cls.Config(**settings))
     return method

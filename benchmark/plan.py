@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from benchmark import registry
 from benchmark.cell import Cell
-from benchmark.protocols import PROTOCOLS
+from benchmark.merging import Settings
+from benchmark.protocols import PROTOCOLS, Protocol
 from benchmark.registry import ConfigError, DatasetFacts, MethodFacts, unknown
-from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, Settings
+from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, choices
+from benchmark.variants import method_settings
 
 LEAST = {
     "sweep.limit": 1,
@@ -52,7 +55,8 @@ def make_plan(settings: Settings, on_disk: Mapping[str, Sequence[str]]) -> Plan:
         for protocol in _protocols(method, sweep["protocols"], notes):
             for dataset in map(registry.dataset, sweep["datasets"]):
                 if categories[dataset.name]:
-                    cells += _cells(method, protocol, dataset, categories[dataset.name], settings, notes)
+                    parts = _parts(PROTOCOLS[protocol], dataset.name, categories[dataset.name], known[dataset.name])
+                    cells += _cells(method, protocol, dataset, parts, settings, notes)
     return Plan(tuple(cells), tuple(dict.fromkeys(notes)))
 
 
@@ -96,20 +100,46 @@ def _protocols(method: MethodFacts, asked: Sequence[str], notes: list[str]) -> I
     if not set(asked) & set(method.protocols):
         raise ConfigError(
             f"{method.name} honours {', '.join(method.protocols)}; asked were the protocols {', '.join(asked)}"
-            + (": it cannot run without shots." if asked == ["zero_shot"] else ".")
+            + (": it cannot run without shots." if asked == ["zero_shot"] else f"{_why_not(method, asked)}.")
         )
     for name in asked:
         if name in method.protocols:
             yield name
         else:
-            notes.append(f"left out: {method.name} in {name}; it honours {', '.join(method.protocols)}")
+            honours = ", ".join(method.protocols)
+            notes.append(f"left out: {method.name} in {name}; it honours {honours}{_why_not(method, [name])}")
+
+
+def _why_not(method: MethodFacts, asked: Sequence[str]) -> str:
+    held_out = any(PROTOCOLS[name].holds_out for name in asked)
+    if held_out and method.fits_on != "shots":
+        return ": it fits nothing on shots, so no category can be held out of a fit"
+    return ""
+
+
+def _parts(
+    protocol: Protocol, dataset: str, categories: tuple[str, ...], known: Sequence[str]
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The categories that each cell tests, and those it is fitted on where they are others.
+
+    Beside a category that is held out stand all others of the data set, also those that --categories does not name:
+    else a request for fewer cells would change what they measure.
+    """
+    if protocol.joint:
+        return [(categories, ())]
+    if protocol.holds_out and len(known) < 2:
+        raise ConfigError(
+            f"leave_one_class_out fits on all categories of a data set but the tested one, so it needs two or more; "
+            f"{dataset} has {', '.join(known)} alone."
+        )
+    return [((name,), tuple(c for c in known if c != name) if protocol.holds_out else ()) for name in categories]
 
 
 def _cells(
     method: MethodFacts,
     protocol_name: str,
     dataset: DatasetFacts,
-    categories: tuple[str, ...],
+    parts: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
     settings: Settings,
     notes: list[str],
 ) -> Iterator[Cell]:
@@ -127,40 +157,50 @@ def _cells(
         if method.fits_on == "nothing" and len(seeds) > 1:
             seeds = seeds[:1]
             notes.append(f"one seed is enough: {method.name} in {protocol_name} draws and fits nothing")
-    resolved = _resolve(method, dataset, settings)
-    for k in shots:
-        for seed in seeds:
-            for part in [categories] if protocol.joint else [(name,) for name in categories]:
-                yield Cell(
-                    method=method.name,
-                    dataset=dataset.name,
-                    variant=dataset.variant,
-                    protocol=protocol_name,
-                    categories=part,
-                    shots=k,
-                    seed=seed,
-                    limit=sweep["limit"],
-                    settings=resolved,
-                    defaults={key: setting.default for key, setting in method.settings.items()},
-                    code=method.code,
-                    joint=protocol.joint,
-                    where=_where(dataset.name, resolved, settings),
-                )
+    variants = [_resolve(method, values, dataset, settings) for values in method_settings(settings, method.name)]
+    defaults = _captioned({key: setting.default for key, setting in method.settings.items()}, dataset.name)
+    # a sweep that is cut short holds whole comparisons of variants
+    for k, seed, (categories, fitted), resolved in product(shots, seeds, parts, variants):
+        yield Cell(
+            method=method.name,
+            dataset=dataset.name,
+            variant=dataset.variant,
+            protocol=protocol_name,
+            categories=categories,
+            shots=k,
+            seed=seed,
+            limit=sweep["limit"],
+            settings=resolved,
+            defaults=defaults,
+            code=method.code,
+            joint=protocol.joint,
+            where=_where(dataset.name, resolved, settings),
+            fitted=fitted,
+        )
 
 
-def _resolve(method: MethodFacts, dataset: DatasetFacts, settings: Settings) -> dict[str, dict[str, Any]]:
+def _resolve(
+    method: MethodFacts, values: dict[str, Any], dataset: DatasetFacts, settings: Settings
+) -> dict[str, dict[str, Any]]:
     auxiliary = None
     if method.fits_on == "auxiliary":
         auxiliary = settings["protocol"]["auxiliary"]
         auxiliary = auxiliary or (AUXILIARY_OF_MVTEC if dataset.name == AUXILIARY else AUXILIARY)
     named = {name: _without_root(values) for name, values in settings["dataset"].items()}
     return {
-        "method": settings["method"][method.name],
+        "method": _captioned(values, dataset.name),
         "dataset": named[dataset.name],
         "auxiliary": named[auxiliary] if auxiliary else {},
         "protocol": {**settings["protocol"], "auxiliary": auxiliary},
         "backbone": settings["backbone"],
     }
+
+
+def _captioned(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Settings of a method; captions that are not named are those of the data set, where it has some."""
+    if "captions" in values and values["captions"] is None and dataset in choices("captions"):
+        return {**values, "captions": dataset}
+    return dict(values)
 
 
 def _where(dataset: str, resolved: Mapping[str, Mapping[str, Any]], settings: Settings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ class Protocol(NamedTuple):
     summary: str
     uses_shots: bool  # k normal images of the target are seen
     joint: bool  # one cell, so one model, for all categories of a data set
+    holds_out: bool = False  # the tested category is not fitted on; all others of the data set are
 
 
 PROTOCOLS = {
@@ -20,4 +21,10 @@ PROTOCOLS = {
     ),
     "few_shot": Protocol("k normal images, one model per category", True, False),
     "multi_class": Protocol("k normal images per category, one model for all categories", True, True),
+    "leave_one_class_out": Protocol(
+        "fitted on k normal images of every other category; the tested one's own k are remembered, never fitted on",
+        True,
+        False,
+        holds_out=True,
+    ),
 }

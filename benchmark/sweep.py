@@ -44,11 +44,11 @@ def verify_data(cells: Sequence[Cell]) -> None:
     """Look at all files of all cells before anything runs; DataError names the first wrong one."""
     largest: dict[tuple[str, tuple[str, ...]], Cell] = {}
     for cell in cells:
-        key = (cell.dataset, cell.categories)
+        key = (cell.dataset, cell.seen)
         if key not in largest or cell.shots > largest[key].shots:
             largest[key] = cell
     for cell in largest.values():
-        open_data(cell, SMALLEST).verify()
+        open_data(replace(cell, categories=cell.seen), SMALLEST).verify()
     for cell in {cell.settings["protocol"]["auxiliary"]: cell for cell in cells}.values():
         if cell.settings["protocol"]["auxiliary"]:
             _verify_auxiliary(auxiliary_cell(cell))
@@ -66,10 +66,10 @@ def fingerprints(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     opened: dict[tuple[str, tuple[str, ...]], AnomalyDataModule] = {}
     for cell in cells:
-        for category in cell.categories:
+        for category in cell.seen:
             if (cell.dataset, category) not in found:
-                key = (cell.dataset, cell.categories)
-                opened[key] = opened.get(key) or open_data(cell, SMALLEST)
+                key = (cell.dataset, cell.seen)
+                opened[key] = opened.get(key) or open_data(replace(cell, categories=cell.seen), SMALLEST)
                 found[cell.dataset, category] = opened[key].fingerprint(category)
     return found
 
@@ -83,7 +83,7 @@ def state(cell: Cell, store: Store, now: dict[tuple[str, str], str]) -> str:
         return "failed"
     known = record.data.get("fingerprints", {})
     changed = any(
-        now.get((cell.dataset, category), known.get(category)) != known.get(category) for category in cell.categories
+        now.get((cell.dataset, category), known.get(category)) != known.get(category) for category in cell.seen
     )
     return "stale" if changed else "done"
 

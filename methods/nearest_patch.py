@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,24 +36,28 @@ class NearestPatch(Method):
 
         Attributes:
             layers: blocks compared, as fractions of the tower's depth; 6, 12, 18 and 24 of 24 in APRIL-GAN.
+            bank: shots that an image is compared with: those of its own category ("per_class"), "pooled" over all
+                categories, or as many "retrieved" from all by class feature. The last two never ask for the category.
         """
 
         layers: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
 
     config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         self.blocks = blocks_at(self.config.layers, backbone.n_image_blocks)
-        self.memory = ShotMemory()
+        self.memory = ShotMemory(self.config.bank)
 
     @torch.no_grad()
     def adapt(self, shots: Tensor, category: str) -> None:
-        taps = self.backbone.encode_image(shots, taps=self.blocks).taps  # (L, k, N, width)
-        self.memory.remember(category, F.normalize(taps, dim=-1))
+        features = self.backbone.encode_image(shots, taps=self.blocks)  # taps (L, k, N, width)
+        self.memory.remember(category, F.normalize(features.taps, dim=-1), features.image)
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         features = self.backbone.encode_image(images, taps=self.blocks)
-        layers = self.memory.distances(F.normalize(features.taps, dim=-1), categories)  # L of (B, N)
+        taps = F.normalize(features.taps, dim=-1)  # (L, B, N, width)
+        layers = self.memory.distances(taps, categories, features.image)  # L of (B, N)
         distance = torch.stack(layers).mean(dim=0)  # (B, N)
         return Prediction(distance.amax(dim=-1), to_grid(distance, features.grid))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -122,10 +122,13 @@ class WinCLIP(Method):
                 (arXiv:2103.00020, section 2.5; so in caoyunkang/WinClip). anomalib and
                 zqhang/Accurate-WinCLIP-pytorch take 0.07, the value that training starts from.
             scales: sides of the windows, in patches (small and mid scale of section 4.2).
+            bank: shots that an image is compared with: those of its own category ("per_class"), "pooled" over all
+                categories, or as many "retrieved" from all by class feature. The texts stay those of its own category.
         """
 
         temperature: float = 0.01
         scales: tuple[int, ...] = (2, 3)
+        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
 
     config: Config
 
@@ -140,12 +143,12 @@ class WinCLIP(Method):
             for states in (NORMAL_STATES, ANOMALOUS_STATES)
         ]
         self.register_buffer("text", torch.stack(prototypes).unflatten(0, (-1, 2)), persistent=False)
-        self.memory = ShotMemory()
+        self.memory = ShotMemory(self.config.bank)
 
     @torch.no_grad()
     def adapt(self, shots: Tensor, category: str) -> None:
         features = self._encode(shots)
-        self.memory.remember(category, [features.patches, *features.windows])
+        self.memory.remember(category, [features.patches, *features.windows], features.image)
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         features = self._encode(images)
@@ -176,7 +179,7 @@ class WinCLIP(Method):
 
     def _associate(self, features: Features, categories: Sequence[str]) -> Tensor:
         """Mean association map over patches and windows, (B, rows, columns), in [0, 1]."""
-        patches, *windows = self.memory.distances([features.patches, *features.windows], categories)
+        patches, *windows = self.memory.distances([features.patches, *features.windows], categories, features.image)
         maps = [to_grid(patches / 2, features.grid)]
         for distance, side in zip(windows, self.config.scales, strict=True):
             maps.append(windows_to_grid(distance / 2, features.grid, side))

@@ -32,7 +32,7 @@ def test_what_is_saved_is_read_back(tmp_path):
 
 
 def tuples(fields):
-    return fields | ({"categories": tuple(fields["categories"])} if "categories" in fields else {})
+    return fields | {key: tuple(fields[key]) for key in ("categories", "fitted") if key in fields}
 
 
 def test_the_last_success_counts_and_else_the_last_attempt(tmp_path):

@@ -60,7 +60,10 @@ def test_literals_read_from_the_source_are_the_class(name):
     assert facts.summary
     assert facts.paper.startswith("https://") or (not facts.paper and name.startswith("trivial_"))
     assert facts.protocols
-    assert set(facts.protocols) <= {"zero_shot", "few_shot", "multi_class"}
+    assert set(facts.protocols) <= PROTOCOLS.keys()
+    if any(PROTOCOLS[protocol].holds_out for protocol in facts.protocols):
+        assert facts.fits_on == "shots"  # else nothing would be held out of anything
+        assert "multi_class" in facts.protocols  # one model for all the others
     for literal in ("paper", "protocols", "fits_on", "max_epochs"):
         assert getattr(facts, literal) == getattr(cls, literal), literal
 
