@@ -18,18 +18,10 @@ from methods.components.base import Method, Prediction
 from methods.components.depth import blocks_at
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
-from methods.components.one_class_losses import alignment, anomaly_margin, normal_contrast
+from methods.components.one_class_losses import LossTerms, one_class_terms
 from methods.components.scoring import harmonic_mean, text_probability, to_map
-from methods.components.semantic_concatenation import ConcatenatedPrompts
+from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import anomalous_states
-
-
-class LossTerms(NamedTuple):
-    """Terms of one head's loss before their weights, mean over images."""
-
-    contrast: Tensor
-    margin: Tensor
-    alignment: Tensor
 
 
 class HeadTerms(NamedTuple):
@@ -56,15 +48,17 @@ class PromptAD(Method):
 
     The loss of a head is the cross-entropy of the normal prototype against all anomalous texts, plus the explicit
     anomaly margin, plus `align_weight` times the squared distance between manual and learnt anomalous texts. In
-    multi_class all categories share the contexts and suffixes, and each compares with its own texts and memory.
+    multi_class all categories share the contexts and suffixes, and each compares with its own texts and memory; so
+    does, in leave_one_class_out, the category whose shots they were not learnt on.
 
     The paper's text was not at hand: formulas are those of the released code (FuNz-0/PromptAD, commit 0f86ce0), whose
     departures from the paper, or slips, are options. Left out: its choice of the epoch by the test AUROC, the last one
-    counts here; float16 throughout; its first resizing of images to 1024 pixels; its fixed lists of shots.
+    counts here; float16 throughout; its first resizing of images to 1024 pixels. Its lists of shots are a setting of
+    the data set, `shot_list`.
     """
 
     paper = "https://arxiv.org/abs/2404.05231"
-    protocols = ("few_shot", "multi_class")
+    protocols = ("few_shot", "multi_class", "leave_one_class_out")
     fits_on = "shots"
     max_epochs = 100
 
@@ -104,6 +98,8 @@ class PromptAD(Method):
             tap_point: "block" remembers the tokens that leave a block; the released code writes to them in place, so
                 that the "next_attention" is added (transformer.py:235).
             test_channels: the released code feeds test images as "bgr", shots as RGB (train_seg.py:44, 124).
+            bank: shots that an image is compared with: those of its own category ("per_class"), "pooled" over all
+                categories, or as many "retrieved" from all by class feature. The texts stay those of its own category.
         """
 
         batch_size: int = 400
@@ -129,6 +125,7 @@ class PromptAD(Method):
         seg_margin_over: Literal["channels", "tokens"] = "channels"
         tap_point: Literal["block", "next_attention"] = "block"
         test_channels: Literal["rgb", "bgr"] = "rgb"
+        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
 
     config: Config
 
@@ -140,7 +137,7 @@ class PromptAD(Method):
         self.taps = blocks_at(cfg.memory_layers, backbone.n_image_blocks)
         self.cls = self._draw_prompts(cfg.n_prompts_cls)
         self.seg = self._draw_prompts(cfg.n_prompts_seg)
-        self.memory = ShotMemory()
+        self.memory = ShotMemory(cfg.bank)
 
     def _draw_prompts(self, n_prompts: int) -> ConcatenatedPrompts:
         cfg = self.config
@@ -148,12 +145,14 @@ class PromptAD(Method):
             self.backbone,
             self.categories,
             {category: anomalous_states(category, cfg.states, cfg.states_file) for category in self.categories},
-            n_prompts=n_prompts,
-            n_ctx=cfg.n_ctx,
-            n_suffixes=cfg.n_anomalous,
-            n_ctx_suffix=cfg.n_ctx_anomalous,
-            after_name=cfg.suffix_at == "after_name",
-            all_pairs=cfg.pairs == "all",
+            Slots(
+                n_prompts,
+                cfg.n_ctx,
+                cfg.n_anomalous,
+                cfg.n_ctx_anomalous,
+                after_name=cfg.suffix_at == "after_name",
+                all_pairs=cfg.pairs == "all",
+            ),
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -163,11 +162,13 @@ class PromptAD(Method):
 
     @torch.no_grad()
     def adapt(self, shots: Tensor, category: str) -> None:
-        self.memory.remember(category, F.normalize(self._encode_image(shots).taps, dim=-1))
+        features = self._encode_image(shots)
+        self.memory.remember(category, F.normalize(features.taps, dim=-1), features.image)
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         features = self._encode_image(images if self.config.test_channels == "rgb" else images.flip(1))
-        distances = self.memory.distances(F.normalize(features.taps, dim=-1), categories)  # L of (B, N), in [0, 2]
+        taps = F.normalize(features.taps, dim=-1)  # (L, B, N, width)
+        distances = self.memory.distances(taps, categories, features.image)  # L of (B, N), in [0, 2]
         visual = torch.stack(distances).mean(dim=0) / 2  # (B, N)
         size = (self.config.map_size, self.config.map_size)
         cls, seg = (head.prototypes(self.backbone, categories) for head in (self.cls, self.seg))  # (B, 2, D)
@@ -196,12 +197,7 @@ class PromptAD(Method):
         for category in dict.fromkeys(categories):
             rows = [row for row, key in enumerate(categories) if key == category]
             text = head.encode(self.backbone, category)
-            normal, anomalous = text.prototypes
-            terms = LossTerms(
-                normal_contrast(features[rows], normal, F.normalize(text.anomalous, dim=-1), self.scale),
-                anomaly_margin(features[rows], normal, anomalous, self.config.margin, margin_dim),
-                alignment(text.manual, text.learnt),
-            )
+            terms = one_class_terms(features[rows], text, self.scale, self.config.margin, margin_dim)
             shares.append(torch.stack(terms) * (len(rows) / len(categories)))
         return LossTerms(*torch.stack(shares).sum(dim=0))
 

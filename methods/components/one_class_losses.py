@@ -1,8 +1,32 @@
 """Losses of prompts that are learnt from normal images alone (PromptAD, arXiv:2404.05231)."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from methods.components.semantic_concatenation import ConcatenatedFeatures
+
+
+class LossTerms(NamedTuple):
+    """Terms of a loss before their weights, each a mean over images."""
+
+    contrast: Tensor
+    margin: Tensor
+    alignment: Tensor
+
+
+def one_class_terms(
+    features: Tensor, text: ConcatenatedFeatures, scale: float, margin: float, margin_dim: int = -1
+) -> LossTerms:
+    """All terms of features (..., D) of normal images against the texts of what they show; see the terms."""
+    normal, anomalous = text.prototypes
+    return LossTerms(
+        normal_contrast(features, normal, F.normalize(text.anomalous, dim=-1), scale),
+        anomaly_margin(features, normal, anomalous, margin, margin_dim),
+        alignment(text.manual, text.learnt),
+    )
 
 
 def normal_contrast(features: Tensor, normal: Tensor, anomalous: Tensor, scale: float) -> Tensor:

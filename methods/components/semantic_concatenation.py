@@ -39,13 +39,94 @@ class ConcatenatedFeatures(NamedTuple):
         return F.normalize(torch.stack([self.normal.mean(dim=0), self.anomalous.mean(dim=0)]), dim=-1)
 
 
+class Words(NamedTuple):
+    """Texts about one thing, less their learnt tokens and the full stop behind."""
+
+    normal: str
+    manual: Sequence[str]  # A anomalous ones; the learnt ones are made of `normal`
+
+
+class Slots(NamedTuple):
+    """How many learnt tokens stand where."""
+
+    n_prompts: int  # P
+    n_ctx: int  # tokens of a context
+    n_suffixes: int  # Q
+    n_ctx_suffix: int  # tokens of a suffix
+    after_name: bool = True  # False puts the learnt suffix between context and name
+    all_pairs: bool = True  # False joins context i mod P with suffix i mod Q, which repeats and leaves out pairs if
+    # P and Q have a common divisor
+
+
 class _Rows(NamedTuple):
-    """Where the templates of one category stand."""
+    """Where the templates of one thing stand."""
 
     normal: int
-    states: range
+    manual: slice
     learnt: int
     suffix_at: int  # position of the learnt suffix in its template
+
+
+class ConcatenatedTemplates(nn.Module):
+    """Templates of texts, into which learnt tokens are written; they follow the device and stand in no state dict."""
+
+    ids: Tensor  # (S, C) all templates, thing by thing
+    embeddings: Tensor  # (S, C, W)
+
+    def __init__(self, backbone: CLIPBackbone, words: Mapping[str, Words], slots: Slots) -> None:
+        """Tokenise the templates.
+
+        Args:
+            backbone: whose text tower they fit.
+            words: the texts of each thing; its key names it in errors.
+            slots: see `Slots`.
+
+        Raises:
+            ValueError: a number of `slots` is below 1.
+            BackboneError: a text is longer than the text tower's context.
+        """
+        super().__init__()
+        n_prompts, n_ctx, n_suffixes, n_ctx_suffix = slots[:4]
+        if min(slots[:4]) < 1:
+            raise ValueError(
+                "Prompts, suffixes and their tokens must be 1 or more each; got "
+                f"{n_prompts} prompts of {n_ctx} and {n_suffixes} suffixes of {n_ctx_suffix} tokens."
+            )
+        index = torch.arange(n_prompts * n_suffixes)
+        self.pairs = index % n_prompts, index // n_prompts if slots.all_pairs else index % n_suffixes
+        self.rows: dict[str, _Rows] = {}
+        templates: list[Tokens] = []
+        first = 0
+        for key, thing in words.items():
+            texts = _write_templates(thing, slots)
+            templates.append(_tokenize(backbone, key, texts))
+            last = first + len(texts) - 1
+            name_length = len(backbone.tokenizer.encode(thing.normal)) if slots.after_name else 0
+            self.rows[key] = _Rows(first, slice(first + 1, last), last, 1 + n_ctx + name_length)
+            first = last + 1
+        ids, embeddings = join(*templates)
+        self.register_buffer("ids", ids, persistent=False)
+        self.register_buffer("embeddings", embeddings, persistent=False)
+
+    def write(self, key: str, contexts: Tensor, suffixes: Tensor) -> ConcatenatedTexts:
+        """The texts of one thing with contexts (P, n_ctx, W) and suffixes (Q, n_ctx_suffix, W) written in."""
+        rows = self.rows[key]
+        context_of, suffix_of = self.pairs
+        ids, embeddings = self.ids[rows.manual], self.embeddings[rows.manual]
+        n_states, n_prompts = len(ids), len(contexts)
+        manual = replace_tokens(
+            embeddings.repeat_interleave(n_prompts, dim=0), contexts.repeat(n_states, 1, 1), start=1
+        )
+        learnt = write_context(self._template(rows.learnt), contexts[context_of])
+        return ConcatenatedTexts(
+            normal=write_context(self._template(rows.normal), contexts),
+            manual=Tokens(ids.repeat_interleave(n_prompts, dim=0), manual),
+            learnt=Tokens(learnt.ids, replace_tokens(learnt.embeddings, suffixes[suffix_of], rows.suffix_at)),
+        )
+
+    def _template(self, row: int) -> Tokens:
+        """Ids (1, C)."""
+        return Tokens(self.ids[row : row + 1], self.embeddings[row : row + 1])
 
 
 class ConcatenatedPrompts(nn.Module):
@@ -55,21 +136,8 @@ class ConcatenatedPrompts(nn.Module):
     place of the name, Q learnt suffixes stand beside it.
     """
 
-    ids: Tensor  # (S, C) all templates, category by category
-    embeddings: Tensor  # (S, C, W)
-
     def __init__(
-        self,
-        backbone: CLIPBackbone,
-        names: Mapping[str, str],
-        states: Mapping[str, Sequence[str]],
-        *,
-        n_prompts: int,
-        n_ctx: int,
-        n_suffixes: int,
-        n_ctx_suffix: int,
-        after_name: bool = True,
-        all_pairs: bool = True,
+        self, backbone: CLIPBackbone, names: Mapping[str, str], states: Mapping[str, Sequence[str]], slots: Slots
     ) -> None:
         """Draw contexts and suffixes.
 
@@ -77,86 +145,61 @@ class ConcatenatedPrompts(nn.Module):
             backbone: whose text tower they fit.
             names: category to the words that name its object.
             states: category to its A anomalous states, each with "{}" in the place of the name.
-            n_prompts: P.
-            n_ctx: tokens of a context.
-            n_suffixes: Q.
-            n_ctx_suffix: tokens of a suffix.
-            after_name: False puts the learnt suffix between context and name.
-            all_pairs: False joins context i mod P with suffix i mod Q, which repeats pairs and leaves others out
-                where P and Q have a common divisor.
+            slots: of the learnt tokens.
 
         Raises:
-            ValueError: a number is below 1.
+            ValueError: a number of `slots` is below 1.
             BackboneError: a text is longer than the text tower's context.
         """
         super().__init__()
-        if min(n_prompts, n_ctx, n_suffixes, n_ctx_suffix) < 1:
-            raise ValueError(
-                "Prompts, suffixes and their tokens must be 1 or more each; got "
-                f"{n_prompts} prompts of {n_ctx} and {n_suffixes} suffixes of {n_ctx_suffix} tokens."
-            )
-        index = torch.arange(n_prompts * n_suffixes)
-        self.pairs = index % n_prompts, index // n_prompts if all_pairs else index % n_suffixes
-        self.rows: dict[str, _Rows] = {}
-        templates: list[Tokens] = []
-        first = 0
-        for category, name in names.items():
-            texts = _write_templates(name, states[category], n_ctx, n_ctx_suffix, after_name=after_name)
-            templates.append(_tokenize(backbone, category, texts))
-            last = first + len(texts) - 1
-            name_length = len(backbone.tokenizer.encode(name)) if after_name else 0
-            self.rows[category] = _Rows(first, range(first + 1, last), last, 1 + n_ctx + name_length)
-            first = last + 1
-        ids, embeddings = join(*templates)
-        self.register_buffer("ids", ids, persistent=False)
-        self.register_buffer("embeddings", embeddings, persistent=False)
-        self.normal_ctx = new_prompt(n_prompts, n_ctx, backbone.text_width)
-        self.anomalous_ctx = new_prompt(n_suffixes, n_ctx_suffix, backbone.text_width)
+        words = {key: object_words(name, states[key]) for key, name in names.items()}
+        self.templates = ConcatenatedTemplates(backbone, words, slots)
+        self.normal_ctx = new_prompt(slots.n_prompts, slots.n_ctx, backbone.text_width)
+        self.anomalous_ctx = new_prompt(slots.n_suffixes, slots.n_ctx_suffix, backbone.text_width)
         self._prototypes = Unchanged[Tensor]()
 
     def forward(self, category: str) -> ConcatenatedTexts:
         """The texts of one category with what is learnt written in."""
-        rows = self.rows[category]
-        contexts, suffixes = self.pairs
-        ids, embeddings = write_context(self._template(rows.learnt), self.normal_ctx[contexts])
-        return ConcatenatedTexts(
-            normal=write_context(self._template(rows.normal), self.normal_ctx),
-            manual=join(*(write_context(self._template(row), self.normal_ctx) for row in rows.states)),
-            learnt=Tokens(ids, replace_tokens(embeddings, self.anomalous_ctx[suffixes], rows.suffix_at)),
-        )
+        return self.templates.write(category, self.normal_ctx, self.anomalous_ctx)
 
     def encode(self, backbone: CLIPBackbone, category: str) -> ConcatenatedFeatures:
         """Features of the texts of one category, all in one pass."""
-        texts = self(category)
-        features = backbone.encode_text(join(*texts), normalise=False)
-        return ConcatenatedFeatures(*features.split([len(part.ids) for part in texts]))
+        return encode_texts(backbone, [self(category)])[0]
 
     def prototypes(self, backbone: CLIPBackbone, categories: Sequence[str]) -> Tensor:
         """Prototypes for each of B category keys, (B, 2, D); kept while nothing is learnt."""
         known = self._prototypes(self.parameters(), partial(self._encode_prototypes, backbone))
-        rows = list(self.rows)
+        rows = list(self.templates.rows)
         return known[[rows.index(category) for category in categories]]
 
     def _encode_prototypes(self, backbone: CLIPBackbone) -> Tensor:
-        return torch.stack([self.encode(backbone, category).prototypes for category in self.rows])
-
-    def _template(self, row: int) -> Tokens:
-        """Ids (1, C)."""
-        return Tokens(self.ids[row : row + 1], self.embeddings[row : row + 1])
+        return torch.stack([self.encode(backbone, category).prototypes for category in self.templates.rows])
 
 
-def _write_templates(name: str, states: Sequence[str], n_ctx: int, n_ctx_suffix: int, *, after_name: bool) -> list[str]:
-    """The normal text, one for each state, and one with a learnt suffix; N and A hold the places of learnt tokens."""
-    context, suffix = " ".join("N" * n_ctx), " ".join("A" * n_ctx_suffix)
-    learnt = f"{name} {suffix}" if after_name else f"{suffix} {name}"
-    return [f"{context} {words}." for words in (name, *(state.format(name) for state in states), learnt)]
+def object_words(name: str, states: Sequence[str]) -> Words:
+    """The name of an object, and the same in each of its states ("{} with rust")."""
+    return Words(name, [state.format(name) for state in states])
 
 
-def _tokenize(backbone: CLIPBackbone, category: str, texts: Sequence[str]) -> Tokens:
+def encode_texts(backbone: CLIPBackbone, texts: Sequence[ConcatenatedTexts]) -> list[ConcatenatedFeatures]:
+    """Features of each of `texts`, all in one pass."""
+    parts = [part for each in texts for part in each]
+    features = backbone.encode_text(join(*parts), normalise=False).split([len(part.ids) for part in parts])
+    return [ConcatenatedFeatures(*features[i : i + 3]) for i in range(0, len(features), 3)]
+
+
+def _write_templates(words: Words, slots: Slots) -> list[str]:
+    """The normal text, the manual ones, and one with a learnt suffix; N and A hold the places of learnt tokens."""
+    context, suffix = " ".join("N" * slots.n_ctx), " ".join("A" * slots.n_ctx_suffix)
+    learnt = f"{words.normal} {suffix}" if slots.after_name else f"{suffix} {words.normal}"
+    return [f"{context} {text}." for text in (words.normal, *words.manual, learnt)]
+
+
+def _tokenize(backbone: CLIPBackbone, key: str, texts: Sequence[str]) -> Tokens:
     try:
         return backbone.tokenize(texts)
     except BackboneError as error:
         raise BackboneError(
-            f"A prompt of {category!r} is too long: its learnt tokens (each N or A holds the place of one), the "
+            f"A prompt of {key!r} is too long: its learnt tokens (each N or A holds the place of one), the "
             f"object's name and a state together. {error}"
         ) from error

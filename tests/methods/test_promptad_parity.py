@@ -140,7 +140,7 @@ def test_memory_of_the_shots(parity):
     memory = parity.build(0).memory._recall(parity.config["category"], torch.device("cpu"))
     for kind, kept in enumerate(memory, start=1):
         for head in HEADS:
-            assert_close(kept, parity.recorded[f"{head}_gallery{kind}"], **FORWARD)
+            assert_close(kept.flatten(0, 1), parity.recorded[f"{head}_gallery{kind}"], **FORWARD)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from benchmark import registry
-from methods.components.semantic_concatenation import ConcatenatedPrompts
+from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import GENERIC_STATES, anomalous_states
 
 
@@ -22,11 +22,7 @@ def test_learnt_tokens_stand_where_words_would(backbone, after_name, learnt):
         backbone,
         {"pcb1": "printed circuit board", "metal_nut": "metal nut"},
         {"pcb1": GENERIC_STATES, "metal_nut": ("{} with rust", "old {}")},
-        n_prompts=2,
-        n_ctx=3,
-        n_suffixes=1,
-        n_ctx_suffix=2,
-        after_name=after_name,
+        Slots(n_prompts=2, n_ctx=3, n_suffixes=1, n_ctx_suffix=2, after_name=after_name),
     )
     spoken = backbone.tokenize(["a photo of", "this is the", "rusty broken"]).embeddings
     prompts.normal_ctx.copy_(spoken[:2, 1:4])
@@ -47,8 +43,8 @@ def test_learnt_tokens_stand_where_words_would(backbone, after_name, learnt):
 @pytest.mark.parametrize(("all_pairs", "different"), [(True, 8), (False, 4)])
 def test_pairs_of_context_and_suffix(backbone, all_pairs, different):
     """Two contexts and four suffixes share a divisor: the released rule meets only four pairs, each twice."""
-    numbers = {"n_prompts": 2, "n_ctx": 1, "n_suffixes": 4, "n_ctx_suffix": 1}
-    prompts = ConcatenatedPrompts(backbone, {"nut": "nut"}, {"nut": ("old {}",)}, **numbers, all_pairs=all_pairs)
+    slots = Slots(n_prompts=2, n_ctx=1, n_suffixes=4, n_ctx_suffix=1, all_pairs=all_pairs)
+    prompts = ConcatenatedPrompts(backbone, {"nut": "nut"}, {"nut": ("old {}",)}, slots)
     learnt = prompts("nut").learnt.embeddings
     assert len(learnt) == 8
     assert len(learnt.flatten(1).unique(dim=0)) == different
