@@ -169,7 +169,7 @@ class CLIPBackbone(nn.Module):
         def run(some: Tensor) -> ImageFeatures:
             normalised, positions, grid = self._prepare(some)
             image_tower.check_request(self.clip.visual, len(some), request)
-            with torch.set_grad_enabled(request.needs_grad), self._autocast():
+            with torch.set_grad_enabled(request.needs_grad), self.autocast():
                 return image_tower.run_image(self.clip.visual, normalised, positions, grid, request)
 
         return recall_image(self, images, request, run)
@@ -192,7 +192,7 @@ class CLIPBackbone(nn.Module):
         def run(some: Tensor) -> Tensor:
             normalised, positions, grid = self._prepare(some)
             image_tower.check_windows(windows, grid)
-            with self._autocast():
+            with self.autocast():
                 return image_tower.run_windows(self.clip.visual, normalised, positions, windows.to(images.device))
 
         return recall_windows(self, images, windows, run)
@@ -228,7 +228,7 @@ class CLIPBackbone(nn.Module):
         deep = tuple(deep_prompts)
         text_tower.check_tokens(self.clip, tokens, deep, deep_start)
         learnt = any(t.requires_grad for t in (tokens.embeddings, *deep))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and learnt), self._autocast():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learnt), self.autocast():
             features = text_tower.run_text(self.clip, tokens, deep, deep_start).float()
             return F.normalize(features, dim=-1) if normalise else features
 
@@ -243,7 +243,7 @@ class CLIPBackbone(nn.Module):
                 self._positions[key] = image_tower.resize_positions(self.clip.visual, grid, self.position_resize)
         return (images.float() - self.mean) / self.std, self._positions[key], grid
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """The precision asked for; "fp32" also ends an autocast around it."""
         dtype = _AUTOCAST[self.precision]
         return torch.autocast(self.mean.device.type, dtype, enabled=dtype is not None)

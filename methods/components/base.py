@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
+from datamodules.components.draws import Augment, unchanged
 from datamodules.components.sample import Batch
 from methods.components.backbone import CLIPBackbone
 
@@ -32,12 +33,16 @@ class Method(LightningModule, ABC):
 
     #: Where the method is published; "" for a baseline that has no paper.
     paper: ClassVar[str]
-    #: Protocols the method can honour: "zero_shot", "few_shot", "multi_class".
+    #: Protocols the method can honour: "zero_shot", "few_shot", "multi_class", "leave_one_class_out".
     protocols: ClassVar[tuple[str, ...]]
     #: What its parameters are fitted on.
     fits_on: ClassVar[Literal["nothing", "shots", "auxiliary"]] = "nothing"
-    #: Epochs of a fit; ignored when nothing is fitted.
+    #: Epochs of a fit; ignored when nothing is fitted. One with `steps` is one epoch.
     max_epochs: ClassVar[int] = 0
+    #: Side of the images of a fit, in sides of the backbone's.
+    train_scale: ClassVar[int] = 1
+    #: Whether the loss knows the shots from `adapt` and looks at no image of a batch: a fit then reads each one once.
+    remembers_shots: ClassVar[bool] = False
 
     @dataclass(kw_only=True)
     class Config:
@@ -58,8 +63,25 @@ class Method(LightningModule, ABC):
         self.categories = dict(categories)
         self.config: Any = type(self).Config() if config is None else config
 
+    @property
+    def steps(self) -> int:
+        """Batches of a fit on shots drawn with replacement; 0, without such a setting, passes over them in epochs."""
+        return getattr(self.config, "steps", 0)
+
+    @property
+    def shot_scale(self) -> int:
+        """Side of the shots that `adapt` sees, in sides of the backbone's."""
+        return 1
+
+    def augmentation(self) -> Augment:
+        """What every drawn shot passes through with a seed of its own; no part of the method, since workers take it."""
+        return unchanged
+
     def adapt(self, shots: Tensor, category: str) -> None:
-        """See the k normal images of one category, (k, 3, H, W) in [0, 1], once, before fit and test."""
+        """See the k normal images of one category, (k, 3, H, W) in [0, 1], once, before fit and test.
+
+        Those of a category that is held out of the fit come after it.
+        """
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar training loss."""

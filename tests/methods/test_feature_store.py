@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.components import image_tower
-from methods.components.backbone import BackboneError, CLIPBackbone
+from methods.components.backbone import BackboneError
 from methods.components.feature_store import FeatureCounts, FeatureStore
 from methods.nearest_patch import NearestPatch
 from methods.winclip import WinCLIP
@@ -23,18 +23,6 @@ WINDOWS = torch.tensor([[0, 1, 4, 5], [10, 11, 14, 15], [0, 5, 10, 15]])
 
 def _images(n, *, seed=5, size=64):
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def plain(backbone):
-    return CLIPBackbone(backbone.clip, backbone.tokenizer)
-
-
-@pytest.fixture
-def stored(backbone, tmp_path):
-    other = CLIPBackbone(backbone.clip, backbone.tokenizer)
-    other.store = FeatureStore(tmp_path / "features", 2**28)
-    return other
 
 
 def _assert_same(got, wanted):

@@ -9,23 +9,10 @@ import torch
 from methods.components import feature_store
 from methods.components.backbone import CLIPBackbone
 from methods.components.feature_request import arithmetic
-from methods.components.feature_store import FeatureStore
 
 
 def _images(n, *, seed=5, size=64):
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def plain(backbone):
-    return CLIPBackbone(backbone.clip, backbone.tokenizer)
-
-
-@pytest.fixture
-def stored(backbone, tmp_path):
-    other = CLIPBackbone(backbone.clip, backbone.tokenizer)
-    other.store = FeatureStore(tmp_path / "features", 2**28)
-    return other
 
 
 def _assert_same(got, wanted):
