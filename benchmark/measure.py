@@ -37,6 +37,7 @@ class Measurement(NamedTuple):
     seconds: dict[str, float]
     peak_memory_mib: float
     features: dict[str, int] | None
+    remarks: list[str]
 
 
 def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
@@ -76,6 +77,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         seconds={phase: round(end - start, 4) for phase, start, end in zip(PHASES, clock, clock[1:], strict=False)},
         peak_memory_mib=peak_memory(device),
         features=used_since(backbone, counts),
+        remarks=method.remarks,
     )
 
 

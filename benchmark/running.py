@@ -136,6 +136,8 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             left = len(todo) - sum(counts.values())
             progress.update(task, advance=1, description=f"done {counts['ok']} failed {counts['failed']} left {left}")
             progress.console.print(_line(cell, record), highlight=False, soft_wrap=True)
+            for remark in record.remarks:
+                progress.console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
             shared = len(record.data.get("auxiliary", {}).get("shared_images", ()))
             if shared:
                 where = f"{cell.dataset}/{cell.part} {'is' if shared == 1 else 'are'} also in the auxiliary set"

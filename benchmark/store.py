@@ -36,6 +36,7 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: float | None = None
     features: dict[str, int] | None = None  # what the feature store did; None when it is off
+    remarks: list[str] = field(default_factory=list)  # of the method
     provenance: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

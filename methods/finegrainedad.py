@@ -21,7 +21,7 @@ from methods.components.memory import ShotMemory
 from methods.components.multi_level_choices import CHOICES
 from methods.components.multi_level_losses import LevelTerms, Shots, add_up, level_terms
 from methods.components.multi_level_prompts import MultiLevelPrompts
-from methods.components.multi_level_words import find_words
+from methods.components.multi_level_words import find_words, without_captions
 from methods.components.region_aggregation import (
     TILES,
     cut_tiles,
@@ -52,7 +52,7 @@ class FineGrainedAD(Method):
     in `adapt`, and `loss` takes a batch's categories, all shots of each, and none of its images. `adapt` wants shots of
     four times the side, for the 4 x 4 tiles that are clustered, and enlarges smaller ones; memory and losses see them
     reduced bicubically with antialiasing, as images are read. In multi_class all categories share what is learnt. A
-    category without a caption has PromptAD's prompts alone, and a warning says so.
+    category without a caption has PromptAD's prompts alone, and the record says so.
 
     The paper's text was not at hand: formulas are those of the released code (RetoFan233/FineGrainedAD, commit
     aa6b041), descriptions those of its project page. Left out: choices by the test set (epoch, fusion), its map drawn
@@ -150,6 +150,7 @@ class FineGrainedAD(Method):
         states = {category: anomalous_states(category, cfg.states, cfg.states_file) for category in categories}
         none = self.choices.none_background
         words = find_words(backbone, self.categories, states, cfg.captions, slots, none_background=none)
+        self.remarks += without_captions(words)
         self.seg = MultiLevelPrompts(backbone, words, slots, separate=cfg.separate_contexts)
         self.cls = None
         if cfg.score_head == "cls":

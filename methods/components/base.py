@@ -61,6 +61,7 @@ class Method(LightningModule, ABC):
         super().__init__()
         object.__setattr__(self, "backbone", backbone)
         self.categories = dict(categories)
+        self.remarks: list[str] = []  # what a record must say of a run besides its settings
         self.config: Any = type(self).Config() if config is None else config
 
     @property

@@ -1,6 +1,5 @@
 """The words of multi-level prompts (FineGrainedAD, arXiv:2510.26464), made of a caption and of anomalous states."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -44,7 +43,7 @@ def find_words(
     *,
     none_background: bool = False,
 ) -> dict[str, LevelWords]:
-    """Words of each category; of one without a caption PromptAD's, of the image alone, and a warning names it.
+    """Words of each category; of one without a caption PromptAD's, of the image alone.
 
     Args:
         backbone: whose text tower they fit.
@@ -59,24 +58,26 @@ def find_words(
         CaptionError: a set is absent, a record breaks a rule, or makes prompts that are too long.
     """
     rank = partial(rank_by_embedding, backbone, slots.n_ctx)
-    words, plain = {}, []
+    words = {}
     for category, name in names.items():
         captions = find_captions(category, sources=() if source is None else (source,))
         if captions is None:
             words[category] = LevelWords(object_words(name, states[category]), (), (), None)
-            plain.append(category)
             continue
         own = states[category][len(GENERIC_STATES) :] or states[category]
         n_learnt = slots.n_ctx + slots.n_ctx_suffix
         check_lengths(captions, category, own, lambda text: len(backbone.tokenizer.encode(text)), n_learnt=n_learnt)
         words[category] = level_words(captions, category, own, rank, none_background=none_background)
-    if plain:
-        warnings.warn(
-            f"No caption of {', '.join(plain)}: PromptAD's prompts take its place, on the level of the image alone. "
-            "Fill in a form, make sentences of it by `bench captions new FORM`, and set captions=FILE.",
-            stacklevel=2,
-        )
     return words
+
+
+def without_captions(words: Mapping[str, LevelWords]) -> list[str]:
+    """What a record says of the categories that have no caption; nothing if all have one."""
+    plain = [category for category, said in words.items() if not said.components]
+    advice = "fill in a form, make sentences of it by `bench captions new FORM`, and set captions=FILE"
+    if not plain:
+        return []
+    return [f"No caption of {', '.join(plain)}: PromptAD's prompts take its place on the level of the image; {advice}."]
 
 
 def level_words(

@@ -25,6 +25,9 @@ def parts(tmp_path):
     return tmp_path / "parts"
 
 
+REMARK = "Everything [shown] is noted."
+
+
 @pytest.fixture
 def watch(bench, parts, tmp_path):
     """Run `toy_watches`; returns the records by held-out category, each with what the method was shown."""
@@ -43,6 +46,13 @@ def watch(bench, parts, tmp_path):
         return {r["cell"]["categories"][0]: (r, events) for r, events in zip(made, shown, strict=True)}
 
     return run
+
+
+def test_a_record_and_the_screen_hold_what_the_method_remarks(bench, parts, tmp_path):
+    command = ("run", "--methods", "toy_watches", "--datasets", "folder", f"dataset.root={parts}", *WORDS)
+    assert bench(*command, "--results", tmp_path).out.count(f"note: {REMARK}") == len(PARTS)
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("cells/*/attempt-*.json")]
+    assert [record["remarks"] for record in records] == [[REMARK]] * len(PARTS)
 
 
 def test_the_loss_sees_the_shots_of_the_others_alone(watch):

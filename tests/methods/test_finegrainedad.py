@@ -95,8 +95,8 @@ def test_untrained_keys_are_no_part_of_what_is_learnt(backbone):
 def test_without_a_caption_it_is_promptad(backbone):
     """The same map from the same contexts, and no regions and no regularisation in the loss."""
     states = {"states": "generic"}
-    with pytest.warns(UserWarning, match="No caption of widget"):
-        method = build(backbone, ("widget",), **states)
+    method = build(backbone, ("widget",), **states)
+    assert method.remarks[0].startswith("No caption of widget: PromptAD's prompts")
     plain = build(backbone, ("widget",), cls=PromptAD, n_prompts_cls=1, margin=1.0, **states)
     with torch.no_grad():
         for head in (plain.seg, plain.cls):

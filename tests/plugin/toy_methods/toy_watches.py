@@ -26,6 +26,7 @@ class ToyWatches(Method):
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
         SHOWN.append(("made", *self.categories))
+        self.remarks.append("Everything [shown] is noted.")
         self.level = nn.Parameter(torch.zeros(()))
 
     def adapt(self, shots: Tensor, category: str) -> None:
