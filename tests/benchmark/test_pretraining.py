@@ -2,13 +2,14 @@
 
 import math
 
+import cv2
 import numpy as np
 import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark.pretraining import wording
+from benchmark.pretraining import views, wording
 from benchmark.pretraining.bank import SIDE, open_bank, plan_bank
 from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses
 from benchmark.pretraining.run import read_schedule
@@ -91,6 +92,15 @@ def test_stress_exaggerates_the_defect_alone(bank):
     plain, loud = (draw_views(bank, 6, "whole", 0, 5, stress) for stress in (1.0, 3.0))
     assert np.array_equal(plain.images[:6], loud.images[:6])
     assert not np.array_equal(plain.images[6:], loud.images[6:])
+
+
+def test_each_pair_draws_its_own_stress(bank, monkeypatch):
+    monkeypatch.setattr(views, "_lit", lambda rng, image, side: cv2.resize(image, (side, side)))
+    plain, loud = (draw_views(bank, 6, "whole", 0, 5, stress).images for stress in (1.0, 3.0))
+    added = np.abs(loud[6:] - plain[6:]).sum((1, 2, 3)) / np.abs(plain[6:] - plain[:6]).sum((1, 2, 3))
+    assert (added > 0).all()
+    assert (added < 2).all()
+    assert np.ptp(added) > 0.5
 
 
 def test_every_word_of_training_has_a_row_of_its_own():
