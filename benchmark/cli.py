@@ -77,10 +77,11 @@ def show(
 ) -> None:
     """Print the resolved settings of a method, data set or preset, or draw synthetic anomalies of a data set."""
     if what == "synthesis":
+        from benchmark import request as requests  # noqa: PLC0415  (omegaconf)
         from benchmark import synthesis_sheet  # noqa: PLC0415  (torch)
 
         sheet = output or Path("results/report/synthesis.png")
-        chosen = categories.split(",") if categories else None
+        chosen = requests.split("categories", categories) if categories else None
         print(synthesis_sheet.draw_sheet(name or "procedural", chosen, sheet, textures))
         return
     if categories or output or textures:

@@ -48,7 +48,7 @@ def read_request(
     Raises:
         ConfigError: naming what is wrong, where it came from and what is allowed.
     """
-    sweep: dict[str, Any] = {axis: _split(axis, text) for axis, text in axes.items() if text is not None}
+    sweep: dict[str, Any] = {axis: split(axis, text) for axis, text in axes.items() if text is not None}
     if limit is not None:
         sweep["limit"] = limit
     options: dict[str, Any] = ({"sweep": sweep} if sweep else {}) | ({"backbone": backbone} if backbone else {})
@@ -104,7 +104,8 @@ def _find_categories(facts: registry.DatasetFacts, settings: Settings) -> Sequen
     return found
 
 
-def _split(axis: str, text: str) -> list[Any]:
+def split(axis: str, text: str) -> list[Any]:
+    """The values of a comma-separated list, whole numbers for shots and seeds; ConfigError if they are none."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if axis not in ("shots", "seeds"):
         return parts

@@ -30,7 +30,7 @@ from methods.components.region_aggregation import (
     resize_images,
     weigh_regions,
 )
-from methods.components.scoring import harmonic_mean, to_map
+from methods.components.scoring import fuse, to_map
 from methods.components.semantic_concatenation import Slots
 from methods.components.states import anomalous_states
 from methods.components.token_wise import UntrainedKeys, token_wise_probability
@@ -201,9 +201,9 @@ class FineGrainedAD(Method):
         textual = self._compare(self.seg, features.patches[0], categories)  # (B, N)
         score = self._compare(self.cls or self.seg, features.image.unsqueeze(1), categories).squeeze(1)  # (B,)
         size = (self.config.map_size, self.config.map_size)
-        fused = to_map(harmonic_mean(textual, visual) / 2, features.grid, size)  # 1 / (1 / textual + 1 / visual)
+        fused = to_map(fuse(textual, visual), features.grid, size)
         farthest = to_map(visual, features.grid, size).amax(dim=(1, 2))  # (B,)
-        return Prediction(harmonic_mean(score, farthest) / 2, gaussian_smooth(fused, self.config.sigma))
+        return Prediction(fuse(score, farthest), gaussian_smooth(fused, self.config.sigma))
 
     def _compare(self, head: MultiLevelPrompts, features: Tensor, categories: Sequence[str]) -> Tensor:
         """Anomalous probability of features (B, N, D) by the levels of their images' categories, (B, N)."""

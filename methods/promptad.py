@@ -19,7 +19,7 @@ from methods.components.depth import blocks_at
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
 from methods.components.one_class_losses import LossTerms, one_class_terms
-from methods.components.scoring import harmonic_mean, text_probability, to_map
+from methods.components.scoring import fuse, text_probability, to_map
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import anomalous_states
 
@@ -29,11 +29,6 @@ class HeadTerms(NamedTuple):
 
     cls: LossTerms
     seg: LossTerms
-
-
-def fuse(first: Tensor, second: Tensor) -> Tensor:
-    """1 / (1 / a + 1 / b): half the harmonic mean, elementwise; scores below 1e-6 count as 1e-6."""
-    return harmonic_mean(first, second) / 2
 
 
 class PromptAD(Method):

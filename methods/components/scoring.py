@@ -44,3 +44,8 @@ def harmonic_mean(*scores: Tensor, eps: float = 1e-6) -> Tensor:
     """
     inverses = [1 / score.clamp(min=eps) for score in scores]
     return len(scores) / torch.stack(torch.broadcast_tensors(*inverses)).sum(dim=0)
+
+
+def fuse(first: Tensor, second: Tensor) -> Tensor:
+    """1 / (1 / a + 1 / b): half the harmonic mean, elementwise; scores below 1e-6 count as 1e-6."""
+    return harmonic_mean(first, second) / 2

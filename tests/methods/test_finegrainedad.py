@@ -13,7 +13,8 @@ from methods.components.scoring import harmonic_mean
 from methods.components.token_wise import UntrainedKeys
 from methods.finegrainedad import FineGrainedAD
 from methods.promptad import PromptAD
-from tests.support.small_finegrainedad import WORDS, batch_of, build, draw, train
+from tests.support.small_finegrainedad import WORDS, batch_of, build, draw
+from tests.support.steps import train
 
 
 def count_calls(monkeypatch, backbone, name):

@@ -8,7 +8,9 @@ from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
 from methods.components.backbone import BackboneError, Tokens
-from methods.promptad import PromptAD, fuse
+from methods.components.scoring import fuse
+from methods.promptad import PromptAD
+from tests.support.steps import train
 
 SIZE = 64
 WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
@@ -37,18 +39,6 @@ def shots(*categories):
     nothing = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
     paths = [f"{i}.png" for i in range(count)]
     return Batch(draw(count, seed=1), nothing, nothing.any(dim=(1, 2)), list(categories), paths)
-
-
-def train(method, batch, steps):
-    (optimizer,), _ = method.train().configure_optimizers()
-    losses = []
-    for _ in range(steps):
-        loss = method.loss(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_fusion_is_harmonic_without_the_factor_two():

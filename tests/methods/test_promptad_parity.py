@@ -16,9 +16,9 @@ from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
 from methods.components.maps import gaussian_smooth
-from methods.components.scoring import text_probability, to_grid, to_map
+from methods.components.scoring import fuse, text_probability, to_grid, to_map
 from methods.components.states import GENERIC_STATES
-from methods.promptad import PromptAD, fuse
+from methods.promptad import PromptAD
 from tests.support.recorded_clip import open_recorded
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "promptad.npz"

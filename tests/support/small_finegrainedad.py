@@ -32,15 +32,3 @@ def batch_of(*categories):
     nothing = torch.zeros(len(categories), 1, 1, dtype=torch.bool)
     images = torch.full((len(categories), 3, 1, 1), torch.nan)
     return Batch(images, nothing, nothing.any(dim=(1, 2)), list(categories), ["0.png"] * len(categories))
-
-
-def train(method, batch, steps):
-    (optimizer,), _ = method.train().configure_optimizers()
-    losses = []
-    for _ in range(steps):
-        loss = method.loss(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
