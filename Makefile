@@ -16,7 +16,7 @@ test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2  # one thread per worker: two workers on two cores
 
 perf: $(VENV)/.installed-dev
-	for script in tests/perf/*.py; do echo "== $$script"; $(BIN)/python -m tests.perf.$$(basename $$script .py) || exit 1; done
+	for script in tests/perf/*.py tests/perf/embedded; do echo "== $$script"; $(BIN)/python -m tests.perf.$$(basename $$script .py) || exit 1; done
 
 campaign: $(VENV)/.installed-dev
 	$(BIN)/pytest -m campaign

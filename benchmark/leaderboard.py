@@ -209,13 +209,12 @@ def _percent(mean: float, std: float) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of words in Markdown."""
-    lines = [
-        "| " + " | ".join(head) + " |",
-        "|" + " --- |" * len(head),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
-    return "\n".join(lines) + "\n"
+    """A table of words in Markdown; a bar within a word, as a setting may hold one, ends no cell."""
+
+    def line(words: Sequence[str]) -> str:
+        return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
+
+    return "\n".join([line(head), "|" + " --- |" * len(head), *map(line, rows)]) + "\n"
 
 
 def csv_text(table: pd.DataFrame) -> str:

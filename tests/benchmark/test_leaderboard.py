@@ -114,6 +114,12 @@ def test_backbones_stand_in_tables_of_their_own_and_embedded_ones_are_stamped(we
     assert "other" not in tail
 
 
+def test_a_bar_in_a_label_ends_no_cell_of_the_rendered_table():
+    head, _, row = markdown(wide_table(long_table([record(label="mine | ours")]))).splitlines()[-3:]
+    assert row.startswith("| mine \\| ours | plugin_set |")
+    assert row.replace("\\|", "").count("|") == head.count("|")
+
+
 def test_the_best_image_auroc_comes_first():
     wide = wide_table(long_table([record(value=0.4, method="worse"), record(value=0.7, method="better")]))
     assert list(wide["method"]) == ["better", "worse"]

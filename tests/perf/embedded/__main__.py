@@ -24,7 +24,7 @@ from methods.trivial_colour_outlier import TrivialColourOutlier
 from methods.trivial_pixel_difference import TrivialPixelDifference
 from methods.winclip import WinCLIP
 from tests.perf.embedded import trials
-from tests.perf.embedded.intervals import Trial, resampled, words
+from tests.perf.embedded.intervals import Trial, metrics, resampled, some, weights, words
 from tests.perf.embedded.trials import HAND_WRITTEN, Seen
 
 METRICS = ("image AUROC", "pixel AUROC", "pixel AP")
@@ -152,6 +152,18 @@ def compare(rows: Rows, better: str, worse: str) -> None:
         print(f"| {better} − {worse} | {kind} | " + " | ".join(words(a - b) for a, b in zip(*gap, strict=True)) + " |")
 
 
+def show_defects(rows: Rows, seen: dict[str, Seen]) -> None:
+    """Image AUROC of every defect alone, against the normal images of its category."""
+    print("\n| category | kind | defect | " + " | ".join(rows) + " |\n|" + " --- |" * (3 + len(rows)))
+    for category, images in seen.items():
+        for defect in sorted(set(images.defect) - {"good"}):
+            held = np.isin(images.defect, ("good", defect))
+            values = [np.mean([metrics(t, weights(t, None, 1))[0, 0] for t in (some(t, held) for t in found[category])])
+                      for found in rows.values()]  # fmt: skip
+            line = " | ".join(f"{100 * value:.0f}" for value in values)
+            print(f"| {category} | {Procedural.kinds[category]} | {defect} | {line} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", nargs="*", default=["demo"], help="safetensors files, one per training seed")
@@ -165,9 +177,10 @@ def main() -> None:
     show(shared)
     floors = [name for name in shared if name.startswith("trivial")]
     best_floor = max(floors, key=lambda name: resampled([shared[name][c] for c in chosen("all")])[0, 0])
-    for index, weights in enumerate(options.weights):
+    by_defect: Rows = {}
+    for index, file in enumerate(options.weights):
         label = f"training {index}"
-        target = open_target(weights)
+        target = open_target(file)
         print(f"\n## {label}: {target.backbone.weights_hash}\n")
         rows = {**zero_shot(target, label, tuple(HAND_WRITTEN)), **winclip(target, label), **memory(target, label)}
         rows |= headroom(target, label)
@@ -181,6 +194,9 @@ def main() -> None:
         best, oracle, learnt = list(rows)[-3:]
         compare(everything, oracle, best)
         compare(everything, learnt, best)
+        by_defect |= {name: rows[name] for name in (states, four)}
+    print("\n## By defect, image AUROC")
+    show_defects(by_defect, blind.seen)
     print(f"\n{time.process_time() - started:.0f} s of processor time")
 
 

@@ -27,6 +27,11 @@ def trial(label: np.ndarray, score: np.ndarray, maps: np.ndarray, masks: np.ndar
     return Trial(label, score, counts[0].astype(float), counts[1].astype(float))
 
 
+def some(found: Trial, rows: np.ndarray) -> Trial:
+    """The trial on a part of the images."""
+    return Trial(*(values[rows] for values in found))
+
+
 def weights(found: Trial, rng: np.random.Generator | None, count: int = RESAMPLES) -> np.ndarray:
     """How often each resample holds each image, (count, n); normal and anomalous images are drawn apart."""
     drawn = np.zeros((count, len(found.label)))

@@ -1,8 +1,10 @@
 """What is tried with a backbone: hand-written prompts, learnt ones, free text vectors, and few-shot memory."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ class Seen(NamedTuple):
     patches: Tensor  # (n, N, D)
     label: Tensor  # (n,) bool
     mask: Tensor  # (n, SIDE, SIDE) bool
-    category: list[str]
+    defect: np.ndarray  # (n,) names, "good" of normal images
     grid: tuple[int, int]
 
 
@@ -58,13 +60,13 @@ def open_auxiliary() -> AnomalyDataModule:
 @torch.no_grad()
 def see(backbone: CLIPBackbone, data: AnomalyDataModule) -> Seen:
     """Class and last patch features of all test images."""
-    parts, names = [], []
+    parts, paths = [], []
     for batch in data.test_dataloader():
         found = backbone.encode_image(batch.image, layers=(backbone.n_image_blocks,))
         parts.append((batch.image, found.image, found.patches[0], batch.label, batch.mask))
-        names.extend(batch.category)
+        paths.extend(batch.path)
     kinds = [torch.cat(kind) for kind in zip(*parts, strict=True)]
-    return Seen(*kinds, names, found.grid)
+    return Seen(*kinds, np.array([Path(path).parent.name for path in paths]), found.grid)
 
 
 def predict(seen: Seen, text: Tensor, temperature: float) -> Prediction:
