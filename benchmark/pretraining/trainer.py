@@ -215,8 +215,10 @@ def _resume(path: Path, learner: Learner, optimizer: Any, settings: dict[str, An
     if not path.exists():
         return 0, [0.0, 0.0]
     kept = torch.load(path, weights_only=True)
-    if kept["settings"] != settings:
-        raise ValueError(f"{path} was made with {kept['settings']}; asked for {settings}. Take another folder.")
+    made = kept["settings"]
+    if differing := [key for key in made | settings if made.get(key) != settings.get(key)]:
+        came, asked = (", ".join(f"{key}={its.get(key)}" for key in differing) for its in (made, settings))
+        raise ValueError(f"{path} was made with {came}; asked for {asked}. Take another folder.")
     learner.load_state_dict(kept["learner"])
     optimizer.load_state_dict(kept["optimizer"])
     _log.info("going on after step %d", kept["step"])
