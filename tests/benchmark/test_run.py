@@ -153,6 +153,15 @@ def test_scores_that_are_no_scores_name_the_image(bench, data, cells, tmp_path, 
     assert message in done.out.replace("\n", " ")
 
 
+@pytest.fixture
+def attended():
+    """SIGINT as at a terminal: a shell starts jobs in the background with it ignored."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
+
+
+@pytest.mark.usefixtures("attended")
 def test_an_interrupt_is_recorded_and_the_same_command_goes_on(bench, data, cells, tmp_path):
     words = ("run", "--methods", "toy_breaks", "--shots", "1", "--seeds", "0", *cells, "--results", tmp_path / "r")
     handler = signal.getsignal(signal.SIGINT)
