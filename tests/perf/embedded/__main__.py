@@ -167,6 +167,22 @@ def compare(rows: Rows, better: str, worse: str) -> None:
         print(f"| {better} − {worse} | {kind} | " + " | ".join(words(a - b) for a, b in zip(*gap, strict=True)) + " |")
 
 
+def compare_all(rows: Rows, shared: Rows, label: str, best_floor: str) -> None:
+    """The paired differences that the card is about, of one training."""
+    print("\nPaired differences\n\n| difference | kind | " + " | ".join(METRICS) + " |\n|" + " --- |" * 5)
+    four, states = f"{label}, nearest patch, 4 shots", f"{label}, zero-shot, {STATES}"
+    best, oracle, learnt = list(rows)[-3:]
+    for better, worse in (
+        (states, f"random weights, zero-shot, {STATES}"),
+        (states, f"random weights, five more draws, zero-shot, {STATES}"),
+        (four, "random weights, nearest patch, 4 shots"),
+        (four, best_floor),
+        (oracle, best),
+        (learnt, best),
+    ):
+        compare(rows | shared, better, worse)
+
+
 def show_defects(rows: Rows, seen: dict[str, Seen]) -> None:
     """Image AUROC of every defect alone, against the normal images of its category."""
     print("\n| category | kind | defect | " + " | ".join(rows) + " |\n|" + " --- |" * (3 + len(rows)))
@@ -201,17 +217,8 @@ def main() -> None:
         rows = {**zero_shot(target, label, tuple(HAND_WRITTEN)), **winclip(target, label), **memory(target, label)}
         rows |= headroom(target, label)
         show(rows)
-        print("\nPaired differences\n\n| difference | kind | " + " | ".join(METRICS) + " |\n|" + " --- |" * 5)
-        everything = rows | shared
-        four, states = f"{label}, nearest patch, 4 shots", f"{label}, zero-shot, {STATES}"
-        compare(everything, states, f"random weights, zero-shot, {STATES}")
-        compare(everything, states, f"random weights, five more draws, zero-shot, {STATES}")
-        compare(everything, four, "random weights, nearest patch, 4 shots")
-        compare(everything, four, best_floor)
-        best, oracle, learnt = list(rows)[-3:]
-        compare(everything, oracle, best)
-        compare(everything, learnt, best)
-        by_defect |= {name: rows[name] for name in (states, four)}
+        compare_all(rows, shared, label, best_floor)
+        by_defect |= {n: rows[n] for n in (f"{label}, zero-shot, {STATES}", f"{label}, nearest patch, 4 shots")}
     print("\n## By defect, image AUROC")
     show_defects(by_defect, blind.seen)
     print(f"\n{time.process_time() - started:.0f} s of processor time")
