@@ -25,6 +25,7 @@ from methods.components.backbone import CLIPBackbone
 from methods.components.feature_store import FeatureStore
 from methods.faprompt import FAPrompt
 from tests.support.plain_faprompt import plain_twin, total
+from tests.support.steps import descend
 
 VV_FROM = {24: 5, 8: 1}  # by number of image blocks
 TAU, SIGMA = 0.07, 10.0
@@ -78,25 +79,12 @@ def compare(clip: nn.Module, size: int, epochs: int) -> tuple[Pair, Pair, Pair]:
     normalised = (images - backbone.mean) / backbone.std
 
     def train_plain() -> list[float]:
-        plain, losses = plain_twin(method, VV_FROM[backbone.n_image_blocks], TAU), []
+        plain = plain_twin(method, VV_FROM[backbone.n_image_blocks], TAU)
         optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, betas=(0.5, 0.999))
-        for _ in range(epochs):
-            loss = total(plain.terms(normalised[:2], mask.float(), batch.label.long()))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        return losses
+        return descend(optimizer, lambda: total(plain.terms(normalised[:2], mask.float(), batch.label.long())), epochs)
 
     def train_ours() -> list[float]:
-        optimizer, losses = method.train().configure_optimizers(), []
-        for _ in range(epochs):
-            loss = method.loss(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        return losses
+        return descend(method.train().configure_optimizers(), lambda: method.loss(batch), epochs)
 
     def test_ours() -> list[float]:
         score, maps = method.eval()(images[2:], ["object"] * 2)

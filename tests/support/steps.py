@@ -1,14 +1,24 @@
 """Steps of a fit without a Trainer."""
 
+from collections.abc import Callable
 
-def train(method, batch, steps):
-    """The loss of each of so many steps on one batch."""
-    (optimizer,), _ = method.train().configure_optimizers()
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def descend(optimizer: Optimizer, loss: Callable[[], Tensor], steps: int) -> list[float]:
+    """The loss at each of so many steps."""
     losses = []
     for _ in range(steps):
-        loss = method.loss(batch)
+        value = loss()
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(value.item())
     return losses
+
+
+def train(method, batch, steps):
+    """The losses of a method on one batch."""
+    (optimizer,), _ = method.train().configure_optimizers()
+    return descend(optimizer, lambda: method.loss(batch), steps)
