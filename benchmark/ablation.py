@@ -50,11 +50,11 @@ class Runs:
     failed: int  # cells
     limited: bool
     values: Mapping[Key, Mapping[str, float | None]]  # by metric
-    protocol_ids: Mapping[Key, str]
+    comparison_ids: Mapping[Key, str]
 
     def paired(self, reference: "Runs") -> list[Key]:
         """Seeds and categories that both have measured, by the same protocol on the same data."""
-        return [key for key, name in self.protocol_ids.items() if reference.protocol_ids.get(key) == name]
+        return [key for key, name in self.comparison_ids.items() if reference.comparison_ids.get(key) == name]
 
     def defined(self, metric: str) -> dict[Key, float]:
         """The values of a metric, without those that the data leave undefined."""
@@ -121,7 +121,7 @@ def _runs(trials: Sequence[Mapping[str, Any]], label: str, store: Store) -> Runs
             records.append(record)
             for category, metrics in record.metrics.items():
                 values[trial["seed"], category] = {name: metric["value"] for name, metric in metrics.items()}
-                ids[trial["seed"], category] = record.protocol_id
+                ids[trial["seed"], category] = record.comparison_id
     expected = sum(len(trial["categories"]) for trial in trials)
     failed = sum(record.status != "ok" for record in records)
     return Runs(expected, failed, any(record.cell.limit is not None for record in records), values, ids)

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmark.metrics.names import METRIC_VERSION
 from benchmark.protocols import PROTOCOL_VERSION
+from methods.components.published_weights import published_name
 
 EMBEDDED = "embedded"
 #: What every record and table of the embedded backbone says of itself.
@@ -16,11 +18,16 @@ RANDOM_NOTE = (
     "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 )
 DEMO_NOTE = "mask-supervised on drawn data, a demonstration, not comparable with any published result"
+VERSIONS = {"protocol": PROTOCOL_VERSION, "metrics": METRIC_VERSION}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement. Every field but `where` changes its numbers and belongs to its identity."""
+    """One measurement, as it was asked for.
+
+    Every field but `where` and `defaults` changes its numbers. What they also depend on and what no request says (the
+    code, the bytes of the data, what decodes them) is the record's `content`.
+    """
 
     method: str
     dataset: str
@@ -30,25 +37,55 @@ class Cell:
     shots: int
     seed: int
     limit: int | None
-    settings: Mapping[str, Mapping[str, Any]]  # resolved: method, dataset, protocol, backbone
-    defaults: Mapping[str, Any]  # of the method, to name what was overridden
-    code: str  # hash of the method's source
+    settings: Mapping[str, Mapping[str, Any]]  # resolved: method, dataset, auxiliary, protocol, backbone
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the same groups, to name overrides
+    files: Mapping[str, str] = field(default_factory=dict)  # "group.key" that names a file or folder → its sha256
     joint: bool = False  # all categories in one cell
     where: Mapping[str, Any] = field(default_factory=dict)  # root, trainer, logger: must not change a number
     fitted: tuple[str, ...] = ()  # categories whose shots are fitted on, where those tested are held out
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Readable words and the first 10 digits of the identity's hash."""
-        identity = asdict(self) | {"versions": [PROTOCOL_VERSION, METRIC_VERSION]}
-        for key in ("where", "defaults", "joint"):
-            identity.pop(key)
-        if not self.fitted:
-            identity.pop("fitted")
-        identity["settings"] = {**self.settings, "backbone": {**self.settings["backbone"], "label": None}}
-        digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
+        """Readable words and the first 10 digits of the request's hash; a file counts by its content, not its path."""
+        identity = self._request | {
+            "categories": self.categories,
+            "fitted": self.fitted,
+            "seed": self.seed,
+            "limit": self.limit,
+            "versions": VERSIONS,
+        }
         words = (self.method, self.dataset, self.protocol, self.part, f"k{self.shots}", f"s{self.seed}")
-        return "-".join((*words, digits))
+        return "-".join((*words, digest(identity)))
+
+    @cached_property
+    def setup(self) -> str:
+        """Hash of what the cells of one row of a table share: all but seed, limit and, unless joint, categories."""
+        return digest(self._request | {"categories": self.categories if self.joint else None})
+
+    @cached_property
+    def words(self) -> str:
+        """Hash of the same as the user wrote it, with paths for files: its newest content supersedes the others."""
+        request = self._request | {"settings": {**self.settings, "backbone": self._by_content["backbone"]}}
+        return digest(request | {"categories": self.categories if self.joint else None})
+
+    @property
+    def _request(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "dataset": [self.dataset, self.variant],
+            "protocol": self.protocol,
+            "shots": self.shots,
+            "settings": self._by_content,
+        }
+
+    @property
+    def _by_content(self) -> dict[str, dict[str, Any]]:
+        """The settings, with hashes in the place of paths."""
+        found = {group: dict(values) for group, values in self.settings.items()}
+        for key, sha256 in self.files.items():
+            group, _, name = key.partition(".")
+            found[group][name] = sha256
+        return found
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -63,29 +100,37 @@ class Cell:
     @property
     def method_label(self) -> str:
         """The method with the settings that differ from its defaults, e.g. "winclip(temperature=0.07)"."""
-        changed = overrides(self.settings["method"], self.defaults)
+        changed = self.changed("method")
         return f"{self.method}({changed})" if changed else self.method
 
     @property
+    def protocol_label(self) -> str:
+        """The protocol with what differs from its defaults, e.g. "zero_shot(evaluation_size=64)"."""
+        changed = self.changed("protocol")
+        return f"{self.protocol}({changed})" if changed else self.protocol
+
+    @property
     def backbone_label(self) -> str:
-        """The backbone's label with what differs from fp32."""
-        precision = self.settings["protocol"]["precision"]
-        size = self.settings["backbone"]["image_size"]
+        """The weights by their content, with what differs from the model's own size, bilinear positions and fp32."""
+        backbone, precision = self.settings["backbone"], self.settings["protocol"]["precision"]
         parts = [
             self._weights_label,
-            *([f"{size}px"] if size else []),
+            *([f"{backbone['image_size']}px"] if backbone["image_size"] else []),
+            *([f"positions {backbone['position_resize']}"] if backbone["position_resize"] != "bilinear" else []),
             *([precision] if precision != "fp32" else []),
         ]
         return " ".join(parts)
 
     @property
     def _weights_label(self) -> str:
-        """The label; that of the embedded backbone follows its weights, whatever label was given."""
-        backbone = self.settings["backbone"]
-        if backbone["name"] != EMBEDDED:
-            return str(backbone["label"])
-        weights = str(backbone["pretrained"])
-        return f"embedded-{weights}" if weights in ("random", "demo") else f"embedded-demo {Path(weights).stem}"
+        """A published name, or what a file is called with 8 digits of its content."""
+        name, pretrained = self.settings["backbone"]["name"], str(self.settings["backbone"]["pretrained"])
+        named = name == EMBEDDED and pretrained in ("random", "demo")
+        sha256 = None if named else self.files.get("backbone.pretrained")
+        if sha256 is None:
+            return f"embedded-{pretrained}" if named else f"{name}/{pretrained}"
+        stem = f"{Path(pretrained).stem}-{sha256[:8]}"
+        return f"embedded-demo {stem}" if name == EMBEDDED else published_name(sha256) or f"{name}/{stem}"
 
     @property
     def note(self) -> str:
@@ -95,10 +140,29 @@ class Cell:
             return ""
         return RANDOM_NOTE if backbone["pretrained"] == "random" else DEMO_NOTE
 
+    def changed(self, group: str) -> str:
+        """The settings of a group that differ from their defaults, by name: "scale=2, sigma=0"."""
+        hidden = ("precision",) if group == "protocol" else ()  # stands in the backbone's label
+        values = {key: value for key, value in self.settings[group].items() if key not in hidden}
+        return overrides(values, self.defaults.get(group, {}))
+
 
 def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """The settings that differ from their defaults, by name: "scale=2, sigma=0"."""
     return ", ".join(f"{key}={value}" for key, value in sorted(settings.items()) if value != defaults.get(key))
+
+
+def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what a record's content differs from that of today, in words; empty if in nothing that both know."""
+    words = []
+    for kind in (kind for kind in now if kind in recorded):
+        before, after = recorded[kind], now[kind]
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            parts = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+            words += [f"{kind}: {', '.join(parts)}"] if parts else []
+        elif before != after:
+            words.append(kind)
+    return words
 
 
 def from_json(fields: Mapping[str, Any]) -> Cell:
@@ -110,3 +174,8 @@ def from_json(fields: Mapping[str, Any]) -> Cell:
 def canonical(value: Any) -> str:
     """JSON with one spelling for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """The first 10 digits of the hash of plain data."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:10]

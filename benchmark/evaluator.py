@@ -1,74 +1,156 @@
-"""Measures one test run. Methods return scores; only this callback puts them beside the truth."""
+"""Measures one test run. While it runs, predictions alone are kept; the truth is looked at when it is over."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
-from benchmark.metrics.accumulate import ImageMetrics, NotFiniteError, PixelMetrics
+from benchmark.metrics.accumulate import ImageMetrics, PixelMetrics
 from benchmark.metrics.names import PIXEL_METRICS, MetricValue
-from datamodules.components.sample import Batch
+from datamodules.components.reading import Regions, read_regions
+from datamodules.components.sample import Sample, TestBatch
 from methods.components.base import Prediction
 
 NO_MASKS = "no masks in this data set"
 
 
-class Evaluator(Callback):
-    """Compares predictions with labels and masks, category by category.
+class Kept(NamedTuple):
+    """What a method said of B test images."""
 
-    Args:
-        evaluation_size: side of the square, in px, at which maps and masks are compared.
-        masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
-        published: also compute PRO as published code does.
-    """
+    index: Tensor  # (B,) int64, places in the datamodule's `test_samples`
+    score: Tensor  # (B,) on the CPU
+    anomaly_map: Tensor  # (B, size, size) float32 on the CPU
 
-    def __init__(self, evaluation_size: int, masks_known: Mapping[str, bool], *, published: bool = False) -> None:
-        self.size = (evaluation_size, evaluation_size)
-        self.image = {category: ImageMetrics() for category in masks_known}
-        self.pixel = {category: PixelMetrics(published=published) for category, known in masks_known.items() if known}
-        self.counts = {category: {"normal": 0, "anomalous": 0} for category in masks_known}
+
+class Predictions(Callback):
+    """Keeps what a method says of each test image. It has never seen a label, so none is within a method's reach."""
+
+    def __init__(self, size: int) -> None:
+        """Enlarge or reduce maps to squares of side `size`, pixels."""
+        self.size = (size, size)
+        self.kept: list[Kept] = []
 
     def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: Batch,
+        batch: TestBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         check_shapes(outputs, batch)
-        maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)[
-            :, 0
-        ]
-        for category in dict.fromkeys(batch.category):
-            rows = [i for i, name in enumerate(batch.category) if name == category]
-            labels = batch.label[rows]
-            try:
-                self.image[category].update(outputs.score[rows], labels)
-                if category in self.pixel:
-                    self.pixel[category].update(maps[rows], batch.mask[rows])
-            except NotFiniteError as error:
-                images = ", ".join(batch.path[rows[index]] for index in error.indices)
-                raise ValueError(f"{error.what} must be finite, got NaN or infinity for {images}.") from error
-            self.counts[category]["anomalous"] += int(labels.sum())
-            self.counts[category]["normal"] += int((~labels).sum())
-
-    def metrics(self) -> dict[str, dict[str, MetricValue]]:
-        """The seven metrics of each category."""
-        nothing = dict.fromkeys(PIXEL_METRICS, MetricValue(None, NO_MASKS))
-        return {
-            category: image.compute() | (self.pixel[category].compute() if category in self.pixel else nothing)
-            for category, image in self.image.items()
-        }
+        maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)
+        self.kept.append(Kept(batch.index.cpu(), outputs.score.detach().cpu().clone(), maps[:, 0].cpu()))
 
 
-def check_shapes(prediction: Prediction, batch: Batch) -> None:
+class Measured(NamedTuple):
+    """What a test run came to, by category."""
+
+    metrics: dict[str, dict[str, MetricValue]]
+    counts: dict[str, dict[str, int]]
+    regions: dict[str, dict[str, Any]]  # found in the masks, and images some of whose regions have no pixel left
+
+
+def measure(
+    kept: Sequence[Kept],
+    samples: Sequence[Sample],
+    masks_known: Mapping[str, bool],
+    *,
+    root: Path,
+    rule: str,
+    published: bool = False,
+) -> Measured:
+    """Put predictions beside the truth.
+
+    Args:
+        kept: of a `Predictions`.
+        samples: the test images, in the order of `Kept.index`.
+        masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
+        root: what names of images are relative to.
+        rule: which pixels make a region, see `read_regions`.
+        published: also compute PRO as published code does.
+
+    Raises:
+        ValueError: a score is not finite, or not exactly the test images were measured, each once.
+    """
+    names = [sample.image.relative_to(root).as_posix() for sample in samples]
+    _check_complete(kept, names)
+    _check_finite(kept, names)
+    image = {category: ImageMetrics() for category in masks_known}
+    pixel = {category: PixelMetrics(published=published) for category, known in masks_known.items() if known}
+    counts = {category: {"normal": 0, "anomalous": 0} for category in masks_known}
+    regions: dict[str, dict[str, Any]] = {category: {"found": 0, "vanished": {}} for category in pixel}
+    for part in kept:
+        its = [samples[index] for index in part.index.tolist()]
+        for category in dict.fromkeys(sample.category for sample in its):
+            rows = [row for row, sample in enumerate(its) if sample.category == category]
+            labels = torch.tensor([its[row].anomalous for row in rows])
+            image[category].update(part.score[rows], labels)
+            counts[category]["anomalous"] += int(labels.sum())
+            counts[category]["normal"] += int((~labels).sum())
+            if category in pixel:
+                truth = [_truth(its[row], part.anomaly_map.shape[-1], rule) for row in rows]
+                pixel[category].update(part.anomaly_map[rows], torch.stack([found.ids for found in truth]))
+                regions[category]["found"] += sum(found.count for found in truth)
+                regions[category]["vanished"] |= {
+                    names[int(part.index[row])]: list(found.vanished)
+                    for row, found in zip(rows, truth, strict=True)
+                    if found.vanished
+                }
+    nothing = dict.fromkeys(PIXEL_METRICS, MetricValue(None, NO_MASKS))
+    metrics = {c: its.compute() | (pixel[c].compute() if c in pixel else nothing) for c, its in image.items()}
+    return Measured(metrics, counts, regions)
+
+
+def check_shapes(prediction: Prediction, batch: TestBatch) -> None:
     """Refuse a prediction that does not fit the batch."""
-    score, anomaly_map, count = prediction.score, prediction.anomaly_map, len(batch.path)
+    score, anomaly_map, count = prediction.score, prediction.anomaly_map, len(batch.index)
     if score.shape != (count,) or anomaly_map.ndim != 3 or len(anomaly_map) != count:
         raise ValueError(
             f"predict must return a score ({count},) and a map ({count}, h, w), "
             f"got {tuple(score.shape)} and {tuple(anomaly_map.shape)}."
         )
+
+
+def _truth(sample: Sample, size: int, rule: str) -> Regions:
+    if sample.mask is None:
+        return Regions(torch.zeros(size, size, dtype=torch.int32), 0, ())
+    return read_regions(sample.mask, size, rule)
+
+
+def _check_complete(kept: Sequence[Kept], names: Sequence[str]) -> None:
+    seen = Counter(index for part in kept for index in part.index.tolist())
+    missing = [name for index, name in enumerate(names) if not seen[index]]
+    twice = [names[index] for index, count in seen.items() if count > 1]
+    if missing or twice:
+        raise ValueError(
+            f"each of the {len(names)} test images must be measured once; missing: {_some(missing)}; "
+            f"more than once: {_some(twice)}."
+        )
+
+
+def _check_finite(kept: Sequence[Kept], names: Sequence[str]) -> None:
+    for what, field, dims in (("scores", "score", ()), ("maps", "anomaly_map", (1, 2))):
+        wrong = [
+            names[int(index)]
+            for part in kept
+            for index, good in zip(part.index, _all_finite(getattr(part, field), dims), strict=True)
+            if not good
+        ]
+        if wrong:
+            raise ValueError(f"{what} must be finite, got NaN or infinity for {_some(wrong)}.")
+
+
+def _all_finite(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    finite = values.isfinite()
+    return finite.all(dim=dims) if dims else finite
+
+
+def _some(names: Sequence[str]) -> str:
+    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"

@@ -1,33 +1,36 @@
 """Adapts and fits a method: on its shots, or on an auxiliary data set, and then once for all targets.
 
 A fit on an auxiliary set depends on the method, that set, the seed and the backbone, never on the target. What was
-learnt is kept as `fits/KEY.pt` in the results folder and serves every target and category.
+learnt is kept as `fits/KEY.safetensors` in the results folder and serves every target and category.
 """
 
 import hashlib
-import io
-import pickle
+import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
 from benchmark import registry
-from benchmark.cell import Cell, canonical
+from benchmark.cell import VERSIONS, Cell, canonical
+from benchmark.code import code_of
 from benchmark.opening import open_data
-from benchmark.protocols import PROTOCOL_VERSION
+from benchmark.settings import CONFIGS
 from benchmark.store import write_atomic
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.content import folder_digest
+from datamodules.components.pixel_probe import pixel_probe
 from datamodules.components.reading import Item
 from datamodules.components.sample import Batch
 from methods.components.base import Method
+from methods.components.weights import hash_weights
 
 
 def make_trainer(device: torch.device, loggers: Sequence[Logger], **settings: Any) -> Trainer:
@@ -80,7 +83,7 @@ def _learn(
         loader = source.drawn_dataloader(steps, drawn) if steps else source.train_dataloader()
         _train(method, read_once(loader) if method.remembers_shots else loader, device, loggers)
         return {}
-    return _fit_once(method, cell, source, data, device, loggers)
+    return _fit_once(method, cell, source, device, loggers)
 
 
 def read_once(loader: DataLoader[Item]) -> DataLoader[Batch]:
@@ -119,81 +122,90 @@ def _fit_once(
     method: Method,
     cell: Cell,
     source: AnomalyDataModule,
-    data: AnomalyDataModule,
     device: torch.device,
     loggers: Sequence[Logger],
 ) -> dict[str, Any]:
-    facts = {
-        "dataset": cell.settings["protocol"]["auxiliary"],
-        "fingerprints": {category: source.fingerprint(category) for category in source.chosen},
-        "shared_images": shared_images(source, data),
-    }
-    key = _key(method, cell, facts["fingerprints"])
+    fingerprints = {category: source.fingerprint(category) for category in source.chosen}
+    key = _key(method, cell, fingerprints)
     folder = cell.where.get("results")
-    path = Path(folder) / "fits" / f"{key}.pt" if folder else None
+    path = Path(folder) / "fits" / f"{key}.safetensors" if folder else None
     state = _read(path, key) if path else None
     reused = state is not None and _load(method, state)
     if not reused:
         _train(method, source.labelled_dataloader(), device, loggers)
         if path:
             _write(path, key, method.state_dict())
-    return facts | {"fit": key, "reused": reused}
+    return {
+        "dataset": cell.settings["protocol"]["auxiliary"],
+        "fingerprints": fingerprints,
+        "fit": key,
+        "reused": reused,
+    }
 
 
-def _train(method: Method, loader: Any, device: torch.device, loggers: Sequence[Logger]) -> None:
-    make_trainer(device, loggers, max_epochs=method.max_epochs).fit(method, loader)
+class _Steps(Callback):
+    """Counts the batches that a fit has seen: Lightning ends an epoch early without an error for several reasons."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
+        self.count += 1
+
+
+def _train(method: Method, loader: DataLoader[Any], device: torch.device, loggers: Sequence[Logger]) -> None:
+    """Fit to the last batch of the last epoch.
+
+    Raises:
+        RuntimeError: the fit ended before.
+    """
+    steps, wanted = _Steps(), method.max_epochs * len(loader)
+    make_trainer(device, loggers, max_epochs=method.max_epochs, callbacks=[steps]).fit(method, loader)
+    if steps.count != wanted:
+        raise RuntimeError(
+            f"the fit of {type(method).__name__} must see {wanted} batches ({method.max_epochs} epochs of "
+            f"{len(loader)}), it ended after {steps.count}: a hook of the method stopped it."
+        )
     method.to(device)
 
 
 def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
     """Everything that a fit depends on, hashed."""
+    auxiliary = registry.dataset(cell.settings["protocol"]["auxiliary"])
     parts = {
-        "method": [cell.method, cell.settings["method"], cell.code],
-        "auxiliary": [cell.settings["protocol"]["auxiliary"], cell.settings["auxiliary"], fingerprints],
+        "method": [cell.method, cell.settings["method"], code_of((type(method).__module__, auxiliary.module))],
+        "files": {key: sha256 for key, sha256 in cell.files.items() if key.partition(".")[0] in ("method", "auxiliary")},
+        "auxiliary": [auxiliary.name, cell.settings["auxiliary"], fingerprints, pixel_probe()],
+        "captions": folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None,
         "seed": cell.seed,
-        "backbone": [method.backbone.weights_hash, method.backbone.image_size, method.backbone.position_resize],
+        "backbone": [method.backbone.weights_hash, cell.settings["backbone"], method.backbone.image_size],
         "precision": cell.settings["protocol"]["precision"],
-        "version": PROTOCOL_VERSION,
+        "versions": VERSIONS,
     }
     return f"{cell.method}-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]}"
 
 
 def _read(path: Path, key: str) -> dict[str, torch.Tensor] | None:
-    """What was learnt, or None if there is no such file or it is not whole and ours: then it is fitted anew."""
+    """What was learnt, or None if there is no such file or it is not whole, unaltered and ours: then it is fitted anew."""
     try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        return kept["state"] if kept["key"] == key else None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+        content = path.read_bytes()
+        state = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        kept = json.loads(content[8 : 8 + length])["__metadata__"]
+        return state if kept == {"key": key, "sha256": hash_weights(state)} else None
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
         return None
 
 
 def _load(method: Method, state: dict[str, torch.Tensor]) -> bool:
     """Whether `state` fits the method; only then is it loaded."""
-    wanted = {name: value.shape for name, value in method.state_dict().items()}
-    if {name: value.shape for name, value in state.items()} != wanted:
+    wanted = {name: (value.shape, value.dtype) for name, value in method.state_dict().items()}
+    if {name: (value.shape, value.dtype) for name, value in state.items()} != wanted:
         return False
     method.load_state_dict(state)
     return True
 
 
 def _write(path: Path, key: str, state: dict[str, torch.Tensor]) -> None:
-    buffer = io.BytesIO()
-    torch.save({"key": key, "state": {name: value.cpu() for name, value in state.items()}}, buffer)
-    write_atomic(path, buffer.getvalue())
-
-
-def shared_images(source: AnomalyDataModule, target: AnomalyDataModule) -> list[str]:
-    """Test images of the target whose bytes are also in the auxiliary test split, by name."""
-    seen = {digest for _, digest in _digests(source)}
-    return [name for name, digest in _digests(target) if digest in seen]
-
-
-def _digests(data: AnomalyDataModule) -> list[tuple[str, str]]:
-    samples = [sample for category in data.chosen for sample in data.tests(category)]
-    return [(data.relative(s.image), _digest(s.image, s.image.stat().st_mtime_ns)) for s in samples]
-
-
-@cache
-def _digest(path: Path, modified: int) -> str:
-    """Sha256 of a file, read once per process: every cell of a sweep compares the same sets."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    write_atomic(path, safetensors.torch.save(tensors, {"key": key, "sha256": hash_weights(tensors)}))

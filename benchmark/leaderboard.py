@@ -1,27 +1,27 @@
 """From records to tables: pure functions, so every file can be rebuilt from the records alone.
 
-Values are fractions in files and percent in rendered tables. A row is valid for a leaderboard when its `status` is ok.
+Values are fractions in files and percent in rendered tables. A row takes cells of one setup, one code and one set of
+weights, and of each category one content; rows compare where their comparison ids are equal. A row is valid for a
+leaderboard when its `status` is ok.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmark import registry
-from benchmark.cell import Cell, overrides
+from benchmark import registry, superseding
+from benchmark.cell import Cell
+from benchmark.code import hash_code
 from benchmark.metrics.names import METRICS
 from benchmark.registry import ConfigError
+from benchmark.rows import ROW, SETUP, category_rows, rows
 from benchmark.store import Record, write_atomic
 
 LONG = (
-    "sweep", "cell", "method", "dataset", "variant", "protocol", "protocol_id", "backbone", "note", "category", "shots",
-    "seed", "metric", "value", "status",
+    "sweep", "cell", "comparison_id", *SETUP, "category", "seed", "metric", "value", "status", "tested", "leaked",
 )  # fmt: skip
-SETUP = ["method", "dataset", "variant", "protocol", "shots", "backbone", "note"]
-ROW = [*SETUP, "kind"]
 HEAD = (
     "backbone",
     "dataset",
@@ -29,31 +29,50 @@ HEAD = (
     "protocol",
     "shots",
     "method",
+    "comparison",
     "seeds",
     *METRICS,
     "status",
 )  # of a rendered table
 FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
+CODE_DIGITS = 10
 
 
-def long_table(records: Iterable[Record]) -> pd.DataFrame:
+def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
+    """Write the four files of `FILES`, each whole or not at all, and return the leaderboard.
+
+    Superseded records are left out; `everything` shows them.
+    """
+    records = list(records)
+    older = superseding.reasons(records)
+    long = long_table(record for record in records if id(record) not in older)
+    wide = wide_table(long)
+    texts = (csv_text(long), csv_text(wide), csv_text(category_table(long)), markdown(wide))
+    for name, text in zip(FILES, texts, strict=True):
+        write_atomic(folder / name, text)
+    return wide
+
+
+def everything(records: Iterable[Record]) -> pd.DataFrame:
+    """The leaderboard with a row of its own for whatever is superseded, from all attempts that succeeded."""
+    records = [record for record in records if record.status == "ok"]
+    older = superseding.reasons(records)
+    ages: dict[str, int] = {}
+    words = {}
+    for record in sorted(records, key=lambda record: record.started, reverse=True):
+        if id(record) in older:
+            ages[record.cell_id] = ages.get(record.cell_id, 0) + 1
+            words[id(record)] = f"{older[id(record)]} (attempt -{ages[record.cell_id]})"
+    latest = {(record.cell_id, words.get(id(record), "")): record for record in records}
+    return wide_table(long_table(latest.values(), words))
+
+
+def long_table(records: Iterable[Record], superseded: Mapping[int, str] | None = None) -> pd.DataFrame:
     """One line per cell, category and metric; a failed cell has one line without a metric."""
     lines: list[dict[str, Any]] = []
     for record in records:
         cell = record.cell
-        common = {
-            "sweep": record.sweep,
-            "cell": record.cell_id,
-            "method": cell.method_label,
-            "dataset": cell.dataset,
-            "variant": _variant(cell),
-            "protocol": cell.protocol,
-            "protocol_id": record.protocol_id,
-            "backbone": cell.backbone_label,
-            "note": cell.note,
-            "shots": cell.shots,
-            "seed": cell.seed,
-        }
+        common = _common(record) | {"superseded": (superseded or {}).get(id(record), "")}
         if record.status != "ok":
             why = f"{record.status}: {record.error.get('type', '')} {record.error.get('message', '')}"
             lines.append(
@@ -64,57 +83,60 @@ def long_table(records: Iterable[Record]) -> pd.DataFrame:
                 value, reason = metrics[name]["value"], metrics[name]["reason"]
                 status = f"undefined: {reason}" if value is None else f"limited: {cell.limit}" if cell.limit else "ok"
                 lines.append(common | {"category": category, "metric": name, "value": value, "status": status})
-    table = pd.DataFrame(lines, columns=list(LONG))
-    return table.astype({"value": float})
+    return pd.DataFrame(lines, columns=list(LONG)).astype({"value": float})
+
+
+def _common(record: Record) -> dict[str, Any]:
+    cell, leaks = record.cell, record.leaks
+    return {
+        "sweep": record.sweep,
+        "cell": record.cell_id,
+        "comparison_id": record.comparison_id,
+        "method": cell.method_label,
+        "dataset": cell.dataset,
+        "variant": _variant(cell),
+        "protocol": cell.protocol_label,
+        "shots": cell.shots,
+        "backbone": cell.backbone_label,
+        "note": cell.note,
+        "setup": cell.setup,
+        "limit": cell.limit or "",
+        "code": hash_code(record.content.get("code", {}))[:CODE_DIGITS],
+        "weights": record.backbone.get("weights_sha256", "")[:CODE_DIGITS],
+        "seed": cell.seed,
+        "tested": leaks.get("tested", 0),
+        "leaked": len({*leaks.get("shots", ()), *leaks.get("auxiliary", ())}),
+    }
 
 
 def category_table(long: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds for each setup, category and metric."""
-    return _over_seeds(_measured(long), [*SETUP, "category"])
+    return category_rows(long)
 
 
 def wide_table(long: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard: macro mean over categories for each seed, then mean and deviation (n - 1) over seeds.
 
-    A row of kind "all" takes all categories; where a data set has textures and objects, each has a row besides.
+    A row of kind "all" takes all categories; where a data set has textures and objects, each has a row besides. Rows
+    that compare stand together, the best first.
     """
-    long = _by_kind(long)
-    measured = _measured(long)
-    macro = measured.groupby([*ROW, "seed", "metric"], dropna=False, sort=False)["value"].mean().reset_index()
-    table = _over_seeds(macro, ROW)
-    facts = [
-        _row_facts(dict(zip(ROW, key, strict=True)), group)
-        for key, group in long.groupby(ROW, dropna=False, sort=False)
-    ]
-    table = pd.DataFrame(facts, columns=[*ROW, "protocol_id", "n_seeds", "categories", "status"]).merge(
-        table, how="left", on=ROW
-    )
-    best = table["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
-    keys = ["backbone", "dataset", "kind", "protocol", "shots", "best", "method"]
-    order = table.assign(best=best).sort_values(keys).index
+    table = rows(_by_kind(long), {name: _categories(name) for name in long["dataset"].unique()})
+    compared = ["backbone", "dataset", "kind", "protocol", "shots", "comparison"]
+    best = table.groupby(compared, sort=False)["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
+    order = table.assign(best=best).sort_values([*compared, "best", "method", "superseded"]).index
     return table.loc[order].reset_index(drop=True)
-
-
-def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
-    """Write the four files of `FILES`, each whole or not at all, and return the leaderboard."""
-    long = long_table(records)
-    wide = wide_table(long)
-    texts = (csv_text(long), csv_text(wide), csv_text(category_table(long)), markdown(wide))
-    for name, text in zip(FILES, texts, strict=True):
-        write_atomic(folder / name, text)
-    return wide
 
 
 def markdown(wide: pd.DataFrame) -> str:
     """The leaderboard for people: one table per backbone, never mixed, metrics in percent as mean ± std."""
     parts = []
-    for (backbone, note), rows in wide.groupby(["backbone", "note"], sort=False):
+    for (backbone, note), its in wide.groupby(["backbone", "note"], sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
-        parts.append(markdown_table(HEAD, cells(rows)))
+        parts.append(markdown_table(HEAD, cells(its)))
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
 
-def cells(rows: pd.DataFrame) -> list[list[str]]:
+def cells(table: pd.DataFrame) -> list[list[str]]:
     """The words of each rendered row, in the order of `HEAD`; an undefined value is a dash."""
     return [
         [
@@ -124,16 +146,23 @@ def cells(rows: pd.DataFrame) -> list[list[str]]:
             row["protocol"],
             str(row["shots"]),
             row["method"],
+            row["comparison"],
             str(row["n_seeds"]),
         ]
         + [_percent(row[name], row[f"{name}_std"]) for name in METRICS]
-        + [row["status"]]
-        for row in rows.to_dict("records")
+        + ["; ".join(filter(None, (row["status"], row["below_chance"] and f"below chance: {row['below_chance']}")))]
+        for row in table.to_dict("records")
     ]
 
 
-def _measured(long: pd.DataFrame) -> pd.DataFrame:
-    return long[long["metric"] != ""]
+def describe_leaks(leaks: Mapping[str, Any]) -> str:
+    """How many test images of a cell were seen before the test, in words; empty if none was."""
+    words = [
+        f"{len(leaks[kind])} of {leaks['tested']} test images {'is' if len(leaks[kind]) == 1 else 'are'} {place}"
+        for kind, place in (("shots", "among the shots"), ("auxiliary", "in the auxiliary set"))
+        if leaks.get(kind)
+    ]
+    return ", ".join(words)
 
 
 def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
@@ -146,39 +175,6 @@ def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
     ]
     kinds = pd.DataFrame(told, columns=["dataset", "category", "kind"], dtype=object)
     return long.merge(kinds, on=["dataset", "category"])
-
-
-def _over_seeds(values: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    groups = values.groupby([*keys, "metric"], dropna=False, sort=False)["value"]
-    means, deviations = groups.mean().unstack("metric"), groups.std(ddof=1).unstack("metric")
-    columns = {}
-    for name in (*METRICS, *(extra for extra in means.columns if extra not in METRICS)):
-        columns[name], columns[f"{name}_std"] = means.get(name), deviations.get(name)
-    return pd.DataFrame(columns, index=means.index, dtype=float).reset_index()
-
-
-def _row_facts(key: dict[str, Any], group: pd.DataFrame) -> dict[str, Any]:
-    measured = _measured(group)
-    ids = sorted(set(measured["protocol_id"]))
-    digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:10]
-    present = set(zip(measured["category"], measured["seed"], strict=True))
-    categories = {category for category, _ in present}
-    expected = len(_categories(key["dataset"])[key["kind"]] or categories) * max(group["seed"].nunique(), 1)
-    return key | {
-        "protocol_id": f"{key['protocol']}@{digest}" if ids else "",
-        "n_seeds": measured["seed"].nunique(),
-        "categories": len(categories),
-        "status": _row_status(group, len(present), expected),
-    }
-
-
-def _row_status(group: pd.DataFrame, present: int, expected: int) -> str:
-    limited = group["status"].str.startswith("limited").any()
-    failed = int((group["metric"] == "").sum())
-    words = ["limited"] if limited else []
-    if present < expected or failed:
-        words.append(f"partial: {present} of {expected} category runs" + (f", {failed} failed" if failed else ""))
-    return "; ".join(words) or "ok"
 
 
 def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
@@ -194,11 +190,7 @@ def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
 
 def _variant(cell: Cell) -> str:
     """The variant with the settings of the data set that differ from its defaults: other images, another row."""
-    try:
-        defaults = {name: setting.default for name, setting in registry.dataset(cell.dataset).settings.items()}
-    except ConfigError:  # a plug-in that is no longer installed
-        return cell.variant
-    changed = overrides(cell.settings["dataset"], defaults)
+    changed = cell.changed("dataset")
     return f"{cell.variant} ({changed})" if changed else cell.variant
 
 

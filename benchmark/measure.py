@@ -4,36 +4,43 @@ import hashlib
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger
 
-from benchmark.cell import Cell, canonical
-from benchmark.evaluator import Evaluator
-from benchmark.fitting import fit, make_trainer
-from benchmark.metrics.names import METRIC_VERSION
-from benchmark.opening import build_method, open_backbone, open_data
-from benchmark.protocols import PROTOCOL_VERSION
+from benchmark.cell import VERSIONS, Cell, canonical, digest
+from benchmark.evaluator import Predictions, measure
+from benchmark.fitting import auxiliary_cell, fit, make_trainer
+from benchmark.leaks import find_leaks
+from benchmark.opening import build_method, close_backbone, open_backbone, open_data
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.published_shots import SHOT_SETTINGS
+from datamodules.components.pixel_probe import pixel_probe
 from methods.components.backbone import CLIPBackbone
+from methods.components.backbone_seal import seal
 from methods.components.feature_store import FeatureCounts
+from methods.components.precision import set_arithmetic
 
 PHASES = ("load", "fit", "test", "metrics")
+
+
+class BackboneAlteredError(Exception):
+    """A method changed what all methods share."""
 
 
 class Measurement(NamedTuple):
     """What a finished cell adds to its record; the names are those of `Record`."""
 
-    protocol_id: str
+    comparison_id: str
     data: dict[str, Any]
     backbone: dict[str, Any]
     metrics: dict[str, dict[str, dict[str, Any]]]
     counts: dict[str, dict[str, int]]
+    regions: dict[str, dict[str, Any]]
+    leaks: dict[str, Any]
     seconds: dict[str, float]
     peak_memory_mib: float
     features: dict[str, int] | None
@@ -41,44 +48,79 @@ class Measurement(NamedTuple):
 
 
 def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
-    """Measure `cell`, writing curves to `loggers`."""
+    """Measure `cell`, writing curves to `loggers`.
+
+    Raises:
+        BackboneAlteredError: the method changed the shared CLIP; what it wrote to the feature store is taken back, and
+            the next cell loads the CLIP anew.
+    """
     clock = [time.perf_counter()]
+    arithmetic = set_arithmetic(cell.settings["protocol"]["precision"])
     backbone = open_backbone(cell)
     device = backbone.mean.device
     counts = backbone.store.counts if backbone.store else None
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seed_everything(cell.seed, workers=True, verbose=False)
-    data = open_data(cell, backbone.image_size)
-    method = build_method(cell, backbone, data).to(device)
+    with unaltered(backbone):
+        seed_everything(cell.seed, workers=True, verbose=False)
+        data = open_data(cell, backbone.image_size)
+        method = build_method(cell, backbone, data).to(device)
+        clock.append(time.perf_counter())
+        auxiliary = fit(method, cell, data, device, loggers)
+        clock.append(time.perf_counter())
+        protocol = cell.settings["protocol"]
+        predictions = Predictions(protocol["evaluation_size"])
+        trainer = make_trainer(device, loggers, callbacks=[predictions])
+        trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
+        clock.append(time.perf_counter())
+    measured = measure(
+        predictions.kept,
+        data.test_samples,
+        {category: data.masks_known(category) for category in cell.categories},
+        root=data.root,
+        rule=protocol["regions"],
+        published=protocol["published_metric"],
+    )
     clock.append(time.perf_counter())
-    auxiliary = fit(method, cell, data, device, loggers)
-    clock.append(time.perf_counter())
-    protocol, known = cell.settings["protocol"], {c: data.masks_known(c) for c in cell.categories}
-    evaluator = Evaluator(protocol["evaluation_size"], known, published=protocol["published_metric"])
-    trainer = make_trainer(device, loggers, callbacks=[evaluator])
-    trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
-    clock.append(time.perf_counter())
-    metrics = evaluator.metrics()
-    clock.append(time.perf_counter())
-    seen = data if not cell.fitted else open_data(replace(cell, categories=cell.seen), backbone.image_size)
+    seen = data if not cell.fitted else open_data(cell, backbone.image_size, categories=cell.seen)
     facts = describe_data(cell, seen) | {"auxiliary": auxiliary}
+    source = open_data(auxiliary_cell(cell), backbone.image_size) if auxiliary else None
     return Measurement(
-        protocol_id=protocol_id(cell, facts),
+        comparison_id=comparison_id(cell, data, facts),
         data=facts,
         backbone={
             "label": cell.backbone_label,
             "note": cell.note,
             "weights_sha256": backbone.weights_hash,
             "image_size": backbone.image_size,
+            "arithmetic": arithmetic,
         },
-        metrics={c: {name: value._asdict() for name, value in values.items()} for c, values in metrics.items()},
-        counts=evaluator.counts,
+        metrics={c: {n: value._asdict() for n, value in values.items()} for c, values in measured.metrics.items()},
+        counts=measured.counts,
+        regions=measured.regions,
+        leaks=find_leaks(data, facts["shots"], source),
         seconds={phase: round(end - start, 4) for phase, start, end in zip(PHASES, clock, clock[1:], strict=False)},
         peak_memory_mib=peak_memory(device),
         features=used_since(backbone, counts),
         remarks=method.remarks,
     )
+
+
+@contextmanager
+def unaltered(backbone: CLIPBackbone) -> Iterator[None]:
+    """Prove that what runs inside leaves the shared CLIP as it was, also when it fails."""
+    before, mark = seal(backbone), backbone.store.mark() if backbone.store else None
+    try:
+        yield
+    finally:
+        if broken := before.broken(backbone):
+            close_backbone()
+            if backbone.store and mark is not None:
+                backbone.store.forget(mark)
+            raise BackboneAlteredError(
+                f"the method changed the shared CLIP, which every cell must leave as it was: {', '.join(broken[:5])}"
+                + (f" and {len(broken) - 5} more." if len(broken) > 5 else ".")
+            )
 
 
 def used_since(backbone: CLIPBackbone, before: FeatureCounts | None) -> dict[str, int] | None:
@@ -89,36 +131,32 @@ def used_since(backbone: CLIPBackbone, before: FeatureCounts | None) -> dict[str
 
 
 def describe_data(cell: Cell, data: AnomalyDataModule) -> dict[str, Any]:
-    """Which images the cell saw: listing fingerprints, and the shots by name and content."""
+    """The shots that the cell saw, by name and content."""
     manifest = data.manifest() if cell.shots else {}
     return {
-        "fingerprints": {category: data.fingerprint(category) for category in cell.seen},
         "shots": manifest,
         "shot_rule": data.shot_rule,
         "shots_sha256": hashlib.sha256(canonical(manifest).encode()).hexdigest() if cell.shots else None,
     }
 
 
-def protocol_id(cell: Cell, data: dict[str, Any]) -> str:
-    """Name of everything but method and backbone that changes a number; equal ids, comparable rows."""
-    dataset, auxiliary = (
-        {key: value for key, value in cell.settings[group].items() if key not in SHOT_SETTINGS}
-        for group in ("dataset", "auxiliary")
-    )
+def comparison_id(cell: Cell, data: AnomalyDataModule, facts: dict[str, Any]) -> str:
+    """Name of what two cells must share for their numbers to compare: equal ids, comparable numbers.
+
+    What the method used to get there (backbone, auxiliary set, seed of the fit, steps) is no part of it.
+    """
     rules = {
         "protocol": cell.protocol,
-        "versions": [PROTOCOL_VERSION, METRIC_VERSION],
-        "dataset": [cell.dataset, dataset, cell.variant, data["fingerprints"]],
-        "shots": [cell.shots, data["shot_rule"], data["shots_sha256"]],
-        "settings": cell.settings["protocol"],
-        "auxiliary": [auxiliary, data["auxiliary"].get("fingerprints")],
-        "seed": cell.seed,
+        "versions": VERSIONS,
+        "tests": {category: data.test_fingerprint(category) for category in cell.categories},
+        "fitted": cell.fitted,
+        "shots": [cell.shots, facts["shot_rule"], facts["shots_sha256"]] if cell.shots else [],
+        "resolution": [cell.settings["protocol"]["evaluation_size"], cell.settings["protocol"]["regions"]],
+        "pixels": pixel_probe(),
         "limit": cell.limit,
         "selection": "last step",
     }
-    if cell.fitted:
-        rules["fitted"] = cell.fitted
-    return f"{cell.protocol}-{hashlib.sha256(canonical(rules).encode()).hexdigest()[:10]}"
+    return digest(rules)
 
 
 def peak_memory(device: torch.device) -> float:

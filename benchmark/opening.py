@@ -1,6 +1,7 @@
 """Opens what a cell names: device, backbone, data set, method. Nothing is read or computed yet."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def resolve_device(accelerator: str) -> torch.device:
 def open_backbone(cell: Cell) -> CLIPBackbone:
     """The backbone of a cell, loaded once per process, with the feature store that the cell asks for."""
     device = resolve_device(cell.where["trainer"]["accelerator"])
-    backbone = _load_backbone(canonical(cell.settings["backbone"]), cell.settings["protocol"]["precision"], device)
+    weights = cell.files.get("backbone.pretrained")  # another file at the same path is another backbone
+    settings = canonical(cell.settings["backbone"])
+    backbone = _load_backbone(settings, weights, cell.settings["protocol"]["precision"], device)
     features = cell.where["features"]
     backbone.store = _open_store(features["folder"], features["max_gib"]) if features["enabled"] else None
     return backbone
@@ -44,18 +47,22 @@ def _open_store(folder: str | None, max_gib: float) -> FeatureStore:
 
 
 @lru_cache(maxsize=1)
-def _load_backbone(settings: str, precision: Any, device: torch.device) -> CLIPBackbone:
-    values = {key: value for key, value in json.loads(settings).items() if key != "label"}
-    return CLIPBackbone.load(**values, precision=precision, device=device)
+def _load_backbone(settings: str, weights: str | None, precision: Any, device: torch.device) -> CLIPBackbone:
+    return CLIPBackbone.load(**json.loads(settings), precision=precision, device=device)
 
 
-def open_data(cell: Cell, image_size: int) -> AnomalyDataModule:
-    """The target data set of a cell; no image is read yet."""
+def close_backbone() -> None:
+    """Forget the loaded backbone; the next cell loads it anew."""
+    _load_backbone.cache_clear()
+
+
+def open_data(cell: Cell, image_size: int, categories: Sequence[str] | None = None) -> AnomalyDataModule:
+    """The target data set of a cell, of its categories or others; no image is read yet."""
     facts = registry.dataset(cell.dataset)
     cls = registry.load(facts, AnomalyDataModule)
     data: AnomalyDataModule = cls(
         data_root(facts, cell.where["root"]),
-        cell.categories,
+        categories or cell.categories,
         image_size=image_size,
         evaluation_size=cell.settings["protocol"]["evaluation_size"],
         shots=cell.shots,

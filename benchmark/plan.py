@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 
 from benchmark import registry
 from benchmark.cell import Cell
+from benchmark.inputs import named_files
 from benchmark.merging import Settings
 from benchmark.protocols import PROTOCOLS, Protocol
 from benchmark.registry import ConfigError, DatasetFacts, MethodFacts, unknown
-from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, choices
+from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, CONFIGS, choices, read_yaml
 from benchmark.variants import method_settings
 
 LEAST = {
@@ -158,9 +160,12 @@ def _cells(
             seeds = seeds[:1]
             notes.append(f"one seed is enough: {method.name} in {protocol_name} draws and fits nothing")
     variants = [_resolve(method, values, dataset, settings) for values in method_settings(settings, method.name)]
-    defaults = _captioned({key: setting.default for key, setting in method.settings.items()}, dataset.name)
+    files = [named_files(method.name, dataset.name, resolved) for resolved in variants]
+    defaults = _defaults(method, dataset)
     # a sweep that is cut short holds whole comparisons of variants
-    for k, seed, (categories, fitted), resolved in product(shots, seeds, parts, variants):
+    for k, seed, (categories, fitted), (resolved, named) in product(
+        shots, seeds, parts, list(zip(variants, files, strict=True))
+    ):
         yield Cell(
             method=method.name,
             dataset=dataset.name,
@@ -172,7 +177,7 @@ def _cells(
             limit=sweep["limit"],
             settings=resolved,
             defaults=defaults,
-            code=method.code,
+            files=named,
             joint=protocol.joint,
             where=_where(dataset.name, resolved, settings),
             fitted=fitted,
@@ -182,10 +187,8 @@ def _cells(
 def _resolve(
     method: MethodFacts, values: dict[str, Any], dataset: DatasetFacts, settings: Settings
 ) -> dict[str, dict[str, Any]]:
-    auxiliary = None
-    if method.fits_on == "auxiliary":
-        auxiliary = settings["protocol"]["auxiliary"]
-        auxiliary = auxiliary or (AUXILIARY_OF_MVTEC if dataset.name == AUXILIARY else AUXILIARY)
+    auxiliary = settings["protocol"]["auxiliary"] if method.fits_on == "auxiliary" else None
+    auxiliary = auxiliary or _habitual(method, dataset)
     named = {name: _without_root(values) for name, values in settings["dataset"].items()}
     return {
         "method": _captioned(values, dataset.name),
@@ -194,6 +197,28 @@ def _resolve(
         "protocol": {**settings["protocol"], "auxiliary": auxiliary},
         "backbone": settings["backbone"],
     }
+
+
+def _defaults(method: MethodFacts, dataset: DatasetFacts) -> dict[str, dict[str, Any]]:
+    """What nobody asked for, by group of a cell's settings."""
+    return {
+        "method": _captioned({key: setting.default for key, setting in method.settings.items()}, dataset.name),
+        "dataset": {key: setting.default for key, setting in dataset.settings.items()},
+        "protocol": {**_base_protocol(), "auxiliary": _habitual(method, dataset)},
+    }
+
+
+@cache
+def _base_protocol() -> dict[str, Any]:
+    values: dict[str, Any] = read_yaml(CONFIGS.parent / BASE).values["protocol"]
+    return values
+
+
+def _habitual(method: MethodFacts, dataset: DatasetFacts) -> str | None:
+    """The data set that a method is fitted on where none is named."""
+    if method.fits_on != "auxiliary":
+        return None
+    return AUXILIARY_OF_MVTEC if dataset.name == AUXILIARY else AUXILIARY
 
 
 def _captioned(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:

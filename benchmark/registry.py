@@ -35,7 +35,6 @@ class Facts:
     path: Path
     summary: str
     settings: Mapping[str, Setting]
-    code: str
 
 
 @dataclass(frozen=True)
@@ -124,4 +123,4 @@ def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
         raise ConfigError(str(error)) from error
     known = {key: value for key, value in source.attributes.items() if key in cls.__dataclass_fields__}
     common = {"name": name, "module": module, "path": path, "summary": source.summary}
-    return cls(**common, settings=source.settings, code=source.code, **known)
+    return cls(**common, settings=source.settings, **known)

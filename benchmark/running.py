@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmark.cell import Cell
-from benchmark.leaderboard import write_tables
+from benchmark.content import Contents
+from benchmark.leaderboard import describe_leaks, write_tables
 from benchmark.loggers import log_leaderboard, resolve_wandb_mode
 from benchmark.opening import data_root, open_backbone
 from benchmark.plan import Plan
@@ -21,7 +22,7 @@ from benchmark.registry import dataset
 from benchmark.reporting import print_ablations, print_leaderboard, reason
 from benchmark.request import Request, plan
 from benchmark.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
-from benchmark.sweep import Interrupted, Sweep, fingerprints, run_sweep, state, verify_data
+from benchmark.sweep import Interrupted, State, Sweep, run_sweep, state, verify_data
 from benchmark.variants import trials
 from datamodules.components.sample import DataError
 
@@ -38,8 +39,11 @@ def dry_run(request: Request, folder: Path) -> None:
     planned = plan(request, data_needed=False)
     states = cell_states(planned.cells, Store(folder), absent := absent_data(planned.cells))
     for cell in planned.cells:
-        changed = f"  {cell.method_label}" if cell.method_label != cell.method else ""
-        print(f"{states[cell.id]:<8} {cell.id}{changed}" + ("  (data absent)" if cell.dataset in absent else ""))
+        name, why = states[cell.id]
+        words = [f"{name:<8} {cell.id}", *([cell.method_label] if cell.method_label != cell.method else [])]
+        words += [f"({why})"] if why else []
+        words += ["(data absent)"] if cell.dataset in absent else []
+        print("  ".join(words))
     for note in (*planned.notes, *absent.values()):
         print(f"note: {note}")
     print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
@@ -59,7 +63,7 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
         for path in store.set_aside:
             console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
         states = cell_states(cells, store, absent := absent_data(cells))
-        todo = [cell for cell in cells if states[cell.id] in AGAIN[overwrite]]
+        todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
         for cell in todo:
             for name in (cell.dataset, cell.settings["protocol"]["auxiliary"]):
                 if name in absent:
@@ -71,6 +75,8 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
             highlight=False,
             soft_wrap=True,
         )
+        for why, count in Counter(state.why for state in states.values() if state.why).items():
+            console.print(f"note: {count} stale ({why})", markup=False, highlight=False, soft_wrap=True)
         _write_request(folder, request, planned, argv)
         code, table = _run(Sweep(request.sweep, argv, store, fail_fast), _placed(todo, folder), console)
         logger = todo[0].where["logger"] if todo else {"name": "csv"}
@@ -98,11 +104,10 @@ def absent_data(cells: Sequence[Cell]) -> dict[str, str]:
     return absent
 
 
-def cell_states(cells: Sequence[Cell], store: Store, absent: dict[str, str]) -> dict[str, str]:
-    """State of each cell by id; files are compared with the record's only where data and a record exist."""
-    recorded = [cell for cell in cells if cell.dataset not in absent and store.current(cell.id)]
-    now = fingerprints(recorded)
-    return {cell.id: state(cell, store, now) for cell in cells}
+def cell_states(cells: Sequence[Cell], store: Store, absent: Mapping[str, str]) -> dict[str, State]:
+    """State of each cell by id; data sets that are absent are not compared with what a record knows of them."""
+    contents = Contents(absent)
+    return {cell.id: state(cell, store, contents) for cell in cells}
 
 
 def _check_before(todo: Sequence[Cell]) -> None:
@@ -138,11 +143,6 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             progress.console.print(_line(cell, record), highlight=False, soft_wrap=True)
             for remark in record.remarks:
                 progress.console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
-            shared = len(record.data.get("auxiliary", {}).get("shared_images", ()))
-            if shared:
-                where = f"{cell.dataset}/{cell.part} {'is' if shared == 1 else 'are'} also in the auxiliary set"
-                progress.console.print(f"note: {shared} test image{'s'[: shared - 1]} of {where}", soft_wrap=True)
-
         try:
             table = run_sweep(sweep, todo, report)
         except Interrupted:
@@ -160,7 +160,10 @@ def _line(cell: Cell, record: Record) -> str:
     where = f"{cell.method_label} {cell.dataset}/{cell.part} {cell.protocol} k={cell.shots} seed={cell.seed}"
     if record.status != "ok":
         return f"[red]{record.status}[/red] {where}: {reason(record)}"
-    return f"ok     {where}  {sum(record.seconds.values()):.1f} s"
+    seconds = f"{sum(record.seconds.values()):.1f} s"
+    if leaked := describe_leaks([record.leaks]):
+        return f"[yellow]leak[/yellow]   {where}: {leaked}  {seconds}"
+    return f"ok     {where}  {seconds}"
 
 
 def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence[str]) -> None:
@@ -186,6 +189,6 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _count(states: object) -> str:
-    counts = Counter(states)  # type: ignore[call-overload]
+def _count(states: Iterable[State]) -> str:
+    counts = Counter(state.name for state in states)
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"

@@ -34,7 +34,6 @@ GROUPS: dict[str, dict[str, Setting]] = {
         "pretrained": Setting(str, ""),
         "image_size": Setting(int | None, None),
         "position_resize": Setting(str, "bilinear", ("bilinear", "open_clip")),
-        "label": Setting(str, ""),
     },
     "protocol": {
         "evaluation_size": Setting(int, 0),
@@ -93,7 +92,7 @@ def chosen(group: str, name: str) -> Layer:
         return layer if group == "preset" else Layer(layer.origin, {group: layer.values})
     model, slash, pretrained = name.partition("/")
     if group == "backbone" and slash:
-        values = {"name": model, "pretrained": pretrained, "label": name}
+        values = {"name": model, "pretrained": pretrained}
         return Layer(f"--backbone {name}", {group: values})
     more = ("NAME/PRETRAINED of open_clip",) if group == "backbone" else ()
     raise unknown(group, name, (*choices(group), *more))

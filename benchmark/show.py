@@ -51,8 +51,8 @@ def _protocols() -> Iterable[tuple[str, ...]]:
 def _backbones() -> Iterable[tuple[str, ...]]:
     for name in choices("backbone"):
         values = chosen("backbone", name).values["backbone"]
-        yield name, values["name"], values["pretrained"], values["label"]
-    yield "NAME/PRETRAINED", "any ViT of open_clip", "tag or checkpoint path", "NAME/PRETRAINED"
+        yield name, values["name"], values["pretrained"]
+    yield "NAME/PRETRAINED", "any ViT of open_clip", "tag or checkpoint path"
 
 
 def _presets() -> Iterable[tuple[str, ...]]:
@@ -65,7 +65,7 @@ HEADS = {
     "methods": ("method", "protocols", "fits on", "paper", "summary"),
     "datasets": ("dataset", "categories", "masks", "licence", "where"),
     "protocols": ("protocol", "what a method may see"),
-    "backbones": ("backbone", "open_clip name", "weights", "label in tables"),
+    "backbones": ("backbone", "open_clip name", "weights"),
     "presets": ("preset", "what for"),
 }
 ROWS = {

@@ -1,8 +1,6 @@
 """Reads what a method or data set file says about itself, from its syntax tree, without running it."""
 
 import ast
-import copy
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,6 @@ class Source:
     summary: str  # first line of the module's docstring
     attributes: Mapping[str, Any]  # class attributes that are literals
     settings: Mapping[str, Setting]
-    code: str  # sha256 of the source without comments, docstrings and layout
 
 
 def read_source(path: Path, required: tuple[str, ...]) -> Source:
@@ -50,7 +47,7 @@ def read_source(path: Path, required: tuple[str, ...]) -> Source:
     configs = [item for item in node.body if isinstance(item, ast.ClassDef) and item.name == "Config"]
     fields = [item for config in configs for item in config.body if isinstance(item, ast.AnnAssign)]
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return Source(summary, attributes, dict(_setting(path, item) for item in fields), _code(tree))
+    return Source(summary, attributes, dict(_setting(path, item) for item in fields))
 
 
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
@@ -96,10 +93,3 @@ def _type(node: ast.expr) -> tuple[Any, tuple[Any, ...]]:
         return TYPES[node.id], ()
     raise ValueError(ast.unparse(node))
 
-
-def _code(tree: ast.Module) -> str:
-    bare = copy.deepcopy(tree)
-    for node in ast.walk(bare):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.unparse(bare).encode()).hexdigest()

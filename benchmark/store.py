@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.cell import Cell, from_json
+from benchmark.cell import Cell, differences, from_json
 from datamodules.components.sample import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class StoreError(UserError):
@@ -28,15 +28,19 @@ class Record:
     argv: list[str]
     cell: Cell
     started: str  # UTC, ISO 8601
-    protocol_id: str = ""
+    content: dict[str, Any] = field(default_factory=dict)  # code, data and pixels behind it, see benchmark.content
+    comparison_id: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     backbone: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # category, metric, value and reason
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    regions: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the masks; those that vanished by image
+    leaks: dict[str, Any] = field(default_factory=dict)  # test images that were seen before the test
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: float | None = None
     features: dict[str, int] | None = None  # what the feature store did; None when it is off
     remarks: list[str] = field(default_factory=list)  # of the method
+    adopted: dict[str, Any] = field(default_factory=dict)  # by `bench recertify`: what vouches for newer code
     provenance: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -48,7 +52,9 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.set_aside: list[Path] = []  # corrupt records, renamed
+        self.outdated = 0  # records of an older schema: kept on disk, read by none
         self._records: dict[str, list[Record]] = {}
+        self._shared: dict[str, Any] = {}  # parts that many records have in common, held once
         for path in sorted((folder / "cells").glob("*/attempt-*.json")):
             record = self._read(path)
             if record:
@@ -57,15 +63,21 @@ class Store:
             attempts.sort(key=lambda record: record.attempt)
 
     def current(self, cell_id: str) -> Record | None:
-        """The last attempt that succeeded, else the last attempt."""
+        """The last success by the code and data of the last attempt, else the last attempt."""
         attempts = self._records.get(cell_id, [])
-        return next(
-            (record for record in reversed(attempts) if record.status == "ok"), attempts[-1] if attempts else None
-        )
+        if not attempts:
+            return None
+        newest = attempts[-1]
+        good = (r for r in reversed(attempts) if r.status == "ok" and not differences(r.content, newest.content))
+        return next(good, newest)
 
     def all_current(self) -> list[Record]:
         """The current record of every cell, in the order of their ids."""
         return [record for cell_id in sorted(self._records) if (record := self.current(cell_id))]
+
+    def all_records(self) -> list[Record]:
+        """Every attempt, cell by cell."""
+        return [record for cell_id in sorted(self._records) for record in self._records[cell_id]]
 
     def attempt_folder(self, cell_id: str) -> tuple[int, Path]:
         """Number of the next attempt at a cell and the folder of its logs."""
@@ -85,6 +97,11 @@ class Store:
     def _read(self, path: Path) -> Record | None:
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields["schema"] < SCHEMA:
+                self.outdated += 1
+                return None
+            fields["content"] = {kind: self._share(value) for kind, value in fields["content"].items()}
+            fields["provenance"], fields["argv"] = self._share(fields["provenance"]), self._share(fields["argv"])
             record = Record(**{**fields, "cell": from_json(fields["cell"])})
             if record.cell_id != path.parent.name or record.schema != SCHEMA:
                 raise ValueError(f"cell {record.cell_id!r}, schema {record.schema}")
@@ -94,6 +111,10 @@ class Store:
             self.set_aside.append(aside)
             return None
         return record
+
+    def _share(self, value: Any) -> Any:
+        """An equal value that was met before: thousands of records hold the same lists of files and versions."""
+        return self._shared.setdefault(repr(value), value)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -3,16 +3,19 @@
 import gc
 import logging
 import signal
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
-from benchmark.cell import Cell
+from benchmark.cell import Cell, differences
+from benchmark.content import SMALLEST, Contents
 from benchmark.fitting import auxiliary_cell
 from benchmark.leaderboard import write_tables
 from benchmark.loggers import cell_loggers, log_metrics
@@ -20,10 +23,10 @@ from benchmark.measure import run_cell
 from benchmark.opening import open_data
 from benchmark.provenance import provenance
 from benchmark.store import Record, Store, StoreError
-from datamodules.components.base import AnomalyDataModule
 from datamodules.components.sample import DataError
 
-SMALLEST = 8  # image side used where only files are looked at
+EVERY = 30.0  # seconds between two rewritings of the tables, at least
+SHARE = 0.01  # of the time that rewriting them may take
 
 
 class Interrupted(Exception):
@@ -48,7 +51,7 @@ def verify_data(cells: Sequence[Cell]) -> None:
         if key not in largest or cell.shots > largest[key].shots:
             largest[key] = cell
     for cell in largest.values():
-        open_data(replace(cell, categories=cell.seen), SMALLEST).verify()
+        open_data(cell, SMALLEST, categories=cell.seen).verify()
     for cell in {cell.settings["protocol"]["auxiliary"]: cell for cell in cells}.values():
         if cell.settings["protocol"]["auxiliary"]:
             _verify_auxiliary(auxiliary_cell(cell))
@@ -61,52 +64,66 @@ def _verify_auxiliary(cell: Cell) -> None:
         raise DataError(f"{cell.dataset} cannot be an auxiliary data set: it has no anomalous image with a mask.")
 
 
-def fingerprints(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:
-    """Fingerprint of each (data set, category) as it lies on disk now."""
-    found: dict[tuple[str, str], str] = {}
-    opened: dict[tuple[str, tuple[str, ...]], AnomalyDataModule] = {}
-    for cell in cells:
-        for category in cell.seen:
-            if (cell.dataset, category) not in found:
-                key = (cell.dataset, cell.seen)
-                opened[key] = opened.get(key) or open_data(replace(cell, categories=cell.seen), SMALLEST)
-                found[cell.dataset, category] = opened[key].fingerprint(category)
-    return found
+class State(NamedTuple):
+    """Whether a cell must run, and why."""
+
+    name: str  # done, failed, missing, or stale when its code, data or pixels are no longer those of its record
+    why: str = ""
 
 
-def state(cell: Cell, store: Store, now: dict[tuple[str, str], str]) -> str:
-    """done, failed, missing, or stale when the files changed since the record was made."""
+def state(cell: Cell, store: Store, contents: Contents) -> State:
+    """What the results folder says of a cell; files are looked at only where there is a record."""
     record = store.current(cell.id)
     if record is None:
-        return "missing"
+        return State("missing")
     if record.status != "ok":
-        return "failed"
-    known = record.data.get("fingerprints", {})
-    changed = any(
-        now.get((cell.dataset, category), known.get(category)) != known.get(category) for category in cell.seen
-    )
-    return "stale" if changed else "done"
+        return State("failed")
+    changed = differences(record.content, contents.of(cell))
+    return State("stale", "; ".join(changed)) if changed else State("done")
 
 
 def run_sweep(sweep: Sweep, cells: Sequence[Cell], report: Callable[[Cell, Record], None]) -> pd.DataFrame:
-    """Run `cells`, keep a record of each attempt, and rewrite the tables after each; return the leaderboard.
+    """Run `cells`, keep a record of each attempt, and rewrite the tables now and then; return the leaderboard.
 
     Raises:
         StoreError: a record cannot be written; the sweep stops, since it could keep nothing more.
         Interrupted: SIGINT or SIGTERM; the cell under way is recorded as interrupted.
     """
     _quiet()
-    table = write_tables(sweep.store.folder, sweep.store.all_current())
-    for cell in cells:
-        record = attempt(sweep, cell)
-        sweep.store.save(record)
-        table = write_tables(sweep.store.folder, sweep.store.all_current())
-        report(cell, record)
-        if record.status == "interrupted":
-            raise Interrupted
-        if record.status == "failed" and sweep.fail_fast:
-            break
+    tables = Tables(sweep.store)
+    try:
+        for cell in cells:
+            record = attempt(sweep, cell)
+            sweep.store.save(record)
+            tables.touch()
+            report(cell, record)
+            if record.status == "interrupted":
+                raise Interrupted
+            if record.status == "failed" and sweep.fail_fast:
+                break
+    finally:
+        table = tables.write()
     return table
+
+
+class Tables:
+    """The tables of a results folder while it grows: rewritten so seldom that it takes no part of a sweep's time."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.due = store, time.monotonic() + EVERY
+
+    def touch(self) -> None:
+        """Rewrite the tables if that is due."""
+        if time.monotonic() >= self.due:
+            self.write()
+
+    def write(self) -> pd.DataFrame:
+        """Rewrite the tables and return the leaderboard."""
+        start = time.monotonic()
+        table = write_tables(self.store.folder, self.store.all_current())
+        now = time.monotonic()
+        self.due = now + max(EVERY, (now - start) / SHARE)
+        return table
 
 
 def attempt(sweep: Sweep, cell: Cell) -> Record:
@@ -119,14 +136,17 @@ def attempt(sweep: Sweep, cell: Cell) -> Record:
         sweep=sweep.name,
         argv=list(sweep.argv),
         cell=cell,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(),
         provenance=provenance() | {"device": _device_name()},
     )
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        record = replace(record, content=Contents({}).of(cell))
         with cell_loggers(cell, number, folder, sweep.store.folder, sweep.name) as loggers:
             measured = run_cell(cell, loggers)
             log_metrics(loggers, measured.metrics)
+        if changed := differences(record.content, Contents({}).of(cell)):
+            raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
         return replace(record, **measured._asdict())
     except StoreError:
         raise

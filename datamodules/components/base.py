@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.components.checks import check_category, check_names, check_root
+from datamodules.components.content import file_digest
 from datamodules.components.draws import Augment, DrawnImages
-from datamodules.components.reading import Item, SampleImages, collate, read_image
+from datamodules.components.order import ShuffledByEpoch
+from datamodules.components.reading import Item, SampleImages, TestImages, collate, collate_tests, read_image
 from datamodules.components.roots import plain_path
-from datamodules.components.sample import DataError, Sample
+from datamodules.components.sample import DataError, Sample, TestBatch
 from datamodules.components.shots import SHOT_RULE, draw_shots, limit_evenly
 
 
@@ -44,6 +46,8 @@ class AnomalyDataModule(LightningDataModule, ABC):
     needs_root: ClassVar[bool] = True
     #: Category to the words that name its object in a prompt, where the key with spaces will not do.
     object_names: ClassVar[dict[str, str]] = {}
+    #: Test images, relative to the root, that the publication is known to hold twice: no leak where a shot equals one.
+    known_duplicates: ClassVar[tuple[str, ...]] = ()
     #: Every category to "texture" or "object" where a set has both: tables report the two apart.
     kinds: ClassVar[dict[str, str]] = {}
 
@@ -138,14 +142,21 @@ class AnomalyDataModule(LightningDataModule, ABC):
             check_category(category, normals, tests, self.shots, masks_known=self.masks_known(category))
 
     def fingerprint(self, category: str) -> str:
-        """Sha256 of a category's listing: split, path, bytes, label, mask and its bytes of every image.
+        """Sha256 of all files of a category: split, path, label, and the content of every image and mask.
 
-        Neither shots, nor seed, nor limit enter; contents only by their length (`manifest` hashes the shots').
+        Neither shots, nor seed, nor limit enter.
         """
+        return self._hash_files([("train", self.normals(category)), ("test", self.tests(category))])
+
+    def test_fingerprint(self, category: str) -> str:
+        """Sha256 of the test images of a category, all of them, likewise."""
+        return self._hash_files([("test", self.tests(category))])
+
+    def _hash_files(self, splits: Sequence[tuple[str, Sequence[Sample]]]) -> str:
         digest = hashlib.sha256()
-        for split, samples in (("train", self.normals(category)), ("test", self.tests(category))):
+        for split, samples in splits:
             for sample in self._in_order(samples):
-                files = [(self.relative(p), p.stat().st_size) for p in (sample.image, sample.mask) if p is not None]
+                files = [(self.relative(p), file_digest(p)) for p in (sample.image, sample.mask) if p is not None]
                 digest.update(json.dumps([split, sample.anomalous, files]).encode() + b"\n")
         return digest.hexdigest()
 
@@ -167,8 +178,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
         """The drawn shots per category as {"path", "sha256" of the file}, in the order of the draw."""
         return {
             category: [
-                {"path": self.relative(s.image), "sha256": hashlib.sha256(s.image.read_bytes()).hexdigest()}
-                for s in samples
+                {"path": self.relative(s.image), "sha256": file_digest(s.image)} for s in samples
             ]
             for category, samples in self.support.items()
         }
@@ -185,7 +195,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
         Raises:
             DataError: no shots were asked for.
         """
-        return self._loader(self._reader(self._shots()), shuffle=True)
+        return self._shuffled(self._reader(self._shots()))
 
     def drawn_dataloader(self, steps: int, augment: Augment) -> DataLoader[Item]:
         """`steps` batches of shots of all categories, drawn with replacement by the seed; each passes `augment`.
@@ -194,12 +204,17 @@ class AnomalyDataModule(LightningDataModule, ABC):
             DataError: no shots were asked for.
         """
         count = steps * self.batch_size
-        return self._loader(DrawnImages(self._reader(self._shots()), count, self.seed, augment), shuffle=False)
+        return self._loader(DrawnImages(self._reader(self._shots()), count, self.seed, augment), collate)
 
-    def test_dataloader(self) -> DataLoader[Item]:
-        """The test images of all categories, category by category, by name."""
-        samples = [s for category in self.chosen for s in self._limited(category)]
-        return self._loader(self._reader(samples), shuffle=False)
+    @property
+    def test_samples(self) -> list[Sample]:
+        """The test images of all categories, category by category, by name: what a `TestBatch.index` counts."""
+        return [s for category in self.chosen for s in self._limited(category)]
+
+    def test_dataloader(self) -> DataLoader[TestBatch]:
+        """The images of `test_samples` in their order, without labels, masks and paths."""
+        images: Any = TestImages(self.test_samples, self.image_size)
+        return self._loader(images, collate_tests)
 
     def labelled_dataloader(self) -> DataLoader[Item]:
         """The test images, normal and anomalous, of the categories with masks, shuffled by the seed.
@@ -212,7 +227,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
         samples = [s for category in self.chosen if self.masks_known(category) for s in self._limited(category)]
         if not samples:
             raise DataError(f"{type(self).__name__} cannot be an auxiliary data set: {self.chosen} have no masks.")
-        return self._loader(self._reader(samples), shuffle=True)
+        return self._shuffled(self._reader(samples))
 
     def _shots(self) -> list[Sample]:
         samples = [sample for drawn in self.support.values() for sample in drawn]
@@ -230,18 +245,22 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def _reader(self, samples: Sequence[Sample]) -> SampleImages:
         return SampleImages(samples, self.root, self.image_size, self.evaluation_size)
 
-    def _loader(self, images: Dataset[Item], *, shuffle: bool) -> DataLoader[Item]:
-        """A loader whose order depends on the seed alone.
+    def _shuffled(self, images: SampleImages) -> DataLoader[Item]:
+        return self._loader(images, collate, ShuffledByEpoch(len(images), self.seed))
 
-        Its generator is its own, so reading takes nothing from the global one, whose numbers belong to the
-        method. Workers are not persistent: they would draw fewer seeds, and later epochs would depend on them.
+    def _loader(
+        self, images: Dataset[Any], stack: Callable[[Any], Any], order: ShuffledByEpoch | None = None
+    ) -> DataLoader[Any]:
+        """A loader whose order depends on the seed and the epoch alone.
+
+        Its generator is its own, so reading takes nothing from the global one, whose numbers belong to the method.
         """
         return DataLoader(
             images,
             self.batch_size,
-            shuffle=shuffle,
+            sampler=order,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=stack,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.components.sample import Batch, DataError, Sample
+from datamodules.components.sample import Batch, DataError, Sample, TestBatch
 
 #: What Pillow raises on files that are missing, damaged, or no image.
 UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -132,6 +132,29 @@ class SampleImages(Dataset[Item]):
             mask = read_mask(sample.mask, self.evaluation_size)
         path = sample.image.relative_to(self.root).as_posix()
         return Item(read_image(sample.image, self.image_size), mask, sample.anomalous, sample.category, path)
+
+
+class TestImages(Dataset[tuple[Tensor, str, int]]):
+    """Reads the images of samples and none of their labels; picklable, so that workers can take it along."""
+
+    __test__ = False
+
+    def __init__(self, samples: Sequence[Sample], image_size: int) -> None:
+        self.images = [(sample.image, sample.category) for sample in samples]
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str, int]:
+        path, category = self.images[index]
+        return read_image(path, self.image_size), category, index
+
+
+def collate_tests(items: Sequence[tuple[Tensor, str, int]]) -> TestBatch:
+    """Stack B items."""
+    images, categories, index = zip(*items, strict=True)
+    return TestBatch(torch.stack(images), list(categories), torch.tensor(index))
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -35,7 +35,7 @@ class Sample:
 
 
 class Batch(NamedTuple):
-    """What a dataloader yields."""
+    """What a loader of a fit yields."""
 
     image: Tensor  # (B, 3, H, W) float32 in [0, 1], RGB; the backbone owns CLIP's mean and std
     mask: Tensor  # (B, h, w) bool at the evaluation resolution, True on anomalous pixels
@@ -43,3 +43,13 @@ class Batch(NamedTuple):
     category: list[str]  # B keys
     path: list[str]  # B files, relative to the root, posix
     simulated: Sequence[str] = ()  # B kinds of anomaly that a method's `augmentation` made; empty if it has none
+
+
+class TestBatch(NamedTuple):
+    """What a test loader yields: nothing that tells a normal image from an anomalous one."""
+
+    __test__ = False  # pytest: no class of tests
+
+    image: Tensor  # (B, 3, H, W) float32 in [0, 1], RGB
+    category: list[str]  # B keys
+    index: Tensor  # (B,) int64, places in the datamodule's `test_samples`
