@@ -150,14 +150,12 @@ class _Store:
 
 
 def _read(path: str) -> tuple[_Known, bool]:
-    """What a file holds, and whether that may be remembered: it did not change meanwhile, nor just before."""
+    """What a file holds, and whether that may be remembered; a change from here on shows in the times."""
     now = time.time_ns()
     with open(path, "rb") as file:  # noqa: PTH123
-        before = os.fstat(file.fileno())
+        found = os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest().encode()
-        after = os.fstat(file.fileno())
-    settled = now - max(before.st_mtime_ns, before.st_ctime_ns) >= QUIET and _stamp(before) == _stamp(after)
-    return _Known(_stamp(before), digest), settled
+    return _Known(_stamp(found), digest), now - max(found.st_mtime_ns, found.st_ctime_ns) >= QUIET
 
 
 def _stamp(found: os.stat_result) -> bytes:
