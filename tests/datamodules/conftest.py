@@ -1,5 +1,6 @@
 """Twins of the data sets, drawn once, and cases that run the contract over all of them."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import twins
 
+from datamodules.components import content
 from datamodules.components.base import AnomalyDataModule
 from datamodules.folder import Folder
 from datamodules.mvtec_ad import MVTecAD
@@ -70,3 +72,37 @@ def draw(tmp_path) -> Callable[[str], Path]:
 @pytest.fixture
 def cases() -> dict[str, Case]:
     return CASES
+
+
+@pytest.fixture
+def digests(tmp_path, monkeypatch) -> Path:
+    """The database of an empty cache."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(content, "_stores", {})
+    return tmp_path / "cache" / content.DATABASE
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Ten seconds after whatever was written."""
+    monkeypatch.setattr(content.time, "time_ns", lambda: int((time.time() + 10) * 1e9))
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """The files that are read from here on."""
+    names: list[str] = []
+    read = content._read
+    monkeypatch.setattr(content, "_read", lambda path: (names.append(Path(path).name), read(path))[1])
+    return names
+
+
+@pytest.fixture
+def restart(monkeypatch):
+    """What the end of a process and the start of the next one do."""
+
+    def end_and_start():
+        content.flush()
+        monkeypatch.setattr(content, "_stores", {})
+
+    return end_and_start
