@@ -98,11 +98,25 @@ def status(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> 
 
 
 @app.command()
-def leaderboard(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> None:
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="a results folder")],
+    show_all: Annotated[bool, typer.Option("--all", help="also print what newer code, data or runs superseded")] = False,
+) -> None:
     """Rebuild the tables of a results folder from its records and print the leaderboard."""
     from benchmark import reporting  # noqa: PLC0415  (pandas)
 
-    reporting.rebuild(folder)
+    reporting.rebuild(folder, show_all)
+
+
+@app.command()
+def recertify(
+    folder: Annotated[Path, typer.Argument(help="a results folder")],
+    cells: Annotated[int, typer.Option(help="stale cells of each method that are measured again", min=1)] = 1,
+) -> None:
+    """Measure some cells again whose code alone changed; if all metrics are equal, adopt the others as they are."""
+    from benchmark import recertifying  # noqa: PLC0415  (torch)
+
+    raise typer.Exit(recertifying.recertify(folder, cells, [Path(sys.argv[0]).name, *sys.argv[1:]], Console()))
 
 
 @app.command()

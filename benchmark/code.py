@@ -17,6 +17,7 @@ FLOORS = ("benchmark", "methods", "datamodules")
 MEASURING = "benchmark.measure"
 NO_CODE = (".py", ".safetensors", ".md")  # endings of neighbours that are modules, weights or prose
 DIGITS = 16  # of a file's hash
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def code_of(modules: Iterable[str]) -> dict[str, str]:
@@ -38,7 +39,7 @@ def hash_code(code: Mapping[str, str]) -> str:
 
 @cache
 def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    homes = {name: ROOT for name in FLOORS}
+    homes = dict.fromkeys(FLOORS, ROOT)
     for module in modules:
         top = module.partition(".")[0]
         if top not in homes and (spec := find_spec(top)) and spec.origin:
@@ -75,14 +76,14 @@ class _Source:
 
     def __init__(self, path: Path) -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                if ast.get_docstring(node, clean=False) is not None:
-                    node.body = node.body[1:]
-        words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        nodes = list(ast.walk(tree))
+        for node in nodes:
+            if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+        words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         beside = {other.name: other for other in path.parent.iterdir() if other.suffix not in NO_CODE}
         self.neighbours = [other for name, other in beside.items() if name in words and other.is_file()]
-        self._imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        self._imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
         self.digest = hashlib.sha256(_spell(tree).encode()).hexdigest()[:DIGITS]
 
     def imports(self, module: str, *, is_package: bool) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from datamodules.components.pixel_probe import pixel_probe
+
 from benchmark import registry
 from benchmark.cell import VERSIONS, Cell, canonical
 from benchmark.code import code_of
@@ -15,7 +17,6 @@ from benchmark.opening import open_data
 from benchmark.settings import CONFIGS
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import folder_digest
-from datamodules.components.pixel_probe import pixel_probe
 
 SMALLEST = 8  # image side used where only files are looked at
 

@@ -81,7 +81,8 @@ def _weights() -> Iterator[Finding]:
         hub = open_clip.get_pretrained_cfg(values["name"], values["pretrained"]).get("hf_hub", "").rstrip("/")
         files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
         cached = bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
-        text = f"{name}: {values['name']}/{values['pretrained']} {'in the cache' if cached else 'not in the cache of HF_HOME'}"
+        place = "in the cache" if cached else "not in the cache of HF_HOME"
+        text = f"{name}: {values['name']}/{values['pretrained']} {place}"
         advice = (
             f"--backbone {name} downloads its weights on first use; offline, give backbone.pretrained=/path/to/file"
         )

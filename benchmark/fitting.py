@@ -13,6 +13,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from datamodules.components.pixel_probe import pixel_probe
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
@@ -26,7 +27,6 @@ from benchmark.settings import CONFIGS
 from benchmark.store import write_atomic
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import folder_digest
-from datamodules.components.pixel_probe import pixel_probe
 from datamodules.components.reading import Item
 from datamodules.components.sample import Batch
 from methods.components.base import Method
@@ -174,7 +174,7 @@ def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
     auxiliary = registry.dataset(cell.settings["protocol"]["auxiliary"])
     parts = {
         "method": [cell.method, cell.settings["method"], code_of((type(method).__module__, auxiliary.module))],
-        "files": {key: sha256 for key, sha256 in cell.files.items() if key.partition(".")[0] in ("method", "auxiliary")},
+        "files": {key: sha256 for key, sha256 in cell.files.items() if key.startswith(("method.", "auxiliary."))},
         "auxiliary": [auxiliary.name, cell.settings["auxiliary"], fingerprints, pixel_probe()],
         "captions": folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None,
         "seed": cell.seed,
@@ -186,7 +186,7 @@ def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
 
 
 def _read(path: Path, key: str) -> dict[str, torch.Tensor] | None:
-    """What was learnt, or None if there is no such file or it is not whole, unaltered and ours: then it is fitted anew."""
+    """What was learnt, or None if there is no such file or it is not whole and ours: then it is fitted anew."""
     try:
         content = path.read_bytes()
         state = safetensors.torch.load(content)

@@ -16,7 +16,7 @@ from benchmark.cell import Cell
 from benchmark.code import hash_code
 from benchmark.metrics.names import METRICS
 from benchmark.registry import ConfigError
-from benchmark.rows import ROW, SETUP, category_rows, rows
+from benchmark.rows import SETUP, category_rows, rows
 from benchmark.store import Record, write_atomic
 
 LONG = (
@@ -36,6 +36,7 @@ HEAD = (
 )  # of a rendered table
 FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
 CODE_DIGITS = 10
+BELOW = " ▼"  # beside a rendered value below chance
 
 
 def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
@@ -133,6 +134,7 @@ def markdown(wide: pd.DataFrame) -> str:
     for (backbone, note), its in wide.groupby(["backbone", "note"], sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
         parts.append(markdown_table(HEAD, cells(its)))
+        parts += [f"{legend(its)}\n"] if legend(its) else []
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
 
@@ -149,10 +151,15 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
             row["comparison"],
             str(row["n_seeds"]),
         ]
-        + [_percent(row[name], row[f"{name}_std"]) for name in METRICS]
-        + ["; ".join(filter(None, (row["status"], row["below_chance"] and f"below chance: {row['below_chance']}")))]
+        + [_percent(row[name], row[f"{name}_std"]) + BELOW * (name in row["below_chance"]) for name in METRICS]
+        + [row["status"]]
         for row in table.to_dict("records")
     ]
+
+
+def legend(table: pd.DataFrame) -> str:
+    """What the marks in rendered rows mean; empty if there are none."""
+    return f"{BELOW.strip()} below chance" if table["below_chance"].astype(bool).any() else ""
 
 
 def describe_leaks(leaks: Mapping[str, Any]) -> str:

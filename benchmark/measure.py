@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from datamodules.components.pixel_probe import pixel_probe
 from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger
+from methods.components.backbone_seal import seal
+from methods.components.precision import set_arithmetic
 
 from benchmark.cell import VERSIONS, Cell, canonical, digest
 from benchmark.evaluator import Predictions, measure
@@ -18,11 +21,8 @@ from benchmark.fitting import auxiliary_cell, fit, make_trainer
 from benchmark.leaks import find_leaks
 from benchmark.opening import build_method, close_backbone, open_backbone, open_data
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.pixel_probe import pixel_probe
 from methods.components.backbone import CLIPBackbone
-from methods.components.backbone_seal import seal
 from methods.components.feature_store import FeatureCounts
-from methods.components.precision import set_arithmetic
 
 PHASES = ("load", "fit", "test", "metrics")
 
@@ -109,7 +109,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
 @contextmanager
 def unaltered(backbone: CLIPBackbone) -> Iterator[None]:
     """Prove that what runs inside leaves the shared CLIP as it was, also when it fails."""
-    before, mark = seal(backbone), backbone.store.mark() if backbone.store else None
+    before, mark = seal(backbone), 0
     try:
         yield
     finally:

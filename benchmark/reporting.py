@@ -10,7 +10,7 @@ from rich.table import Table
 
 from benchmark import ablation
 from benchmark.ablation import write_ablations
-from benchmark.leaderboard import FILES, HEAD, cells, write_tables
+from benchmark.leaderboard import FILES, HEAD, cells, everything, legend, write_tables
 from benchmark.metrics.names import METRICS
 from benchmark.store import Record, Store, StoreError
 
@@ -24,10 +24,11 @@ def open_store(folder: Path) -> Store:
     return Store(folder)
 
 
-def rebuild(folder: Path) -> None:
-    """Write the tables anew and print the leaderboard."""
+def rebuild(folder: Path, show_all: bool = False) -> None:
+    """Write the tables anew and print the leaderboard, with the superseded records in rows of their own if asked."""
     store = open_store(folder)
-    print_leaderboard(write_tables(folder, store.all_current()), folder, Console())
+    table = write_tables(folder, store.all_current())
+    print_leaderboard(everything(store.all_records()) if show_all else table, folder, Console())
     print_ablations(store, Console())
     _print_set_aside(store)
 
@@ -55,6 +56,8 @@ def print_status(folder: Path) -> int:
 def _print_set_aside(store: Store) -> None:
     for path in store.set_aside:
         print(f"corrupt record set aside: {path}")
+    if store.outdated:
+        print(f"{store.outdated} records of an older version of the suite are kept on disk and stand in no table.")
 
 
 def reason(record: Record) -> str:
@@ -66,7 +69,8 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
     """Print the leaderboard, a table per backbone, and the paths of the files."""
     console = _wide(console)
     for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
-        grid = Table(title=str(backbone), caption=str(note) or None, title_justify="left")
+        caption = "\n".join(filter(None, (note, legend(rows))))
+        grid = Table(title=str(backbone), caption=caption or None, title_justify="left")
         for name in HEAD:
             title = name.replace("_", " ") if name in METRICS else name
             grid.add_column(title, justify="right" if name in METRICS else "left", overflow="fold")

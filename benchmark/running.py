@@ -57,9 +57,11 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
     for note in planned.notes:
         console.print(f"note: {note}", soft_wrap=True)
     check_writable(folder)
-    with _alone(folder):
+    with alone(folder):
         sweep_up(folder)
         store = Store(folder)
+        if store.outdated:
+            console.print(f"note: {store.outdated} records of an older version of the suite stand in no table")
         for path in store.set_aside:
             console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
         states = cell_states(cells, store, absent := absent_data(cells))
@@ -161,7 +163,7 @@ def _line(cell: Cell, record: Record) -> str:
     if record.status != "ok":
         return f"[red]{record.status}[/red] {where}: {reason(record)}"
     seconds = f"{sum(record.seconds.values()):.1f} s"
-    if leaked := describe_leaks([record.leaks]):
+    if leaked := describe_leaks(record.leaks):
         return f"[yellow]leak[/yellow]   {where}: {leaked}  {seconds}"
     return f"ok     {where}  {seconds}"
 
@@ -179,7 +181,8 @@ def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a results folder; StoreError if another process does."""
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield

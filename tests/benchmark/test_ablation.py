@@ -24,11 +24,11 @@ DIFFERENCES = [-0.05, -0.10, 0.025]
 
 
 def record(label, seed, category, value):
-    backbone = {"name": "embedded", "pretrained": "demo", "label": "", "image_size": None}
-    settings = {"method": {"label": label}, "dataset": {}, "auxiliary": {}, "backbone": backbone, "protocol": {}}
-    cell = Cell("m", "plugin_set", "standard", "few_shot", (category,), 1, seed, None, settings, {}, "code")
+    backbone = {"name": "embedded", "pretrained": "demo", "image_size": None, "position_resize": "bilinear"}
+    settings = {"method": {"label": label}, "dataset": {}, "auxiliary": {}, "backbone": backbone, "protocol": {"precision": "fp32"}}
+    cell = Cell("m", "plugin_set", "standard", "few_shot", (category,), 1, seed, None, settings)
     metrics = {name: {"value": value, "reason": ""} for name in COMPARED}
-    return Record(cell.id, 1, "ok", "s", [], cell, "", f"id of {seed} {category}", metrics={category: metrics})
+    return Record(cell.id, 1, "ok", "s", [], cell, "", comparison_id=f"id of {seed} {category}", metrics={category: metrics})
 
 
 def folder(tmp_path, change=lambda record: record, published=None):
@@ -111,7 +111,7 @@ def test_a_failed_cell_is_counted(tmp_path):
 
 
 def test_cells_of_other_data_are_no_pair(tmp_path):
-    _, found = compare(tmp_path, change=lambda r: replace(r, protocol_id="x") if is_cell(r, "less", 1, "b") else r)
+    _, found = compare(tmp_path, change=lambda r: replace(r, comparison_id="x") if is_cell(r, "less", 1, "b") else r)
     assert (found["pairs"], found["status"]) == (5, "partial: 5 of 6 pairs")
     assert found["mean"] == pytest.approx(fmean([0.65, 0.6, 0.725]))  # measured all the same
 

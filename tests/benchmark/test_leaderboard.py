@@ -13,14 +13,16 @@ from benchmark.metrics.names import METRICS
 from benchmark.store import Record
 
 
-def settings(label="real", name="ViT-B-32", pretrained="openai", **method):
-    protocol = {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}
+PROTOCOL = {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}
+
+
+def settings(weights="real", name="ViT-B-32", protocol=(), **method):
     return {
         "method": method,
         "dataset": {},
         "auxiliary": {},
-        "backbone": {"name": name, "pretrained": pretrained, "label": label, "image_size": None},
-        "protocol": protocol,
+        "backbone": {"name": name, "pretrained": weights, "image_size": None, "position_resize": "bilinear"},
+        "protocol": {**PROTOCOL, **dict(protocol)},
     }
 
 
@@ -32,10 +34,13 @@ def record(
     method="m",
     dataset="plugin_set",
     status="ok",
-    protocol_id="few_shot-1",
-    label="real",
+    comparison_id="few_shot-1",
+    weights="real",
     embedded="",
     undefined=(),
+    protocol=(),
+    files=None,
+    started="",
     **fields,
 ):
     cell = Cell(
@@ -43,21 +48,22 @@ def record(
         dataset,
         "standard",
         "few_shot",
-        (category,),
+        categories := (category,) if isinstance(category, str) else category,
         1,
         seed,
         fields.pop("limit", None),
-        settings(label, *(("embedded", embedded) if embedded else ())),
-        {},
-        "code",
+        settings(embedded or weights, "embedded" if embedded else "ViT-B-32", protocol),
+        {"protocol": PROTOCOL},
+        files or {},
         joint=fields.pop("joint", False),
     )
     values = {
         n: {"value": None, "reason": "no masks"} if n in undefined else {"value": value, "reason": ""} for n in METRICS
     }
-    metrics = {category: values} if status == "ok" else {}
+    metrics = dict.fromkeys(categories, values) if status == "ok" else {}
     error = {} if status == "ok" else {"type": "RuntimeError", "message": "two\nlines"}
-    return Record(cell.id, 1, status, "s", [], cell, "", protocol_id, metrics=metrics, error=error, **fields)
+    identity = {"comparison_id": comparison_id, "content": fields.pop("content", {"code": {"m.py": "1"}})}
+    return Record(cell.id, 1, status, "s", [], cell, started, metrics=metrics, error=error, **identity, **fields)
 
 
 def test_categories_are_averaged_before_seeds():
@@ -86,37 +92,41 @@ def test_an_undefined_metric_is_empty_not_zero(tmp_path):
 
 def test_a_missing_or_failed_part_makes_a_row_partial_and_a_limit_makes_it_limited():
     two = [record("a", 0), record("b", 0), record("a", 1)]
-    assert wide_table(long_table(two))["status"].item() == "partial: 3 of 4 category runs"
+    left_out = "left out of the mean, for fewer categories: seed 1"
+    assert wide_table(long_table(two))["status"].item() == f"partial: 3 of 4 category runs; {left_out}"
     status = wide_table(long_table([*two, record("b", 1, status="failed")]))["status"].item()
-    assert status == "partial: 3 of 4 category runs, 1 failed"
+    assert status == f"partial: 3 of 4 category runs, 1 failed; {left_out}"
     assert wide_table(long_table([record(limit=4)]))["status"].item() == "limited"
 
 
 def test_the_row_id_agrees_only_if_all_cells_do():
     def row_id(*records):
-        return wide_table(long_table(records))["protocol_id"].item()
+        return wide_table(long_table(records))["comparison"].item()
 
-    one, other = record("a", 0, protocol_id="few_shot-1"), record("b", 0, protocol_id="few_shot-2")
+    one, other = record("a", 0, comparison_id="few_shot-1"), record("b", 0, comparison_id="few_shot-2")
     assert row_id(one, other) == row_id(other, one)
     assert row_id(one, other) != row_id(one)
-    assert row_id(one) != row_id(replace(one, protocol_id="few_shot-3"))
+    assert row_id(one) != row_id(replace(one, comparison_id="few_shot-3"))
 
 
 @pytest.mark.parametrize(("weights", "note"), [("random", RANDOM_NOTE), ("demo", DEMO_NOTE)])
 def test_backbones_stand_in_tables_of_their_own_and_embedded_ones_are_stamped(weights, note):
     table = wide_table(long_table([record(), record(embedded=weights, method="other")]))
-    assert dict(zip(table["backbone"], table["note"], strict=True)) == {f"embedded-{weights}": note, "real": ""}
-    head, _, tail = markdown(table).partition("### real")
-    assert note in head
-    assert f"| embedded-{weights} | plugin_set |" in head
-    assert "| real |" not in head
-    assert note not in tail
-    assert "other" not in tail
+    assert dict(zip(table["backbone"], table["note"], strict=True)) == {
+        f"embedded-{weights}": note,
+        "ViT-B-32/real": "",
+    }
+    head, _, tail = markdown(table).partition(f"### embedded-{weights}")
+    assert note in tail
+    assert f"| embedded-{weights} | plugin_set |" in tail
+    assert "| ViT-B-32/real |" not in tail
+    assert note not in head
+    assert "other" not in head
 
 
 def test_a_bar_in_a_label_ends_no_cell_of_the_rendered_table():
-    head, _, row = markdown(wide_table(long_table([record(label="mine | ours")]))).splitlines()[-3:]
-    assert row.startswith("| mine \\| ours | plugin_set |")
+    head, _, row = markdown(wide_table(long_table([record(weights="mine | ours")]))).splitlines()[-3:]
+    assert row.startswith("| ViT-B-32/mine \\| ours | plugin_set |")
     assert row.replace("\\|", "").count("|") == head.count("|")
 
 
@@ -142,12 +152,12 @@ def mvtec(category, seed=0, value=0.5, **fields):
 def test_textures_and_objects_have_means_of_their_own():
     values = {("wood", 0): 0.2, ("grid", 0): 0.4, ("bottle", 0): 0.9, ("wood", 1): 0.4, ("grid", 1): 0.8}
     wide = wide_table(long_table(mvtec(c, s, v) for (c, s), v in values.items())).set_index("kind")
-    assert wide["image_AUROC"].to_dict() == pytest.approx({"all": 0.55, "object": 0.9, "texture": 0.45})
+    assert wide["image_AUROC"].to_dict() == pytest.approx({"all": 0.5, "object": 0.9, "texture": 0.45})
     assert wide["image_AUROC_std"]["texture"] == pytest.approx(0.3 / 2**0.5)
     assert wide["categories"].to_dict() == {"all": 3, "object": 1, "texture": 2}
-    assert wide["n_seeds"].to_dict() == {"all": 2, "object": 1, "texture": 2}
+    assert wide["n_seeds"].to_dict() == {"all": 1, "object": 1, "texture": 2}
     assert wide["status"].to_dict() == {
-        "all": "partial: 5 of 30 category runs",
+        "all": "partial: 5 of 30 category runs; left out of the mean, for fewer categories: seed 1",
         "object": "partial: 1 of 10 category runs",
         "texture": "partial: 4 of 10 category runs",
     }
@@ -163,10 +173,10 @@ def test_a_complete_run_is_complete_in_every_kind(name):
 
 def test_the_id_of_a_kind_is_that_of_its_own_cells():
     def ids(*records):
-        return wide_table(long_table(records)).set_index("kind")["protocol_id"]
+        return wide_table(long_table(records)).set_index("kind")["comparison"]
 
-    wood, bottle = mvtec("wood", protocol_id="few_shot-1"), mvtec("bottle", protocol_id="few_shot-2")
-    both, other = ids(wood, bottle), ids(wood, replace(bottle, protocol_id="few_shot-3"))
+    wood, bottle = mvtec("wood", comparison_id="few_shot-1"), mvtec("bottle", comparison_id="few_shot-2")
+    both, other = ids(wood, bottle), ids(wood, replace(bottle, comparison_id="few_shot-3"))
     assert both["texture"] == other["texture"]
     assert (both != other).to_dict() == {"all": True, "object": True, "texture": False}
 
@@ -183,9 +193,9 @@ def test_methods_are_ranked_within_a_kind():
 
 
 def test_a_failed_cell_of_all_categories_is_missed_in_every_kind():
-    done = [mvtec(category, joint=True) for category in registry.dataset("mvtec_ad").categories]
-    failed = mvtec("wood", 1, status="failed", joint=True)
-    wide = wide_table(long_table([*done, failed])).set_index("kind")
+    every = registry.dataset("mvtec_ad").categories
+    wide = wide_table(long_table([mvtec(every, joint=True), mvtec(every, 1, status="failed", joint=True)]))
+    wide = wide.set_index("kind")
     assert wide["status"].to_dict() == {
         "all": "partial: 15 of 30 category runs, 1 failed",
         "object": "partial: 10 of 20 category runs, 1 failed",

@@ -72,7 +72,7 @@ def test_the_loss_sees_the_shots_of_the_others_alone(watch):
         assert record["cell"]["fitted"] == others
         assert set(record["metrics"]) == set(record["counts"]) == {held}
         assert set(record["data"]["fingerprints"]) == set(PARTS)
-    assert len({record["protocol_id"] for record, _ in found.values()}) == len(PARTS)
+    assert len({record["comparison_id"] for record, _ in found.values()}) == len(PARTS)
 
 
 def test_what_is_learnt_does_not_depend_on_the_images_held_out(watch, parts):
@@ -84,7 +84,7 @@ def test_what_is_learnt_does_not_depend_on_the_images_held_out(watch, parts):
         Image.new("RGB", (24, 20), "white").save(image)
     after = watch("again")
     assert [held for held in PARTS if learnt(before)[held] == learnt(after)[held]] == ["nut"]
-    assert all(before[held][0]["protocol_id"] != after[held][0]["protocol_id"] for held in PARTS)
+    assert all(before[held][0]["comparison_id"] != after[held][0]["comparison_id"] for held in PARTS)
 
 
 def test_a_change_of_a_category_that_is_fitted_on_makes_a_record_stale(bench, watch, parts, tmp_path):

@@ -54,7 +54,7 @@ def test_another_bank_is_another_row(bank, bench, data, cells, tmp_path):
     labels = {"nearest_patch", f"nearest_patch(bank={bank})"}
     rows = pd.read_csv(tmp_path / "r" / "leaderboard.csv").query("kind == 'all'")
     assert set(rows["method"]) == labels
-    assert rows["protocol_id"].nunique() == 1  # the bank is the method's affair: the rows compare
+    assert rows["comparison"].nunique() == 1  # the bank is the method's affair: the rows compare
 
 
 def plan(methods, datasets, words=(), **sweep):

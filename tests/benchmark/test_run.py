@@ -54,7 +54,7 @@ def test_two_runs_of_one_cell_are_equal_to_the_byte(bench, data, cells, tmp_path
                 == 0
             )
     one, other = (
-        [(r["cell_id"], r["metrics"], r["protocol_id"], r["data"]) for r in records(tmp_path / name)]
+        [(r["cell_id"], r["metrics"], r["comparison_id"], r["data"]) for r in records(tmp_path / name)]
         for name in ("a", "b")
     )
     assert one == other
@@ -82,13 +82,13 @@ def test_methods_that_learn_are_fitted_on_what_they_declare(bench, data, cells, 
     assert all("test/image_AUROC" in curve for curve in curves)
 
 
-def test_rows_of_two_methods_share_a_protocol_id_and_shots(bench, data, cells, tmp_path):
+def test_rows_of_two_methods_share_a_comparison_id_and_shots(bench, data, cells, tmp_path):
     bench(
         "run", "--methods", "toy_mean,toy_learns", "--shots", "2", "--seeds", "0,1", *cells, "--results", tmp_path / "r"
     )
     wide = pd.read_csv(tmp_path / "r" / "leaderboard.csv")
     assert list(wide["kind"]) == ["all", "all", "object", "object"]
-    assert wide["protocol_id"].nunique() == 1
+    assert wide["comparison"].nunique() == 1
     assert set(wide["n_seeds"]) == {2}
 
 

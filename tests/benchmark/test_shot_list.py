@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from benchmark.cell import Cell
-from benchmark.measure import protocol_id
 from datamodules.components.published_shots import LIST_FILE, LIST_RULE
 from datamodules.components.shots import SHOT_RULE
 
@@ -39,16 +37,17 @@ def write(tmp_path):
     return call
 
 
-def test_the_rule_and_the_names_are_the_protocol_and_the_path_is_not(run, write):
+def test_the_rule_and_the_names_are_compared_and_the_path_is_not(run, write):
     own = run("own")
     words = [write("a", "#2: 000 001\n"), write("b", "#2: 000 001\n"), write("c", "#2: 001 000\n")]
     one, moved, other = (run(f"results-{word[-1]}", word) for word in words)
     assert own["data"]["shot_rule"] == SHOT_RULE
     assert {record["data"]["shot_rule"] for record in (one, moved, other)} == {LIST_RULE}
     assert [shot["path"][-7:] for shot in one["data"]["shots"]["bottle"]] == ["000.png", "001.png"]
-    assert one["protocol_id"] == moved["protocol_id"]
-    assert len({record["protocol_id"] for record in (own, one, other)}) == 3
-    assert len({record["cell_id"] for record in (own, one, moved, other)}) == 4
+    assert one["comparison_id"] == moved["comparison_id"]
+    assert len({record["comparison_id"] for record in (own, one, other)}) == 3
+    assert one["cell_id"] == moved["cell_id"]  # equal lists in two places
+    assert len({record["cell_id"] for record in (own, one, other)}) == 3
 
 
 def test_the_rule_alone_is_another_protocol(run, write):
@@ -56,7 +55,7 @@ def test_the_rule_alone_is_another_protocol(run, write):
     drawn = [shot["path"][-7:-4] for shot in own["data"]["shots"]["bottle"]]
     listed = run("listed", write("lists", f"#2: {' '.join(drawn)}\n"))
     assert listed["data"]["shots_sha256"] == own["data"]["shots_sha256"]
-    assert listed["protocol_id"] != own["protocol_id"]
+    assert listed["comparison_id"] != own["comparison_id"]
     assert listed["metrics"] == own["metrics"]
 
 
@@ -82,12 +81,3 @@ def test_ambiguous_lists_and_other_data_sets_are_refused_before_anything_runs(be
     assert "shot_list" in finished.err
     assert not (tmp_path / "cells").exists()
 
-
-def test_where_an_auxiliary_set_has_its_list_is_no_protocol():
-    def named(auxiliary):
-        settings = {"dataset": {}, "protocol": {"auxiliary": "visa"}, "auxiliary": auxiliary}
-        cell = Cell("m", "d", "standard", "zero_shot", ("a",), 0, 0, None, settings, {}, "")
-        return protocol_id(cell, {"fingerprints": {}, "shot_rule": "", "shots_sha256": None, "auxiliary": {}})
-
-    assert named({"shot_list": "here", "shot_numbers": "name"}) == named({"shot_list": None, "shot_numbers": "agreed"})
-    assert named({"other": 1}) != named({})
