@@ -60,7 +60,7 @@ class CLIPBackbone(nn.Module):
         check_supported(clip)
         check_choice("position_resize", position_resize, get_args(PositionResize))
         check_choice("precision", precision, tuple(_AUTOCAST))
-        self.clip = clip.requires_grad_(False).eval()
+        self.clip = clip.requires_grad_(False)
         self.tokenizer = tokenizer
         self.position_resize: PositionResize = position_resize
         self.precision = precision
@@ -78,6 +78,7 @@ class CLIPBackbone(nn.Module):
         for name, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
             self.register_buffer(name, torch.tensor(config.get(name, default)).view(1, 3, 1, 1), persistent=False)
         self._positions: dict[tuple[Any, ...], Tensor] = {}
+        self.eval()
 
     @classmethod
     def load(
