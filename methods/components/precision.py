@@ -17,8 +17,8 @@ def set_arithmetic(precision: Precision) -> dict[str, str]:
     wherever it is float32, also on a GPU, where torch by itself rounds in convolutions.
     """
     rounded = precision == "tf32"
-    # Both interfaces are set, to the same: from torch 2.9 on the older one, which Lightning reads on a GPU, raises where
-    # the two differ.
+    # Both interfaces are set, and alike: from torch 2.9 on the older one, which Lightning reads on a GPU, raises where
+    # they differ.
     torch.set_float32_matmul_precision("high" if rounded else "highest")
     torch.backends.cudnn.allow_tf32 = rounded
     if _has_switches():
