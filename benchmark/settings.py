@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
     },
     "protocol": {
         "evaluation_size": Setting(int, 0),
-        "precision": Setting(str, "fp32", ("fp32", "bf16", "fp16")),
+        "precision": Setting(str, "fp32", ("fp32", "tf32", "bf16", "fp16")),
         "auxiliary": Setting(str | None, None),
         "published_metric": Setting(bool, False),
     },

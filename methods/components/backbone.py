@@ -6,7 +6,7 @@ replaces a module, hooks one or writes to a parameter, so one instance serves ev
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import open_clip
 import torch
@@ -17,13 +17,11 @@ from methods.components import image_tower, text_tower
 from methods.components.feature_request import describe_tower, recall_image, recall_windows
 from methods.components.feature_store import FeatureStore
 from methods.components.image_tower import ImageFeatures, ImageRequest, PositionResize, Stream, TapPoint
+from methods.components.precision import AUTOCAST, Precision
 from methods.components.text_tower import Tokens
 from methods.components.weights import EMBEDDED, BackboneError, check_choice, check_supported, create_clip, hash_weights
 
 __all__ = ["BackboneError", "CLIPBackbone", "ImageFeatures", "PositionResize", "Stream", "Tokens"]
-
-Precision = Literal["fp32", "bf16", "fp16"]
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class CLIPBackbone(nn.Module):
@@ -51,7 +49,8 @@ class CLIPBackbone(nn.Module):
             image_size: side of the square images this backbone asks for, a multiple of the patch; None takes the
                 side of the pretraining. `encode_image` accepts other sizes too.
             position_resize: how the position grid follows an image size, see `image_tower.resize_positions`.
-            precision: "bf16" and "fp16" run both towers under autocast; features are float32 always.
+            precision: "bf16" and "fp16" run both towers under autocast; features are float32 always. The switches
+                of the process that tell "fp32" from "tf32" are set by `precision.set_arithmetic`.
 
         Raises:
             BackboneError: the model's structure or the image size is not supported.
@@ -59,8 +58,8 @@ class CLIPBackbone(nn.Module):
         super().__init__()
         check_supported(clip)
         check_choice("position_resize", position_resize, get_args(PositionResize))
-        check_choice("precision", precision, tuple(_AUTOCAST))
-        self.clip = clip.requires_grad_(False).eval()
+        check_choice("precision", precision, tuple(AUTOCAST))
+        self.clip = clip.requires_grad_(False)
         self.tokenizer = tokenizer
         self.position_resize: PositionResize = position_resize
         self.precision = precision
@@ -78,6 +77,7 @@ class CLIPBackbone(nn.Module):
         for name, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
             self.register_buffer(name, torch.tensor(config.get(name, default)).view(1, 3, 1, 1), persistent=False)
         self._positions: dict[tuple[Any, ...], Tensor] = {}
+        self.eval()
 
     @classmethod
     def load(
@@ -244,6 +244,6 @@ class CLIPBackbone(nn.Module):
         return (images.float() - self.mean) / self.std, self._positions[key], grid
 
     def autocast(self) -> torch.autocast:
-        """The precision asked for; "fp32" also ends an autocast around it."""
-        dtype = _AUTOCAST[self.precision]
+        """The precision asked for; "fp32" and "tf32" also end an autocast around it."""
+        dtype = AUTOCAST[self.precision]
         return torch.autocast(self.mean.device.type, dtype, enabled=dtype is not None)

@@ -93,12 +93,22 @@ class Method(LightningModule, ABC):
         """Score images, (B, 3, H, W) in [0, 1], of B category keys."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(batch)
+        try:
+            loss = self.loss(batch)
+        except StopIteration as error:
+            raise self._stopped("training") from error
         self.log("train/loss", loss, batch_size=len(batch.label), prog_bar=False)
         return loss
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]  # the evaluator reads it
-        return self.predict(batch.image, batch.category)
+        try:
+            return self.predict(batch.image, batch.category)
+        except StopIteration as error:
+            raise self._stopped("test") from error
+
+    def _stopped(self, step: str) -> RuntimeError:
+        """Lightning takes a StopIteration for the end of the data, and would end an epoch or a test in silence."""
+        return RuntimeError(f"{type(self).__name__} raised StopIteration in a {step} step, as next() of nothing does.")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return Adam(self.parameters(), lr=1e-3)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.components.image_tower import ImageFeatures, ImageRequest, patch_grid
+from methods.components.precision import read_switches
 
 
 def recall_image(
@@ -48,13 +49,7 @@ def describe_tower(weights_hash: str, visual: Any, mean: Tensor, std: Tensor) ->
 
 def arithmetic(device: torch.device) -> str:
     """Release of torch, kind of device and the switches that let float32 products be rounded to fewer bits."""
-    backends: Any = torch.backends
-    try:
-        parts = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-        switches = [str(part.fp32_precision) for part in parts]
-    except AttributeError:  # torch before 2.9
-        switches = [torch.get_float32_matmul_precision(), str(backends.cudnn.allow_tf32)]
-    return " ".join([str(torch.__version__), device.type, *switches])
+    return " ".join([str(torch.__version__), device.type, *read_switches().values()])
 
 
 def _request(backbone: Any, images: Tensor, asked: str) -> str:

@@ -80,6 +80,7 @@ class FeatureStore:
         self._used = max_bytes  # bytes; full until looked at
         self._written = 0  # bytes since the folder was looked at
         self._writing = True
+        self._since_mark: list[Path] = []
 
     @property
     def counts(self) -> FeatureCounts:
@@ -119,6 +120,24 @@ class FeatureStore:
             torch.stack([tensor.to(images.device) for tensor in part], dim=dim)
             for part, dim in zip(parts, batch_dims, strict=True)
         )
+
+    def mark(self) -> None:
+        """Begin to note which entries this process writes, in case they must be taken back."""
+        self._since_mark.clear()
+
+    def forget(self) -> int:
+        """Remove the entries that this process wrote since the mark; how many.
+
+        Their keys name the model as it was loaded; what a method that altered it has written there is false.
+
+        Raises:
+            OSError: an entry cannot be removed.
+        """
+        count = len(set(self._since_mark))
+        while self._since_mark:
+            self._since_mark[-1].unlink(missing_ok=True)
+            self._since_mark.pop()
+        return count
 
     def _keys(self, images: Tensor, request: str) -> list[str]:
         common = hashlib.sha256(repr((FEATURE_VERSION, tuple(images.shape[1:]), request)).encode())
@@ -166,6 +185,7 @@ class FeatureStore:
         size = sum(len(part) for part in buffers)
         self._make_room(size)
         write_entry(path, buffers)
+        self._since_mark.append(path)
         self._used += size
         self._written += size
 

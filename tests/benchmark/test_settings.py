@@ -56,7 +56,7 @@ def test_every_preset_composes(name):
         (["protocol.evalution_size=3"], r"'protocol.evalution_size'.*Did you mean 'protocol.evaluation_size'"),
         (["protocl.x=3"], r"'protocl'.*Did you mean 'protocol'"),
         (["protocol.evaluation_size=abc"], r"protocol.evaluation_size \(command line\) must be int, got 'abc'"),
-        (["protocol.precision=fp8"], r"'fp8'.*Allowed: fp32, bf16, fp16"),
+        (["protocol.precision=fp8"], r"'fp8'.*Allowed: fp32, tf32, bf16, fp16"),
         (["sweep.shots=[1,x]"], r"sweep.shots \(command line\) must be list\[int\], got \[1, 'x'\]"),
         (["method.scale=wide"], r"method.toy_mean.scale \(command line\) must be float, got 'wide'"),
         (["method.scael=1"], r"'method.toy_mean.scael'.*Did you mean 'method.toy_mean.scale'"),

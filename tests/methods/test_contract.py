@@ -170,3 +170,20 @@ def test_loss_trains_exactly_its_own(name, protocol, backbone):
     assert [key for key, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
     assert [key for key, p in method.named_parameters() if p.requires_grad]
     assert [key for key, p in backbone.named_parameters() if p.grad is not None] == []
+
+
+class Exhausted(Method):
+    def loss(self, batch):
+        return next(iter([]))
+
+    def predict(self, images, categories):
+        return next(iter([]))
+
+
+def test_a_stop_iteration_is_no_end_of_the_data(backbone):
+    """Lightning would end the loop without a word."""
+    method, batch = Exhausted(backbone, WORDS), Batch(draw(1), torch.zeros(1, 8, 8), torch.zeros(1), ["pcb1"], ["0"])
+    for step, name in ((method.training_step, "training"), (method.test_step, "test")):
+        with pytest.raises(RuntimeError, match=f"Exhausted raised StopIteration in a {name} step") as caught:
+            step(batch, 0)
+        assert isinstance(caught.value.__cause__, StopIteration)
