@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.components.regions import label_regions
 from datamodules.components.sample import Batch, DataError, Sample, TestBatch
 
+#: Where the regions of a mask are looked for: in the resized mask or at its own size.
+RegionRule = Literal["resized", "native"]
 #: What Pillow raises on files that are missing, damaged, or no image.
 UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 #: What the last bytes of a whole file hold.
@@ -38,6 +41,14 @@ class Item(NamedTuple):
     category: str
     path: str
     simulated: str = ""  # kind of anomaly that a method made of a normal image
+
+
+class Regions(NamedTuple):
+    """The regions of one mask."""
+
+    ids: Tensor  # (size, size) int32: 0 on normal pixels, else the number of the pixel's region
+    found: int  # by the rule; "native" counts the vanished ones too
+    vanished: tuple[int, ...]  # regions at the mask's own size that have no pixel left, whatever the rule; from 1
 
 
 @contextmanager
@@ -108,10 +119,39 @@ def read_mask(path: Path, size: int) -> Tensor:
     Raises:
         DataError: as `open_image`.
     """
+    return torch.from_numpy(_nearest(_marked(path).astype(np.uint8), size)) > 0
+
+
+def read_regions(path: Path, size: int, rule: RegionRule) -> Regions:
+    """The regions of one mask; `ids > 0` is what `read_mask` gives, under either rule.
+
+    Args:
+        path: of the mask.
+        size: side of the result, pixels.
+        rule: "resized" looks for regions in the resized mask, as published code does: a thin scratch falls into
+            pieces that count one by one, and neighbours may merge. "native" looks for them at the mask's own size.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    own = label_regions(_marked(path))  # (H, W)
+    native = _nearest(own, size)
+    there = int(own.max(initial=0))
+    vanished = np.flatnonzero(np.bincount(native.ravel(), minlength=there + 1)[1:] == 0) + 1
+    ids = native if rule == "native" else label_regions(native > 0)
+    found = there if rule == "native" else int(ids.max(initial=0))
+    return Regions(torch.from_numpy(ids), found, tuple(vanished.tolist()))
+
+
+def _marked(path: Path) -> np.ndarray:
+    """Where any colour channel of a mask is above 0, (H, W) bool."""
     with open_image(path) as image:
-        marked = np.array(image.convert("RGB")).any(axis=2)  # (H, W)
-    resized = Image.fromarray(marked.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(resized)) > 0
+        return np.asarray(np.array(image.convert("RGB")).any(axis=2))
+
+
+def _nearest(values: np.ndarray, size: int) -> np.ndarray:
+    """Values (H, W) of uint8 or int32 under the middles of size x size pixels."""
+    return np.array(Image.fromarray(values).resize((size, size), Image.Resampling.NEAREST))
 
 
 class SampleImages(Dataset[Item]):
