@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from benchmark import captions
 from benchmark import show as showing
@@ -23,7 +24,19 @@ USAGE = 2
 OVERWRITE = ("never", "failed", "always")
 
 
-@app.command()
+class SaidOnce(TyperCommand):
+    """A command whose options each stand once: of two, click takes the last without a word."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        options = [param.opts[0] for param in order if param.param_type_name == "option"]
+        twice = [option for option in options if options.count(option) > 1]
+        if twice:
+            raise ConfigError(f"{twice[0]} is said twice; several values stand in one, as in --methods a,b.")
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=SaidOnce)
 def run(
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="any key of `bench show`")] = None,
     methods: Annotated[str | None, typer.Option(help="a,b: files of methods/")] = None,
@@ -117,6 +130,19 @@ def recertify(
     from benchmark import recertifying  # noqa: PLC0415  (torch)
 
     raise typer.Exit(recertifying.recertify(folder, cells, [Path(sys.argv[0]).name, *sys.argv[1:]], Console()))
+
+
+@app.command()
+def check(method: Annotated[str, typer.Argument(help="a name of `bench list methods`")]) -> None:
+    """Check the promises of a method, a line each; exit code 1 if one is broken."""
+    from benchmark import contract  # noqa: PLC0415  (torch)
+
+    broken = 0
+    for promise, protocol, problem in contract.check(method):
+        broken += bool(problem)
+        where = f" ({protocol})" if protocol else ""
+        print(f"{'BROKEN' if problem else 'ok    '} {promise.sentence}{where}" + (f": {problem}" if problem else ""))
+    raise typer.Exit(1 if broken else 0)
 
 
 @app.command()

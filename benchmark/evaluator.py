@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.metrics.accumulate import ImageMetrics, PixelMetrics
 from benchmark.metrics.names import PIXEL_METRICS, MetricValue
-from datamodules.components.reading import Regions, read_regions
+from datamodules.components.reading import RegionRule, Regions, read_regions
 from datamodules.components.sample import Sample, TestBatch
 from methods.components.base import Prediction
 
@@ -63,7 +63,7 @@ def measure(
     masks_known: Mapping[str, bool],
     *,
     root: Path,
-    rule: str,
+    rule: RegionRule,
     published: bool = False,
 ) -> Measured:
     """Put predictions beside the truth.
@@ -97,7 +97,7 @@ def measure(
             if category in pixel:
                 truth = [_truth(its[row], part.anomaly_map.shape[-1], rule) for row in rows]
                 pixel[category].update(part.anomaly_map[rows], torch.stack([found.ids > 0 for found in truth]))
-                regions[category]["found"] += sum(found.count for found in truth)
+                regions[category]["found"] += sum(found.found for found in truth)
                 regions[category]["vanished"] |= {
                     names[int(part.index[row])]: list(found.vanished)
                     for row, found in zip(rows, truth, strict=True)
@@ -118,7 +118,7 @@ def check_shapes(prediction: Prediction, batch: TestBatch) -> None:
         )
 
 
-def _truth(sample: Sample, size: int, rule: str) -> Regions:
+def _truth(sample: Sample, size: int, rule: RegionRule) -> Regions:
     if sample.mask is None:
         return Regions(torch.zeros(size, size, dtype=torch.int32), 0, ())
     return read_regions(sample.mask, size, rule)

@@ -12,11 +12,12 @@ import torch
 from datamodules.components.pixel_probe import pixel_probe
 from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger
-from methods.components.backbone_seal import seal
+from methods.components.backbone_seal import Seal, seal
+from methods.components.base import Method
 from methods.components.precision import set_arithmetic
 
 from benchmark.cell import VERSIONS, Cell, canonical, digest
-from benchmark.evaluator import Predictions, measure
+from benchmark.evaluator import Kept, Predictions, measure
 from benchmark.fitting import auxiliary_cell, fit, make_trainer
 from benchmark.leaks import find_leaks
 from benchmark.opening import build_method, close_backbone, open_backbone, open_data
@@ -69,12 +70,10 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         auxiliary = fit(method, cell, data, device, loggers)
         clock.append(time.perf_counter())
         protocol = cell.settings["protocol"]
-        predictions = Predictions(protocol["evaluation_size"])
-        trainer = make_trainer(device, loggers, callbacks=[predictions])
-        trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
+        kept = predict_tests(method, data, protocol["evaluation_size"], device, loggers)
         clock.append(time.perf_counter())
     measured = measure(
-        predictions.kept,
+        kept,
         data.test_samples,
         {category: data.masks_known(category) for category in cell.categories},
         root=data.root,
@@ -106,21 +105,39 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     )
 
 
+def predict_tests(
+    method: Method, data: AnomalyDataModule, size: int, device: torch.device, loggers: Sequence[Logger]
+) -> list[Kept]:
+    """What a method says of every test image, maps as squares of side `size`; it is handed images and categories."""
+    predictions = Predictions(size)
+    trainer = make_trainer(device, loggers, callbacks=[predictions])
+    trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
+    return predictions.kept
+
+
 @contextmanager
 def unaltered(backbone: CLIPBackbone) -> Iterator[None]:
     """Prove that what runs inside leaves the shared CLIP as it was, also when it fails."""
-    before, mark = seal(backbone), 0
+    before = seal(backbone)
+    if backbone.store:
+        backbone.store.mark()
     try:
         yield
-    finally:
-        if broken := before.broken(backbone):
-            close_backbone()
-            if backbone.store and mark is not None:
-                backbone.store.forget(mark)
-            raise BackboneAlteredError(
-                f"the method changed the shared CLIP, which every cell must leave as it was: {', '.join(broken[:5])}"
-                + (f" and {len(broken) - 5} more." if len(broken) > 5 else ".")
-            )
+    except Exception as error:
+        _prove(before, backbone, error)
+        raise
+    _prove(before, backbone, None)
+
+
+def _prove(before: Seal, backbone: CLIPBackbone, error: Exception | None) -> None:
+    if broken := before.broken(backbone):
+        close_backbone()
+        if backbone.store:
+            backbone.store.forget()
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        raise BackboneAlteredError(
+            f"the method changed the shared CLIP, which every cell must leave as it was: {', '.join(broken[:5])}{more}."
+        ) from error
 
 
 def used_since(backbone: CLIPBackbone, before: FeatureCounts | None) -> dict[str, int] | None:

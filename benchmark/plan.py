@@ -15,15 +15,6 @@ from benchmark.registry import ConfigError, DatasetFacts, MethodFacts, unknown
 from benchmark.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, CONFIGS, choices, read_yaml
 from benchmark.variants import method_settings
 
-LEAST = {
-    "sweep.limit": 1,
-    "protocol.evaluation_size": 8,
-    "trainer.batch_size": 1,
-    "features.max_gib": 0.001,
-    "trainer.num_workers": 0,
-    "backbone.image_size": 1,
-}
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -73,22 +64,11 @@ def _check(settings: Settings) -> None:
     for name in sweep["protocols"]:
         if name not in PROTOCOLS:
             raise unknown("protocol", name, PROTOCOLS)
-    _check_numbers(settings)
     if protocol["auxiliary"] in sweep["datasets"]:
         raise ConfigError(
             f"protocol.auxiliary={protocol['auxiliary']} is also a target: a method must not be fitted on the set "
             f"it is tested on. Take it out of --datasets or choose another auxiliary."
         )
-
-
-def _check_numbers(settings: Settings) -> None:
-    for key, minimum in LEAST.items():
-        group, _, name = key.partition(".")
-        value = settings[group][name]
-        if value is not None and value < minimum:
-            raise ConfigError(f"{key} must be at least {minimum}, got {value}.")
-    if any(seed < 0 for seed in settings["sweep"]["seeds"]):
-        raise ConfigError(f"seeds must be 0 or more, got {', '.join(map(str, settings['sweep']['seeds']))}.")
 
 
 def _choose(asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from benchmark import registry
 from benchmark.cell import canonical
-from benchmark.merging import Layer, Settings
+from benchmark.merging import Settings
 from benchmark.plan import Plan, make_plan
 from benchmark.registry import ConfigError
 from benchmark.settings import chosen, compose, parse_words, read_yaml
 from benchmark.variants import method_settings
+from benchmark.words import Said
 from datamodules.components.sample import DataError
 
 AXES = ("methods", "datasets", "protocols", "categories", "shots", "seeds")
@@ -46,17 +47,18 @@ def read_request(
         words: `key=value`.
 
     Raises:
-        ConfigError: naming what is wrong, where it came from and what is allowed.
+        ConfigError: naming what is wrong, where it came from and what is allowed; also a key said by two words, or by
+            a word and an option.
     """
-    sweep: dict[str, Any] = {axis: split(axis, text) for axis, text in axes.items() if text is not None}
-    if limit is not None:
-        sweep["limit"] = limit
-    options: dict[str, Any] = ({"sweep": sweep} if sweep else {}) | ({"backbone": backbone} if backbone else {})
+    options = [
+        Said(f"--{axis} {text}", ("sweep", axis), split(axis, text)) for axis, text in axes.items() if text is not None
+    ]
+    options += [] if limit is None else [Said(f"--limit {limit}", ("sweep", "limit"), limit)]
+    options += [] if backbone is None else [Said(f"--backbone {backbone}", ("backbone",), backbone)]
     layers = [
         *([chosen("preset", preset)] if preset else []),
         *([read_yaml(config)] if config else []),
-        Layer("command line", options),
-        parse_words(words),
+        parse_words(words, options),
     ]
     settings = compose(layers)
     identity: dict[str, Any] = {

@@ -2,6 +2,11 @@
 
 Order, later wins: configs/base.yaml, the chosen files of configs/backbone and configs/logger, the defaults in
 the method's and data set's source, the preset, the user's YAML, the command line.
+
+`backbone` and `logger` are chosen by a word, the last layer's. What a layer beside or after that says of their keys
+holds. Of what layers before it said, `name` and `pretrained` give way, since the choice is about them, and other keys
+hold; but a key of `backbone` that was said of another one, which a layer had chosen or named, is refused: it might be
+meant for that one alone, and said again beside the choice it holds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import registry
 from benchmark.merging import Layer, Settings, merge, unknown_key
 from benchmark.registry import ConfigError, unknown
 from benchmark.source import Setting
 from benchmark.variants import VARIANTS, merge_variants
+from benchmark.words import COMMAND_LINE, Said, one_layer, read_word
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -25,31 +30,32 @@ GROUPS: dict[str, dict[str, Setting]] = {
         "datasets": Setting(list[str], []),
         "protocols": Setting(list[str], []),
         "categories": Setting(list[str], []),
-        "shots": Setting(list[int], []),
-        "seeds": Setting(list[int], []),
-        "limit": Setting(int | None, None),
+        "shots": Setting(list[int], [], range=">= 0"),
+        "seeds": Setting(list[int], [], range=f">= 0, <= {2**32 - 1}"),
+        "limit": Setting(int | None, None, range=">= 1"),
     },
     "backbone": {
         "name": Setting(str, ""),
         "pretrained": Setting(str, ""),
-        "image_size": Setting(int | None, None),
+        "image_size": Setting(int | None, None, range=">= 1, <= 4096"),
         "position_resize": Setting(str, "bilinear", ("bilinear", "open_clip")),
     },
     "protocol": {
-        "evaluation_size": Setting(int, 0),
+        "evaluation_size": Setting(int, 0, range=">= 8, <= 4096"),
         "precision": Setting(str, "fp32", ("fp32", "tf32", "bf16", "fp16")),
+        "regions": Setting(str, "resized", ("resized", "native")),
         "auxiliary": Setting(str | None, None),
         "published_metric": Setting(bool, False),
     },
     "trainer": {
         "accelerator": Setting(str, "auto", ("auto", "cpu", "gpu", "mps")),
-        "batch_size": Setting(int, 0),
-        "num_workers": Setting(int, 0),
+        "batch_size": Setting(int, 0, range=">= 1"),
+        "num_workers": Setting(int, 0, range=">= 0, <= 512"),
     },
     "features": {
         "enabled": Setting(bool, False),
         "folder": Setting(str | None, None),
-        "max_gib": Setting(float, 0.0),
+        "max_gib": Setting(float, 0.0, range="> 0"),
     },
     "logger": {
         "name": Setting(str, "csv", ("csv", "wandb")),
@@ -58,7 +64,8 @@ GROUPS: dict[str, dict[str, Setting]] = {
         "mode": Setting(str | None, None, ("online", "offline", "disabled")),
     },
 }
-CHOSEN = ("backbone", "logger")  # groups that a single word chooses
+# groups of which a word chooses a file, and the keys that say which it is
+CHOSEN = {"backbone": ("name", "pretrained", "label"), "logger": ("name",)}
 NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
 KEYS = (*GROUPS, *NAMED, *VARIANTS)  # of a YAML file
 BASE = "configs/base.yaml"  # origin of what nobody asked for
@@ -98,35 +105,30 @@ def chosen(group: str, name: str) -> Layer:
     raise unknown(group, name, (*choices(group), *more))
 
 
-def parse_words(words: Iterable[str]) -> Layer:
-    """`key=value` words of the command line as a layer."""
-    words = list(words)
-    for word in words:
-        if "=" not in word or word.startswith("="):
-            raise ConfigError(f"expected key=value, got {word!r}.")
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist(words))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"cannot read {' '.join(words)!r} as key=value: {error}") from error
-    assert isinstance(values, dict)
-    return Layer("command line", {str(key): value for key, value in values.items()})
+def parse_words(words: Iterable[str], options: Iterable[Said] = ()) -> Layer:
+    """`key=value` words of the command line, and the options that say the same, as a layer; their order is nothing.
+
+    Raises:
+        ConfigError: a word that is none or cannot be read, or a key that is said twice.
+    """
+    said = [*options, *(each for word in words for each in read_word(word))]
+    for each in said:
+        if each.key[0] in VARIANTS:
+            raise ConfigError(f"{each.typed}: the order of {each.key[0]} counts, so they stand in a YAML (--config).")
+    return one_layer(said, CHOSEN)
 
 
 def compose(layers: Sequence[Layer]) -> Settings:
-    """Merge `layers` onto the base and the chosen groups; each key is checked against its type.
+    """Merge `layers` onto the base and the chosen groups; each key is checked against its type and range.
 
     Raises:
-        ConfigError: for an unknown or ill-typed key, naming it, its origin, what came and what is allowed.
+        ConfigError: for a key that is unknown, or on the command line of a method or data set that is not requested,
+            and for a wrong value, naming it, its origin, what came and what is allowed.
     """
     layers = [read_yaml(CONFIGS.parent / BASE), *layers]
-    picks = {
-        group: [layer.values[group] for layer in layers if isinstance(layer.values.get(group), str)][-1]
-        for group in CHOSEN
-    }
-    layers = [layers[0], *(chosen(group, name) for group, name in picks.items()), *layers[1:]]
     settings = Settings()
     for group, schema in GROUPS.items():
-        merge(settings, group, schema, [(layer.origin, _part(layer, group)) for layer in layers])
+        merge(settings, group, schema, _parts(layers, group))
     for group, axis in NAMED.items():
         requested = settings["sweep"][axis]
         for name in dict.fromkeys((*requested, *(auxiliaries(settings) if group == "dataset" else ()))):
@@ -136,6 +138,8 @@ def compose(layers: Sequence[Layer]) -> Settings:
         for key in layer.values:
             if key not in KEYS:
                 raise unknown_key(key, layer.origin, KEYS)
+        if layer.origin == COMMAND_LINE:
+            _check_requested(settings, layer)
     return settings
 
 
@@ -145,10 +149,49 @@ def auxiliaries(settings: Settings) -> tuple[str, ...]:
     return (asked,) if asked else (AUXILIARY, AUXILIARY_OF_MVTEC)
 
 
-def _part(layer: Layer, group: str) -> Any:
-    """What a layer says of a group; the word that chose its file has been followed."""
-    values = layer.values.get(group)
-    return None if group in CHOSEN and isinstance(values, str) else values
+def _check_requested(settings: Settings, layer: Layer) -> None:
+    """Refuse what is said of one method or data set that the request does not run; a preset may hold it."""
+    fitted = [name for name in settings["sweep"]["methods"] if registry.method(name).fits_on == "auxiliary"]
+    for group, axis in NAMED.items():
+        used = [*settings["sweep"][axis], *(auxiliaries(settings) if group == "dataset" and fitted else ())]
+        for name, values in layer.values.get(group, {}).items():
+            if isinstance(values, Mapping) and name not in used:
+                raise ConfigError(
+                    f"{group}.{name}.{next(iter(values))} ({layer.origin}) sets a {group} that does not run: "
+                    f"used are {', '.join(dict.fromkeys(used)) or 'none'}."
+                )
+
+
+def _choice(layer: Layer, group: str) -> str | None:
+    said = layer.values.get(group)
+    return said if isinstance(said, str) else layer.chosen.get(group)
+
+
+def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
+    """What layers say of a group, in order; of one that is chosen, the chosen file first."""
+    parts = [(layer.origin, layer.values.get(group)) for layer in layers]
+    if group not in CHOSEN:
+        return parts
+    parts = [(origin, None if isinstance(values, str) else values) for origin, values in parts]
+    picks = {index: name for index, layer in enumerate(layers) if (name := _choice(layer, group)) is not None}
+    last, name = max(picks.items())
+    again = {key for _, values in parts[last:] if isinstance(values, Mapping) for key in values}
+    of_another = False  # what is said here; the base picks for want of another
+    for index, (origin, values) in enumerate(parts[1:last], start=1):
+        of_another = picks[index] != name if index in picks else of_another
+        if isinstance(values, Mapping):
+            of_another = of_another or any(key in CHOSEN[group] for key in values)
+            kept = {key: value for key, value in values.items() if key not in CHOSEN[group]}
+            strange = [key for key in kept if key not in again] if group == "backbone" and of_another else []
+            if strange:
+                key = f"{group}.{strange[0]}"
+                raise ConfigError(
+                    f"{key}={kept[strange[0]]} ({origin}) was said of another {group} than {name} "
+                    f"({layers[last].origin}): say {key}=… beside {name}, or take it out."
+                )
+            parts[index] = (origin, kept)
+    file = chosen(group, name)
+    return [(file.origin, file.values[group]), *parts]
 
 
 def _merge_named(settings: Settings, group: str, name: str, requested: Sequence[str], layers: Sequence[Layer]) -> None:

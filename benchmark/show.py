@@ -131,4 +131,5 @@ def _line(settings: Settings, key: str, value: object, indent: int) -> str:
     origin = settings.origins.get(key, "not set")
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = text if not isinstance(value, list) else "[" + ", ".join(map(str, value)) + "]"
-    return f"{' ' * indent}{key.rsplit('.', 1)[1]}: {text}".ljust(48) + f"  # {origin}"
+    comment = f"{origin}, {settings.ranges[key]}" if key in settings.ranges else origin
+    return f"{' ' * indent}{key.rsplit('.', 1)[1]}: {text}".ljust(48) + f"  # {comment}"

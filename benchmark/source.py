@@ -4,7 +4,10 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
+
+from benchmark.ranges import read_range
 
 TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool}
 
@@ -19,7 +22,9 @@ class Setting:
 
     type: Any  # what omegaconf validates against: a plain type, list[plain type], or either | None
     default: Any
-    choices: tuple[Any, ...] = ()  # of a Literal annotation
+    choices: tuple[Any, ...] = ()  # of a Literal annotation, or of that of a tuple's elements
+    range: str = ""  # of a number, or of each one of a list: see `benchmark.ranges`; "" for any
+    length: int | None = None  # of a list
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ def read_source(path: Path, required: tuple[str, ...]) -> Source:
     """Read the one class of `path` that defines all attributes in `required`.
 
     Raises:
-        SourceError: if the file has none or several such classes, or a setting that is no literal.
+        SourceError: if the file has none or several such classes, or a setting that is no literal or whose range
+            is none.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     found = [(node, _literals(node)) for node in tree.body if isinstance(node, ast.ClassDef)]
@@ -68,28 +74,59 @@ def _setting(path: Path, item: ast.AnnAssign) -> tuple[str, Setting]:
     assert isinstance(item.target, ast.Name)
     name = item.target.id
     try:
+        annotation, bounds = _annotated(item.annotation)
         default = ast.literal_eval(item.value) if item.value is not None else None
-        kind, choices = _type(item.annotation)
+        kind, choices, length = _type(annotation)
     except (ValueError, KeyError) as error:
-        allowed = "int, float, str, bool, tuple[..., ...], Literal[...] or one of these | None"
+        allowed = "int, float, str, bool, Literal[...], tuple[one, ...], one | None, or Annotated[one, RANGE]"
         raise SourceError(
             f"{path}: Config.{name} must be a literal of type {allowed}; got {ast.unparse(item)!r}."
         ) from error
-    return name, Setting(kind, list(default) if isinstance(default, tuple) else default, choices)
+    if bounds is not None:
+        try:
+            read_range(bounds)
+        except ValueError as error:
+            raise SourceError(f"{path}: Config.{name}: {error}") from error
+        if not _is_number(kind):
+            raise SourceError(f"{path}: Config.{name} has a range and is no number; got {ast.unparse(item)!r}.")
+    default = list(default) if isinstance(default, tuple) else default
+    return name, Setting(kind, default, choices, bounds or "", length)
 
 
-def _type(node: ast.expr) -> tuple[Any, tuple[Any, ...]]:
+def _annotated(node: ast.expr) -> tuple[ast.expr, str | None]:
+    """The type and the range of `Annotated[TYPE, "RANGE"]`; any other annotation is a type."""
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
+        if len(parts) != 2 or not isinstance(bounds := ast.literal_eval(parts[1]), str):
+            raise ValueError(ast.unparse(node))
+        return parts[0], bounds
+    return node, None
+
+
+def _is_number(kind: Any) -> bool:
+    """Whether a type of `_type` is int or float, a list of these, or one of both | None."""
+    plain = {part for each in (get_args(kind) or (kind,)) for part in (get_args(each) or (each,))}
+    return plain - {NoneType} <= {int, float}
+
+
+def _type(node: ast.expr) -> tuple[Any, tuple[Any, ...], int | None]:
+    """The type, the choices and the length of an annotation."""
     if isinstance(node, ast.BinOp):  # X | None
-        kind, choices = _type(node.left)
-        return kind | None, choices
+        kind, choices, length = _type(node.left)
+        return kind | None, choices, length
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         if node.value.id == "Literal":
             values = ast.literal_eval(node.slice)
             choices = values if isinstance(values, tuple) else (values,)
-            return type(choices[0]), choices
+            return type(choices[0]), choices, None
         if node.value.id == "tuple" and isinstance(node.slice, ast.Tuple):
-            return list[_type(node.slice.elts[0])[0]], ()  # type: ignore[misc]
+            first, *others = node.slice.elts
+            kind, choices, _ = _type(first)
+            if [ast.unparse(other) for other in others] == ["..."]:
+                return list[kind], choices, None  # type: ignore[valid-type]
+            if all(ast.unparse(other) == ast.unparse(first) for other in others):
+                return list[kind], choices, len(node.slice.elts)  # type: ignore[valid-type]
     if isinstance(node, ast.Name):
-        return TYPES[node.id], ()
+        return TYPES[node.id], (), None
     raise ValueError(ast.unparse(node))
 

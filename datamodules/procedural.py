@@ -1,7 +1,7 @@
 """A drawn set: eight products and materials that are made on this machine, without a download."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from datamodules.components.drawn import DrawnDataModule
 
@@ -43,8 +43,8 @@ class Procedural(DrawnDataModule):
     class Config(DrawnDataModule.Config):
         """What is drawn by default; `DrawnDataModule.Config` says what each number counts."""
 
-        draw_seed: int = 0
-        size: int = 256
-        train: int = 20
-        normal: int = 12
-        per_defect: int = 4
+        draw_seed: Annotated[int, ">= 0"] = 0
+        size: Annotated[int, ">= 32, <= 4096"] = 256
+        train: Annotated[int, ">= 1"] = 20
+        normal: Annotated[int, ">= 1"] = 12
+        per_defect: Annotated[int, ">= 1"] = 4

@@ -1,7 +1,7 @@
 """A second drawn set, to fit on and then test elsewhere: the other eight categories, in styles of their own."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from datamodules.components.drawn import DrawnDataModule
 
@@ -39,8 +39,8 @@ class ProceduralAuxiliary(DrawnDataModule):
     class Config(DrawnDataModule.Config):
         """What is drawn by default; `DrawnDataModule.Config` says what each number counts."""
 
-        draw_seed: int = 1
-        size: int = 256
-        train: int = 20
-        normal: int = 12
-        per_defect: int = 4
+        draw_seed: Annotated[int, ">= 0"] = 1
+        size: Annotated[int, ">= 32, <= 4096"] = 256
+        train: Annotated[int, ">= 1"] = 20
+        normal: Annotated[int, ">= 1"] = 12
+        per_defect: Annotated[int, ">= 1"] = 4

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.layouts import list_images
@@ -37,7 +38,9 @@ class Textile(AnomalyDataModule):
     class Config:
         """Which part of the test images is used; each number gives a test set of its own."""
 
-        per_kind: int = 500  # test images of each of nominal, local and global, the first by name; 1 to 500
+        per_kind: Annotated[int, ">= 1, <= 500"] = (
+            500  # test images of each of nominal, local and global, the first by name; 1 to 500
+        )
 
     config: Config
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -71,18 +71,18 @@ class AnomalyCLIP(Method):
             round_deep_prompts: the released code rounds deep prompts and their gradients to float16; True repeats it.
         """
 
-        batch_size: int = 8
-        lr: float = 1e-3
-        betas: tuple[float, ...] = (0.5, 0.999)
-        n_ctx: int = 12
-        depth: int | None = None
-        deep_length: int = 4
-        layers: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-        local_weight: float = 4.0
-        vv_from: int | None = None
-        temperature: float = 0.07
-        sigma: float = 4.0
-        sigma_at: int = 518
+        batch_size: Annotated[int, ">= 1"] = 8
+        lr: Annotated[float, "> 0"] = 1e-3
+        betas: Annotated[tuple[float, float], ">= 0, < 1"] = (0.5, 0.999)
+        n_ctx: Annotated[int, ">= 1"] = 12
+        depth: Annotated[int | None, ">= 1"] = None
+        deep_length: Annotated[int, ">= 1"] = 4
+        layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.5, 0.75, 1.0)
+        local_weight: Annotated[float, ">= 0"] = 4.0
+        vv_from: Annotated[int | None, ">= 0"] = None
+        temperature: Annotated[float, "> 0"] = 0.07
+        sigma: Annotated[float, ">= 0"] = 4.0
+        sigma_at: Annotated[int, ">= 1"] = 518
         class_norm: bool = False
         round_deep_prompts: bool = False
 
@@ -104,8 +104,7 @@ class AnomalyCLIP(Method):
         self._text = Unchanged[Tensor]()
 
     def configure_optimizers(self) -> Optimizer:
-        beta1, beta2 = self.config.betas
-        return Adam(self.parameters(), lr=self.config.lr, betas=(beta1, beta2))
+        return Adam(self.parameters(), lr=self.config.lr, betas=self.config.betas)
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         features, text = self._encode_image(images), self.encode_text()

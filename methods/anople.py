@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -115,40 +115,40 @@ class AnoPLe(Method):
         prefix: bool = True
         alignment: bool = True
         decoder: bool = True
-        steps: int = 600
-        batch_size: int = 8
+        steps: Annotated[int, ">= 1"] = 600
+        batch_size: Annotated[int, ">= 1"] = 8
         bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
-        depth: int | None = None
-        n_text: int = 4
-        n_visual: int = 4
+        depth: Annotated[int | None, ">= 1"] = None
+        n_text: Annotated[int, ">= 1"] = 4
+        n_visual: Annotated[int, ">= 1"] = 4
         share_projections: bool = False
         vv_attention: bool = False
-        mix: tuple[str, ...] = ("normal", "pixel", "latent")
-        pixel_kinds: tuple[str, ...] = ("perlin",)
-        exponents: tuple[int, ...] = (0, 5)
+        mix: tuple[Literal["normal", "pixel", "latent"], ...] = ("normal", "pixel", "latent")
+        pixel_kinds: tuple[Literal["perlin", "cutpaste", "scar"], ...] = ("perlin",)
+        exponents: Annotated[tuple[int, int], ">= 0"] = (0, 5)
         textures: str | None = None
-        jitter: float = 0.1
-        latent_block: int | None = None
-        latent_ratio: tuple[float, ...] = (0.25, 1.0)
-        decoder_width: int | None = None
-        decoder_layers: tuple[float, ...] = (1.0,)
+        jitter: Annotated[float, ">= 0, < 1"] = 0.1
+        latent_block: Annotated[int | None, ">= 0"] = None
+        latent_ratio: Annotated[tuple[float, float], ">= 0"] = (0.25, 1.0)
+        decoder_width: Annotated[int | None, ">= 8"] = None
+        decoder_layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (1.0,)
         mask_head: Literal["text", "conv"] = "text"
-        focal_gamma: float = 2.0
+        focal_gamma: Annotated[float, ">= 0"] = 2.0
         image_texts: Literal["pair", "all"] = "pair"
         image_views: Literal["all", "whole"] = "all"
         align_on: Literal["abnormal", "all"] = "abnormal"
         align_detach: Literal["none", "patches", "image"] = "none"
-        memory_layers: tuple[float, ...] = (0.25, 0.6667)
+        memory_layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.6667)
         memory_features: Literal["prompted", "plain"] = "prompted"
         image_score: Literal["text_map", "text_memory", "map", "map_top"] = "text_map"
-        map_size: int = 256
-        sigma: float = 4.0
-        lr: float = 5e-4
-        lr_decoder: float = 1e-3
-        lr_last: float = 1e-5
-        weight_decay: float = 1e-4
-        warm_up: int = 50
-        clip: float = 1.0
+        map_size: Annotated[int, ">= 1"] = 256
+        sigma: Annotated[float, ">= 0"] = 4.0
+        lr: Annotated[float, "> 0"] = 5e-4
+        lr_decoder: Annotated[float, "> 0"] = 1e-3
+        lr_last: Annotated[float, ">= 0"] = 1e-5
+        weight_decay: Annotated[float, ">= 0"] = 1e-4
+        warm_up: Annotated[int, ">= 0"] = 50
+        clip: Annotated[float, "> 0"] = 1.0
 
     config: Config
 
@@ -167,8 +167,7 @@ class AnoPLe(Method):
 
     def augmentation(self) -> Augment:
         cfg = self.config
-        low, high = cfg.exponents
-        synthesis = Synthesis(kinds=cfg.pixel_kinds, exponents=(low, high), textures=cfg.textures)
+        synthesis = Synthesis(kinds=cfg.pixel_kinds, exponents=cfg.exponents, textures=cfg.textures)
         return Simulation(synthesis=synthesis, mix=cfg.mix, jitter=cfg.jitter, patch=self.backbone.patch_size)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -128,19 +128,19 @@ class FAPrompt(Method):
                 text features by 1e-4; True repeats that.
         """
 
-        batch_size: int = 8
-        lr: float = 1e-3
-        betas: tuple[float, ...] = (0.5, 0.999)
-        n_ctx_normal: int = 5
-        n_ctx_anomalous: int = 2
-        n_anomalous: int = 10
-        n_prior_patches: int = 10
-        depth: int | None = None
-        deep_length: int = 4
-        vv_from: int | None = None
-        temperature: float = 0.07
-        sigma: float = 10.0
-        sigma_at: int = 518
+        batch_size: Annotated[int, ">= 1"] = 8
+        lr: Annotated[float, "> 0"] = 1e-3
+        betas: Annotated[tuple[float, float], ">= 0, < 1"] = (0.5, 0.999)
+        n_ctx_normal: Annotated[int, ">= 1"] = 5
+        n_ctx_anomalous: Annotated[int, ">= 1"] = 2
+        n_anomalous: Annotated[int, ">= 1"] = 10
+        n_prior_patches: Annotated[int, ">= 1"] = 10
+        depth: Annotated[int | None, ">= 1"] = None
+        deep_length: Annotated[int, ">= 1"] = 4
+        vv_from: Annotated[int | None, ">= 0"] = None
+        temperature: Annotated[float, "> 0"] = 0.07
+        sigma: Annotated[float, ">= 0"] = 10.0
+        sigma_at: Annotated[int, ">= 1"] = 518
         prior_selection: Literal["topk", "first"] = "topk"
         image_focal_score_as: Literal["logit", "probability"] = "logit"
         class_norm: bool = False
@@ -163,8 +163,7 @@ class FAPrompt(Method):
         self._stage1 = Unchanged[Tensor]()
 
     def configure_optimizers(self) -> Optimizer:
-        beta1, beta2 = self.config.betas
-        return Adam(self.parameters(), lr=self.config.lr, betas=(beta1, beta2))
+        return Adam(self.parameters(), lr=self.config.lr, betas=self.config.betas)
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         stages = self.examine(images)

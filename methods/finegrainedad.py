@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -106,8 +106,8 @@ class FineGrainedAD(Method):
 
         compat: Literal["described", "released"] = "described"
         inference: Literal["token_wise", "image"] = "token_wise"
-        region_weight: float = 1.5
-        reg_weight: float = 1.0
+        region_weight: Annotated[float, ">= 0"] = 1.5
+        reg_weight: Annotated[float, ">= 0"] = 1.0
         captions: str | None = None
         bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
         score_head: Literal["seg", "cls"] = "seg"
@@ -115,21 +115,21 @@ class FineGrainedAD(Method):
         region_split: Literal["density", "language"] = "density"
         states: Literal["specific", "generic"] = "specific"
         states_file: str | None = None
-        batch_size: int = 100
-        lr: float = 2e-3
-        lr_last: float = 1e-5
-        momentum: float = 0.9
-        weight_decay: float = 5e-4
-        n_ctx: int = 4
-        n_ctx_anomalous: int = 1
-        n_anomalous: int = 4
-        n_prompts_seg: int = 1
-        n_prompts_cls: int = 3
-        margin: float = 1.0
-        align_weight: float = 1e-3
-        memory_layers: tuple[float, ...] = (0.25, 0.6667)
-        map_size: int = 400
-        sigma: float = 4.0
+        batch_size: Annotated[int, ">= 1"] = 100
+        lr: Annotated[float, "> 0"] = 2e-3
+        lr_last: Annotated[float, ">= 0"] = 1e-5
+        momentum: Annotated[float, ">= 0, < 1"] = 0.9
+        weight_decay: Annotated[float, ">= 0"] = 5e-4
+        n_ctx: Annotated[int, ">= 1"] = 4
+        n_ctx_anomalous: Annotated[int, ">= 1"] = 1
+        n_anomalous: Annotated[int, ">= 1"] = 4
+        n_prompts_seg: Annotated[int, ">= 1"] = 1
+        n_prompts_cls: Annotated[int, ">= 1"] = 3
+        margin: Annotated[float, ">= 0"] = 1.0
+        align_weight: Annotated[float, ">= 0"] = 1e-3
+        memory_layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.6667)
+        map_size: Annotated[int, ">= 1"] = 400
+        sigma: Annotated[float, ">= 0"] = 4.0
         logit_scale_as: Literal["stored", "exponential"] = "stored"
 
     config: Config

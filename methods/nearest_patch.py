@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ class NearestPatch(Method):
                 categories, or as many "retrieved" from all by class feature. The last two never ask for the category.
         """
 
-        layers: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+        layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.5, 0.75, 1.0)
         bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
 
     config: Config

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -97,21 +97,21 @@ class PromptAD(Method):
                 categories, or as many "retrieved" from all by class feature. The texts stay those of its own category.
         """
 
-        batch_size: int = 400
-        lr: float = 2e-3
-        lr_last: float = 1e-5
-        momentum: float = 0.9
-        weight_decay: float = 5e-4
-        n_ctx: int = 4
-        n_ctx_anomalous: int = 1
-        n_anomalous: int = 4
-        n_prompts_cls: int = 3
-        n_prompts_seg: int = 1
-        margin: float = 0.0
-        align_weight: float = 1e-3
-        memory_layers: tuple[float, ...] = (0.25, 0.6667)
-        map_size: int = 400
-        sigma: float = 4.0
+        batch_size: Annotated[int, ">= 1"] = 400
+        lr: Annotated[float, "> 0"] = 2e-3
+        lr_last: Annotated[float, ">= 0"] = 1e-5
+        momentum: Annotated[float, ">= 0, < 1"] = 0.9
+        weight_decay: Annotated[float, ">= 0"] = 5e-4
+        n_ctx: Annotated[int, ">= 1"] = 4
+        n_ctx_anomalous: Annotated[int, ">= 1"] = 1
+        n_anomalous: Annotated[int, ">= 1"] = 4
+        n_prompts_cls: Annotated[int, ">= 1"] = 3
+        n_prompts_seg: Annotated[int, ">= 1"] = 1
+        margin: Annotated[float, ">= 0"] = 0.0
+        align_weight: Annotated[float, ">= 0"] = 1e-3
+        memory_layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.6667)
+        map_size: Annotated[int, ">= 1"] = 400
+        sigma: Annotated[float, ">= 0"] = 4.0
         states: Literal["specific", "generic"] = "specific"
         states_file: str | None = None
         suffix_at: Literal["after_name", "before_name"] = "after_name"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class TrivialColourKNN(Method):
             cells: per side of the image.
         """
 
-        cells: int = 16
+        cells: Annotated[int, ">= 1"] = 16
 
     config: Config
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class TrivialColourOutlier(Method):
             cells: per side of the image.
         """
 
-        cells: int = 16
+        cells: Annotated[int, ">= 1"] = 16
 
     config: Config
 

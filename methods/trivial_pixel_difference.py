@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class TrivialPixelDifference(Method):
             sigma: standard deviation of the blur, in pixels of the image as it is seen; 0 for none.
         """
 
-        sigma: float = 4.0
+        sigma: Annotated[float, ">= 0"] = 4.0
 
     config: Config
 

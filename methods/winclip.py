@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -126,8 +126,8 @@ class WinCLIP(Method):
                 categories, or as many "retrieved" from all by class feature. The texts stay those of its own category.
         """
 
-        temperature: float = 0.01
-        scales: tuple[int, ...] = (2, 3)
+        temperature: Annotated[float, "> 0"] = 0.01
+        scales: Annotated[tuple[int, ...], ">= 1"] = (2, 3)
         bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
 
     config: Config

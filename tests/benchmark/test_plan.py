@@ -110,17 +110,23 @@ def test_the_stamp_of_the_embedded_backbone_follows_its_weights_not_its_label(wo
             {"methods": ["toy_breaks"], "protocols": ["zero_shot"]},
             "toy_breaks honours few_shot.*cannot run without shots",
         ),
-        ({"methods": ["toy_mean"], "seeds": [-1]}, "seeds must be 0 or more"),
+        (
+            {"methods": ["toy_mean"], "seeds": [-1]},
+            r"sweep.seeds \(test\) must hold numbers at least 0 and at most 4294967295, got \[-1\]",
+        ),
         (
             {"methods": ["toy_mean"], "words": ["protocol.auxiliary=mvtec_ad"]},
             "protocol.auxiliary=mvtec_ad is also a target",
         ),
         (
             {"methods": ["toy_mean"], "words": ["protocol.evaluation_size=0"]},
-            "evaluation_size must be at least 8, got 0",
+            r"evaluation_size \(command line\) must be at least 8 and at most 4096, got 0",
         ),
-        ({"methods": ["toy_mean"], "words": ["trainer.batch_size=0"]}, "batch_size must be at least 1, got 0"),
-        ({"methods": ["toy_mean"], "limit": 0}, "sweep.limit must be at least 1, got 0"),
+        (
+            {"methods": ["toy_mean"], "words": ["trainer.batch_size=0"]},
+            r"batch_size \(command line\) must be at least 1, got 0",
+        ),
+        ({"methods": ["toy_mean"], "limit": 0}, r"sweep.limit \(test\) must be at least 1, got 0"),
     ],
 )
 def test_wrong_requests_are_refused(arguments, message):
