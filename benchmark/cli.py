@@ -113,7 +113,7 @@ def status(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> 
 @app.command()
 def leaderboard(
     folder: Annotated[Path, typer.Argument(help="a results folder")],
-    show_all: Annotated[bool, typer.Option("--all", help="also print what newer code, data or runs superseded")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="also print what is superseded")] = False,
 ) -> None:
     """Rebuild the tables of a results folder from its records and print the leaderboard."""
     from benchmark import reporting  # noqa: PLC0415  (pandas)
@@ -136,8 +136,10 @@ def recertify(
 def check(method: Annotated[str, typer.Argument(help="a name of `bench list methods`")]) -> None:
     """Check the promises of a method, a line each; exit code 1 if one is broken."""
     from benchmark import contract  # noqa: PLC0415  (torch)
+    from benchmark.fitting import quiet  # noqa: PLC0415  (torch)
 
     broken = 0
+    quiet()
     for promise, protocol, problem in contract.check(method):
         broken += bool(problem)
         where = f" ({protocol})" if protocol else ""

@@ -40,7 +40,7 @@ SMALL = {
     "vision_cfg": {"image_size": SIZE, "layers": 8, "width": 48, "head_width": 16, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 6},
 }
-CLOSE = {"rtol": 1e-4, "atol": 1e-6}
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
 
 
 @cache
@@ -102,9 +102,13 @@ class Candidate:
 class Promise(NamedTuple):
     """One thing that a method promises."""
 
-    sentence: str
     check: Callable[[Candidate], None]
     once: bool  # the same in every protocol
+
+    @property
+    def sentence(self) -> str:
+        """What is promised, in words."""
+        return str(self.check.__doc__).partition("\n")[0]
 
 
 def candidates(name: str) -> list[Candidate]:
@@ -142,6 +146,7 @@ def require(holds: bool, otherwise: str) -> None:
 
 
 def literals_are_the_class(candidate: Candidate) -> None:
+    """Its file says what its class is."""
     facts, cls = candidate.facts, candidate.cls
     require(bool(facts.summary), f"{facts.path} must begin with a line that says what the method is.")
     good = facts.paper.startswith("https://") or not facts.paper
@@ -157,6 +162,7 @@ def literals_are_the_class(candidate: Candidate) -> None:
 
 
 def settings_are_the_config(candidate: Candidate) -> None:
+    """Its settings can be read from its file."""
     facts, config = candidate.facts, candidate.cls.Config
     names = [field.name for field in fields(config)]
     require(names == list(facts.settings), f"Config has {names}, its source {list(facts.settings)}.")
@@ -171,14 +177,18 @@ def settings_are_the_config(candidate: Candidate) -> None:
 
 
 def predict_sees_no_label(candidate: Candidate) -> None:
+    """Predict is asked with images and categories alone."""
     cls: Any = candidate.cls
     for name in ("test_step", "forward"):
         require(getattr(cls, name) is getattr(Method, name), f"{name} belongs to the base class; it is overridden.")
     arguments = list(inspect.signature(cls.predict).parameters)
-    require(arguments == ["self", "images", "categories"], f"predict takes images and categories; it takes {arguments}.")
+    require(
+        arguments == ["self", "images", "categories"], f"predict takes images and categories; it takes {arguments}."
+    )
 
 
 def scores_are_finite(candidate: Candidate) -> None:
+    """Scores and maps are finite and differ between images."""
     score, anomaly_map = candidate.prepared(draw(4), candidate.keys(4))
     shapes = f"got {tuple(score.shape)} and {tuple(anomaly_map.shape)}"
     require(score.shape == (4,), f"the score of 4 images must be (4,), {shapes}.")
@@ -189,6 +199,7 @@ def scores_are_finite(candidate: Candidate) -> None:
 
 
 def scores_need_no_other_image(candidate: Candidate) -> None:
+    """An image scores as if it were alone."""
     method, images, keys = candidate.prepared, draw(4), candidate.keys(4)
     together = method(images, keys)
     for i, category in enumerate(keys):
@@ -198,9 +209,10 @@ def scores_need_no_other_image(candidate: Candidate) -> None:
 
 
 def other_categories_change_nothing(candidate: Candidate) -> None:
+    """Other categories change nothing that is not fitted."""
     if candidate.protocol != "multi_class" or candidate.facts.fits_on != "nothing":
         return  # a fitted method may share what it learns
-    first = list(WORDS)[0]
+    first = next(iter(WORDS))
     single = candidate.build([first])
     single.adapt(draw(2, 0), first)
     images, keys = draw(3), [first] * 3
@@ -209,6 +221,7 @@ def other_categories_change_nothing(candidate: Candidate) -> None:
 
 
 def backbone_is_left_alone(candidate: Candidate) -> None:
+    """The shared CLIP is left as it was."""
     before = seal(small_backbone())
     method = candidate.prepare()
     method.train()
@@ -219,6 +232,7 @@ def backbone_is_left_alone(candidate: Candidate) -> None:
 
 
 def owns_no_backbone(candidate: Candidate) -> None:
+    """The CLIP is in no checkpoint."""
     method, backbone = candidate.build(list(WORDS)), small_backbone()
     theirs = {value.data_ptr() for value in (*backbone.parameters(), *backbone.buffers())}
     ours = [*method.parameters(), *method.buffers(), *method.state_dict().values()]
@@ -227,6 +241,7 @@ def owns_no_backbone(candidate: Candidate) -> None:
 
 
 def loss_trains_its_own(candidate: Candidate) -> None:
+    """The loss trains all that is its own and nothing else."""
     method = candidate.prepare()
     batch = _training_batch(method)
     if method.fits_on == "nothing":
@@ -257,7 +272,10 @@ def _training_batch(method: Method) -> Batch:
 
 
 def scores_ignore_the_truth(candidate: Candidate) -> None:
-    """A whole run, twice, on the same images with all labels turned round: whoever looks at the truth is found."""
+    """Scores are the same whatever the labels of the test images.
+
+    A whole run, twice, on the same images with all labels turned round: whoever looks at the truth is found.
+    """
     with tempfile.TemporaryDirectory() as folder:
         first, second = (_run(candidate, Path(folder) / name, turned=name == "turned") for name in ("as", "turned"))
     for image, (score, anomaly_map) in first.items():
@@ -273,14 +291,14 @@ def _run(candidate: Candidate, root: Path, *, turned: bool) -> dict[str, tuple[T
     torch.manual_seed(0)
     data = open_data(cell, SIZE)
     method = build_method(cell, small_backbone(), data)
-    method.max_epochs = min(method.max_epochs, 1)
+    method.max_epochs = min(method.max_epochs, 1)  # type: ignore[misc]
     fit(method, cell, data, device, ())
     kept = predict_tests(method, data, 32, device, ())
     samples = data.test_samples
     return {
         file_digest(samples[index].image): (part.score[row], part.anomaly_map[row])
         for part in kept
-        for row, index in enumerate(part.index.tolist())
+        for row, index in enumerate(part.indices.tolist())
     }
 
 
@@ -311,14 +329,14 @@ def _write_images(root: Path, *, turned: bool) -> None:
 
 
 PROMISES = (
-    Promise("its file says what its class is", literals_are_the_class, True),
-    Promise("its settings can be read from its file", settings_are_the_config, True),
-    Promise("predict is asked with images and categories alone", predict_sees_no_label, True),
-    Promise("scores and maps are finite and differ between images", scores_are_finite, False),
-    Promise("an image scores as if it were alone", scores_need_no_other_image, False),
-    Promise("other categories change nothing that is not fitted", other_categories_change_nothing, False),
-    Promise("the shared CLIP is left as it was", backbone_is_left_alone, False),
-    Promise("the CLIP is in no checkpoint", owns_no_backbone, True),
-    Promise("the loss trains all that is its own and nothing else", loss_trains_its_own, False),
-    Promise("scores are the same whatever the labels of the test images", scores_ignore_the_truth, False),
+    Promise(literals_are_the_class, once=True),
+    Promise(settings_are_the_config, once=True),
+    Promise(predict_sees_no_label, once=True),
+    Promise(scores_are_finite, once=False),
+    Promise(scores_need_no_other_image, once=False),
+    Promise(other_categories_change_nothing, once=False),
+    Promise(backbone_is_left_alone, once=False),
+    Promise(owns_no_backbone, once=True),
+    Promise(loss_trains_its_own, once=False),
+    Promise(scores_ignore_the_truth, once=False),
 )

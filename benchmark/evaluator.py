@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.metrics.accumulate import ImageMetrics, PixelMetrics
 from benchmark.metrics.names import PIXEL_METRICS, MetricValue
 from datamodules.components.reading import RegionRule, Regions, read_regions
-from datamodules.components.sample import Sample, TestBatch
+from datamodules.components.sample import Sample, UnlabelledBatch
 from methods.components.base import Prediction
 
 NO_MASKS = "no masks in this data set"
@@ -22,7 +22,7 @@ NO_MASKS = "no masks in this data set"
 class Kept(NamedTuple):
     """What a method said of B test images."""
 
-    index: Tensor  # (B,) int64, places in the datamodule's `test_samples`
+    indices: Tensor  # (B,) int64, places in the datamodule's `test_samples`
     score: Tensor  # (B,) on the CPU
     anomaly_map: Tensor  # (B, size, size) float32 on the CPU
 
@@ -40,13 +40,13 @@ class Predictions(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: TestBatch,
+        batch: UnlabelledBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         check_shapes(outputs, batch)
         maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)
-        self.kept.append(Kept(batch.index.cpu(), outputs.score.detach().cpu().clone(), maps[:, 0].cpu()))
+        self.kept.append(Kept(batch.indices.cpu(), outputs.score.detach().cpu().clone(), maps[:, 0].cpu()))
 
 
 class Measured(NamedTuple):
@@ -70,7 +70,7 @@ def measure(
 
     Args:
         kept: of a `Predictions`.
-        samples: the test images, in the order of `Kept.index`.
+        samples: the test images, in the order of `Kept.indices`.
         masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
         root: what names of images are relative to.
         rule: which pixels make a region, see `read_regions`.
@@ -87,7 +87,7 @@ def measure(
     counts = {category: {"normal": 0, "anomalous": 0} for category in masks_known}
     regions: dict[str, dict[str, Any]] = {category: {"found": 0, "vanished": {}} for category in pixel}
     for part in kept:
-        its = [samples[index] for index in part.index.tolist()]
+        its = [samples[index] for index in part.indices.tolist()]
         for category in dict.fromkeys(sample.category for sample in its):
             rows = [row for row, sample in enumerate(its) if sample.category == category]
             labels = torch.tensor([its[row].anomalous for row in rows])
@@ -99,7 +99,7 @@ def measure(
                 pixel[category].update(part.anomaly_map[rows], torch.stack([found.ids > 0 for found in truth]))
                 regions[category]["found"] += sum(found.found for found in truth)
                 regions[category]["vanished"] |= {
-                    names[int(part.index[row])]: list(found.vanished)
+                    names[int(part.indices[row])]: list(found.vanished)
                     for row, found in zip(rows, truth, strict=True)
                     if found.vanished
                 }
@@ -108,9 +108,9 @@ def measure(
     return Measured(metrics, counts, regions)
 
 
-def check_shapes(prediction: Prediction, batch: TestBatch) -> None:
+def check_shapes(prediction: Prediction, batch: UnlabelledBatch) -> None:
     """Refuse a prediction that does not fit the batch."""
-    score, anomaly_map, count = prediction.score, prediction.anomaly_map, len(batch.index)
+    score, anomaly_map, count = prediction.score, prediction.anomaly_map, len(batch.indices)
     if score.shape != (count,) or anomaly_map.ndim != 3 or len(anomaly_map) != count:
         raise ValueError(
             f"predict must return a score ({count},) and a map ({count}, h, w), "
@@ -125,7 +125,7 @@ def _truth(sample: Sample, size: int, rule: RegionRule) -> Regions:
 
 
 def _check_complete(kept: Sequence[Kept], names: Sequence[str]) -> None:
-    seen = Counter(index for part in kept for index in part.index.tolist())
+    seen = Counter(index for part in kept for index in part.indices.tolist())
     missing = [name for index, name in enumerate(names) if not seen[index]]
     twice = [names[index] for index, count in seen.items() if count > 1]
     if missing or twice:
@@ -140,7 +140,7 @@ def _check_finite(kept: Sequence[Kept], names: Sequence[str]) -> None:
         wrong = [
             names[int(index)]
             for part in kept
-            for index, good in zip(part.index, _all_finite(getattr(part, field), dims), strict=True)
+            for index, good in zip(part.indices, _all_finite(getattr(part, field), dims), strict=True)
             if not good
         ]
         if wrong:

@@ -6,6 +6,8 @@ learnt is kept as `fits/KEY.safetensors` in the results folder and serves every 
 
 import hashlib
 import json
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from datamodules.components.pixel_probe import pixel_probe
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
@@ -27,6 +28,7 @@ from benchmark.settings import CONFIGS
 from benchmark.store import write_atomic
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import folder_digest
+from datamodules.components.pixel_probe import pixel_probe
 from datamodules.components.reading import Item
 from datamodules.components.sample import Batch
 from methods.components.base import Method
@@ -46,6 +48,13 @@ def make_trainer(device: torch.device, loggers: Sequence[Logger], **settings: An
         num_sanity_val_steps=0,
         **settings,
     )
+
+
+def quiet() -> None:
+    """Silence what Lightning says for every run anew; errors still show."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
 
 
 def fit(

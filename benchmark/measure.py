@@ -9,12 +9,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from datamodules.components.pixel_probe import pixel_probe
 from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger
-from methods.components.backbone_seal import Seal, seal
-from methods.components.base import Method
-from methods.components.precision import set_arithmetic
 
 from benchmark.cell import VERSIONS, Cell, canonical, digest
 from benchmark.evaluator import Kept, Predictions, measure
@@ -22,8 +18,12 @@ from benchmark.fitting import auxiliary_cell, fit, make_trainer
 from benchmark.leaks import find_leaks
 from benchmark.opening import build_method, close_backbone, open_backbone, open_data
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.pixel_probe import pixel_probe
 from methods.components.backbone import CLIPBackbone
+from methods.components.backbone_seal import Seal, seal
+from methods.components.base import Method
 from methods.components.feature_store import FeatureCounts
+from methods.components.precision import set_arithmetic
 
 PHASES = ("load", "fit", "test", "metrics")
 

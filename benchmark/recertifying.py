@@ -24,6 +24,7 @@ from benchmark.sweep import Sweep, attempt
 
 DONE, DIFFERENT = 0, 1
 
+
 def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -> int:
     """Measure `count` stale cells of each method again and adopt the others if every metric is equal.
 
@@ -57,6 +58,7 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
         console.print(f"{len(measured)} cells measured again, {len(stale) - len(measured)} adopted")
         return DONE
 
+
 def stale_by_code(store: Store) -> list[Record]:
     """Successful records that stand in the tables and differ from today in their code alone."""
     current = store.all_current()
@@ -69,20 +71,24 @@ def stale_by_code(store: Store) -> list[Record]:
         if [words.partition(":")[0] for words in differences(record.content, contents.of(record.cell))] == ["code"]
     ]
 
+
 def _by_method(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for record in records:
         found.setdefault(record.cell.method, []).append(record)
     return found
 
+
 def _spread(records: Sequence[Record], count: int) -> list[Record]:
     """`count` of the records in an order that their ids alone decide, not a kind of cell."""
     return sorted(records, key=lambda record: hashlib.sha256(record.cell_id.encode()).hexdigest())[:count]
+
 
 def _measure(record: Record, sweep: Sweep, folder: Path) -> Record:
     cell: Cell = record.cell
     where = {**cell.where, "logger": {**cell.where["logger"], "name": "csv"}, "results": str(folder)}
     return attempt(sweep, replace(cell, where=where))
+
 
 def _difference(before: Record, after: Record) -> str:
     """In what a second measurement differs, in words; empty if in nothing."""
@@ -95,6 +101,7 @@ def _difference(before: Record, after: Record) -> str:
             if after.metrics[category].get(name) != value:
                 return f"has {name} {after.metrics[category].get(name)} of {category}, recorded was {value}"
     return ""
+
 
 def _adopt(record: Record, witnesses: Sequence[str], store: Store) -> Record:
     now = datetime.now(UTC).isoformat()

@@ -69,7 +69,7 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
     """Print the leaderboard, a table per backbone, and the paths of the files."""
     console = _wide(console)
     for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
-        caption = "\n".join(filter(None, (note, legend(rows))))
+        caption = "\n".join(filter(None, (str(note), legend(rows))))
         grid = Table(title=str(backbone), caption=caption or None, title_justify="left")
         for name in HEAD:
             title = name.replace("_", " ") if name in METRICS else name

@@ -41,14 +41,15 @@ def rows(long: pd.DataFrame, categories: Mapping[str, Mapping[str, Sequence[str]
     for name in METRICS:
         table[f"{name}_n"] = sizes[name].to_numpy() if name in sizes else 0
     parts = dict(list(counted.groupby(keys, sort=False)))
-    facts = [
-        dict(zip(keys, key, strict=True)) | _facts(group, parts.get(key), categories[key[1]][key[-1]])
-        for key, group in long.groupby(keys, sort=False)
-    ]
+    facts = []
+    for key, group in long.groupby(keys, sort=False):
+        its: dict[str, Any] = dict(zip(keys, key, strict=True))
+        facts.append(its | _facts(group, parts.get(key), categories[its["dataset"]][its["kind"]]))
     found = pd.DataFrame(facts, columns=[*keys, *FACTS]).merge(table, how="left", on=keys)
     for name in METRICS:
         found[f"{name}_n"] = found[f"{name}_n"].fillna(0).astype(int)
-    found["below_chance"] = [_below_chance(row) for row in found.to_dict("records")]
+    low = {name: found[name] < chance for name, chance in CHANCE.items()}
+    found["below_chance"] = [", ".join(name for name in CHANCE if low[name][row]) for row in found.index]
     return found
 
 
@@ -75,13 +76,14 @@ def _assert_one_cell(measured: pd.DataFrame) -> None:
 
 def _counted_seeds(measured: pd.DataFrame) -> pd.DataFrame:
     """The seeds of each row that measured the same categories."""
-    sets: dict[tuple[Any, ...], dict[frozenset[str], list[int]]] = {}
-    for (*key, seed), group in measured.groupby([*ROW, "seed"], sort=False):
-        sets.setdefault(tuple(key), {}).setdefault(frozenset(group["category"]), []).append(seed)
+    sets: dict[tuple[Any, ...], dict[frozenset[str], list[Any]]] = {}
+    for key, group in measured.groupby([*ROW, "seed"], sort=False):
+        row = tuple(key)
+        sets.setdefault(row[:-1], {}).setdefault(frozenset(group["category"]), []).append(row[-1])
     kept = []
-    for key, its in sets.items():
+    for row, its in sets.items():
         most = max(its, key=lambda names: (len(names), len(its[names]), sorted(names)))
-        kept += [(*key, seed) for seed in its[most]]
+        kept += [(*row, seed) for seed in its[most]]
     return pd.DataFrame(kept, columns=[*ROW, "seed"]).astype(measured[[*ROW, "seed"]].dtypes.to_dict())
 
 
@@ -128,7 +130,3 @@ def _undefined(counted: pd.DataFrame) -> list[str]:
         if missing and its["value"].notna().any():
             shares.setdefault(f"undefined in {missing} of {its['category'].nunique()}", []).append(str(metric))
     return [f"{share}: {', '.join(metrics)}" for share, metrics in shares.items()]
-
-
-def _below_chance(row: Mapping[str, Any]) -> str:
-    return ", ".join(name for name, chance in CHANCE.items() if row[name] < chance)

@@ -58,27 +58,7 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
         console.print(f"note: {note}", soft_wrap=True)
     check_writable(folder)
     with alone(folder):
-        sweep_up(folder)
-        store = Store(folder)
-        if store.outdated:
-            console.print(f"note: {store.outdated} records of an older version of the suite stand in no table")
-        for path in store.set_aside:
-            console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
-        states = cell_states(cells, store, absent := absent_data(cells))
-        todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
-        for cell in todo:
-            for name in (cell.dataset, cell.settings["protocol"]["auxiliary"]):
-                if name in absent:
-                    raise DataError(absent[name])
-        if todo:
-            _check_before(todo)
-        console.print(
-            f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for why, count in Counter(state.why for state in states.values() if state.why).items():
-            console.print(f"note: {count} stale ({why})", markup=False, highlight=False, soft_wrap=True)
+        store, todo = _look(cells, folder, overwrite, console)
         _write_request(folder, request, planned, argv)
         code, table = _run(Sweep(request.sweep, argv, store, fail_fast), _placed(todo, folder), console)
         logger = todo[0].where["logger"] if todo else {"name": "csv"}
@@ -91,6 +71,29 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
     ):
         return FAILED
     return code
+
+
+def _look(cells: Sequence[Cell], folder: Path, overwrite: str, console: Console) -> tuple[Store, list[Cell]]:
+    """What the results folder holds, and which cells are to run; says so, and checks what they need."""
+    sweep_up(folder)
+    store = Store(folder)
+    if store.outdated:
+        console.print(f"note: {store.outdated} records of an older version of the suite stand in no table")
+    for path in store.set_aside:
+        console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
+    states = cell_states(cells, store, absent := absent_data(cells))
+    todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
+    for cell in todo:
+        for name in (cell.dataset, cell.settings["protocol"]["auxiliary"]):
+            if name in absent:
+                raise DataError(absent[name])
+    if todo:
+        _check_before(todo)
+    words = f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}"
+    console.print(words, highlight=False, soft_wrap=True)
+    for why, count in Counter(its.why for its in states.values() if its.why).items():
+        console.print(f"note: {count} stale ({why})", markup=False, highlight=False, soft_wrap=True)
+    return store, todo
 
 
 def absent_data(cells: Sequence[Cell]) -> dict[str, str]:
@@ -145,6 +148,7 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             progress.console.print(_line(cell, record), highlight=False, soft_wrap=True)
             for remark in record.remarks:
                 progress.console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+
         try:
             table = run_sweep(sweep, todo, report)
         except Interrupted:
@@ -193,5 +197,5 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _count(states: Iterable[State]) -> str:
-    counts = Counter(state.name for state in states)
+    counts = Counter(its.name for its in states)
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"

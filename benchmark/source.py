@@ -129,4 +129,3 @@ def _type(node: ast.expr) -> tuple[Any, tuple[Any, ...], int | None]:
     if isinstance(node, ast.Name):
         return TYPES[node.id], (), None
     raise ValueError(ast.unparse(node))
-

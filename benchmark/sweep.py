@@ -1,11 +1,9 @@
 """The local executor: one cell after another in this process; a cell that raises is recorded and the sweep goes on."""
 
 import gc
-import logging
 import signal
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +14,7 @@ import torch
 
 from benchmark.cell import Cell, differences
 from benchmark.content import SMALLEST, Contents
-from benchmark.fitting import auxiliary_cell
+from benchmark.fitting import auxiliary_cell, quiet
 from benchmark.leaderboard import write_tables
 from benchmark.loggers import cell_loggers, log_metrics
 from benchmark.measure import run_cell
@@ -89,7 +87,7 @@ def run_sweep(sweep: Sweep, cells: Sequence[Cell], report: Callable[[Cell, Recor
         StoreError: a record cannot be written; the sweep stops, since it could keep nothing more.
         Interrupted: SIGINT or SIGTERM; the cell under way is recorded as interrupted.
     """
-    _quiet()
+    quiet()
     tables = Tables(sweep.store)
     try:
         for cell in cells:
@@ -172,10 +170,3 @@ def _describe(error: BaseException) -> dict[str, str]:
 
 def _device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
-
-
-def _quiet() -> None:
-    """Silence what Lightning says for every cell anew; errors still show."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")

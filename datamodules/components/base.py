@@ -17,9 +17,9 @@ from datamodules.components.checks import check_category, check_names, check_roo
 from datamodules.components.content import file_digest
 from datamodules.components.draws import Augment, DrawnImages
 from datamodules.components.order import ShuffledByEpoch
-from datamodules.components.reading import Item, SampleImages, TestImages, collate, collate_tests, read_image
+from datamodules.components.reading import Item, SampleImages, UnlabelledImages, collate, collate_unlabelled, read_image
 from datamodules.components.roots import plain_path
-from datamodules.components.sample import DataError, Sample, TestBatch
+from datamodules.components.sample import DataError, Sample, UnlabelledBatch
 from datamodules.components.shots import SHOT_RULE, draw_shots, limit_evenly
 
 
@@ -177,9 +177,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def manifest(self) -> dict[str, list[dict[str, str]]]:
         """The drawn shots per category as {"path", "sha256" of the file}, in the order of the draw."""
         return {
-            category: [
-                {"path": self.relative(s.image), "sha256": file_digest(s.image)} for s in samples
-            ]
+            category: [{"path": self.relative(s.image), "sha256": file_digest(s.image)} for s in samples]
             for category, samples in self.support.items()
         }
 
@@ -208,13 +206,13 @@ class AnomalyDataModule(LightningDataModule, ABC):
 
     @property
     def test_samples(self) -> list[Sample]:
-        """The test images of all categories, category by category, by name: what a `TestBatch.index` counts."""
+        """The test images of all categories, category by category, by name: what a `UnlabelledBatch.indices` count."""
         return [s for category in self.chosen for s in self._limited(category)]
 
-    def test_dataloader(self) -> DataLoader[TestBatch]:
+    def test_dataloader(self) -> DataLoader[UnlabelledBatch]:
         """The images of `test_samples` in their order, without labels, masks and paths."""
-        images: Any = TestImages(self.test_samples, self.image_size)
-        return self._loader(images, collate_tests)
+        images: Any = UnlabelledImages(self.test_samples, self.image_size)
+        return self._loader(images, collate_unlabelled)
 
     def labelled_dataloader(self) -> DataLoader[Item]:
         """The test images, normal and anomalous, of the categories with masks, shuffled by the seed.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.components.regions import label_regions
-from datamodules.components.sample import Batch, DataError, Sample, TestBatch
+from datamodules.components.sample import Batch, DataError, Sample, UnlabelledBatch
 
 #: Where the regions of a mask are looked for: in the resized mask or at its own size.
 RegionRule = Literal["resized", "native"]
@@ -174,10 +174,8 @@ class SampleImages(Dataset[Item]):
         return Item(read_image(sample.image, self.image_size), mask, sample.anomalous, sample.category, path)
 
 
-class TestImages(Dataset[tuple[Tensor, str, int]]):
+class UnlabelledImages(Dataset[tuple[Tensor, str, int]]):
     """Reads the images of samples and none of their labels; picklable, so that workers can take it along."""
-
-    __test__ = False
 
     def __init__(self, samples: Sequence[Sample], image_size: int) -> None:
         self.images = [(sample.image, sample.category) for sample in samples]
@@ -191,10 +189,10 @@ class TestImages(Dataset[tuple[Tensor, str, int]]):
         return read_image(path, self.image_size), category, index
 
 
-def collate_tests(items: Sequence[tuple[Tensor, str, int]]) -> TestBatch:
+def collate_unlabelled(items: Sequence[tuple[Tensor, str, int]]) -> UnlabelledBatch:
     """Stack B items."""
     images, categories, index = zip(*items, strict=True)
-    return TestBatch(torch.stack(images), list(categories), torch.tensor(index))
+    return UnlabelledBatch(torch.stack(images), list(categories), torch.tensor(index))
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -45,11 +45,9 @@ class Batch(NamedTuple):
     simulated: Sequence[str] = ()  # B kinds of anomaly that a method's `augmentation` made; empty if it has none
 
 
-class TestBatch(NamedTuple):
+class UnlabelledBatch(NamedTuple):
     """What a test loader yields: nothing that tells a normal image from an anomalous one."""
-
-    __test__ = False  # pytest: no class of tests
 
     image: Tensor  # (B, 3, H, W) float32 in [0, 1], RGB
     category: list[str]  # B keys
-    index: Tensor  # (B,) int64, places in the datamodule's `test_samples`
+    indices: Tensor  # (B,) int64, places in the datamodule's `test_samples`

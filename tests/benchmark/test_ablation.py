@@ -25,10 +25,18 @@ DIFFERENCES = [-0.05, -0.10, 0.025]
 
 def record(label, seed, category, value):
     backbone = {"name": "embedded", "pretrained": "demo", "image_size": None, "position_resize": "bilinear"}
-    settings = {"method": {"label": label}, "dataset": {}, "auxiliary": {}, "backbone": backbone, "protocol": {"precision": "fp32"}}
+    settings = {
+        "method": {"label": label},
+        "dataset": {},
+        "auxiliary": {},
+        "backbone": backbone,
+        "protocol": {"precision": "fp32"},
+    }
     cell = Cell("m", "plugin_set", "standard", "few_shot", (category,), 1, seed, None, settings)
     metrics = {name: {"value": value, "reason": ""} for name in COMPARED}
-    return Record(cell.id, 1, "ok", "s", [], cell, "", comparison_id=f"id of {seed} {category}", metrics={category: metrics})
+    return Record(
+        cell.id, 1, "ok", "s", [], cell, "", comparison_id=f"id of {seed} {category}", metrics={category: metrics}
+    )
 
 
 def folder(tmp_path, change=lambda record: record, published=None):

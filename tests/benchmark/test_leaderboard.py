@@ -12,7 +12,6 @@ from benchmark.leaderboard import HEAD, LONG, category_table, long_table, markdo
 from benchmark.metrics.names import METRICS
 from benchmark.store import Record
 
-
 PROTOCOL = {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}
 
 

@@ -80,4 +80,3 @@ def test_ambiguous_lists_and_other_data_sets_are_refused_before_anything_runs(be
     assert "unknown configuration key" in finished.err
     assert "shot_list" in finished.err
     assert not (tmp_path / "cells").exists()
-

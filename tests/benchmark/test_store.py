@@ -14,7 +14,12 @@ import pytest
 from benchmark.cell import Cell
 from benchmark.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
 
-SETTINGS = {"method": {}, "dataset": {}, "auxiliary": {}, "backbone": {"name": "b", "pretrained": "w", "image_size": None}}
+SETTINGS = {
+    "method": {},
+    "dataset": {},
+    "auxiliary": {},
+    "backbone": {"name": "b", "pretrained": "w", "image_size": None},
+}
 SETTINGS |= {"protocol": {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}}
 CELL = Cell("m", "d", "standard", "few_shot", ("c",), 1, 0, None, SETTINGS)
 
