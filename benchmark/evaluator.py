@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from benchmark.metrics.accumulate import ImageMetrics, NotFiniteError, PixelMetrics
 from benchmark.metrics.names import PIXEL_METRICS, MetricValue
+from datamodules.components.regions import label_regions
 from datamodules.components.sample import Batch
 from methods.components.base import Prediction
 
@@ -48,7 +51,8 @@ class Evaluator(Callback):
             try:
                 self.image[category].update(outputs.score[rows], labels)
                 if category in self.pixel:
-                    self.pixel[category].update(maps[rows], batch.mask[rows])
+                    regions = np.stack([label_regions(mask) for mask in batch.mask[rows].cpu().numpy()])
+                    self.pixel[category].update(maps[rows], torch.from_numpy(regions))
             except NotFiniteError as error:
                 images = ", ".join(batch.path[rows[index]] for index in error.indices)
                 raise ValueError(f"{error.what} must be finite, got NaN or infinity for {images}.") from error

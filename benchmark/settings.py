@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
         "evaluation_size": Setting(int, 0),
         "precision": Setting(str, "fp32", ("fp32", "bf16", "fp16")),
         "auxiliary": Setting(str | None, None),
+        "regions": Setting(str, "resized", ("resized", "native")),
         "published_metric": Setting(bool, False),
     },
     "trainer": {
