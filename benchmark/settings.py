@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
         "precision": Setting(str, "fp32", ("fp32", "tf32", "bf16", "fp16")),
         "regions": Setting(str, "resized", ("resized", "native")),
         "auxiliary": Setting(str | None, None),
+        "regions": Setting(str, "resized", ("resized", "native")),
         "published_metric": Setting(bool, False),
     },
     "trainer": {

@@ -69,7 +69,7 @@ class ImageMetrics(RankMetric):
             NotFiniteError: if a score is NaN or infinite.
             ValueError: if shapes or dtypes differ from the above.
         """
-        _check("scores", scores, "labels", labels, dims=1)
+        _check("scores", scores, "labels", labels, torch.bool, dims=1)
         values = scores.detach().cpu().double()  # B
         _check_finite("scores", values.numpy())
         self.scores.append(values.clone())
@@ -101,24 +101,25 @@ class PixelMetrics(RankMetric):
         super().__init__()
         self.chunk, self.published = chunk, published
 
-    def update(self, maps: Tensor, masks: Tensor) -> None:
+    def update(self, maps: Tensor, regions: Tensor) -> None:
         """Add a batch; the images of different batches may differ in size.
 
         Args:
             maps: (B, H, W) of any floating dtype; kept as float32. Half precision is exact, float64 is rounded, which
                 may tie scores that differ by less than 1 part in 2^24 and refuses magnitudes above 3.4e38. Float32 maps
                 in main memory are kept as they are, not copied: do not write to them afterwards.
-            masks: (B, H, W) bool, True for anomalous.
+            regions: (B, H, W) int32, 0 for normal, else the number of the pixel's region, which is its image's own and
+                may have gaps. AUPRO weighs each region of an image once, in one piece or in several.
 
         Raises:
             NotFiniteError: if a map holds NaN or infinity.
             ValueError: if shapes or dtypes differ from the above.
         """
-        _check("maps", maps, "masks", masks, dims=3)
+        _check("maps", maps, "regions", regions, torch.int32, dims=3)
         kept = maps.detach().to("cpu", torch.float32)  # B H W
         _check_finite("maps", kept.numpy())
-        pairs = zip(kept.numpy(), masks.detach().cpu().numpy(), strict=True)
-        packed = [pack_anomalous(scores, mask) for scores, mask in pairs]
+        pairs = zip(kept.numpy(), regions.detach().cpu().numpy(), strict=True)
+        packed = [pack_anomalous(scores, ids) for scores, ids in pairs]
         self.anomalous.append(torch.from_numpy(np.concatenate([np.empty(0, np.int64), *packed])))
         self.scores.append(kept.flatten())
 
@@ -148,9 +149,11 @@ def _missing(unit: str, anomalous: int, normal: int) -> str:
     return "" if normal else f"no normal {unit}"
 
 
-def _check(name: str, scores: Tensor, truth_name: str, truth: Tensor, dims: int) -> None:
-    if not scores.is_floating_point() or truth.dtype != torch.bool:
-        raise ValueError(f"{name} must be floating point and {truth_name} bool, got {scores.dtype} and {truth.dtype}.")
+def _check(name: str, scores: Tensor, truth_name: str, truth: Tensor, dtype: torch.dtype, dims: int) -> None:
+    if not scores.is_floating_point() or truth.dtype != dtype:
+        raise ValueError(
+            f"{name} must be floating point and {truth_name} {str(dtype)[6:]}, got {scores.dtype} and {truth.dtype}."
+        )
     if scores.ndim != dims or scores.shape != truth.shape:
         raise ValueError(
             f"{name} and {truth_name} must have the same shape of {dims} dimensions, "

@@ -29,22 +29,22 @@ class PixelRanking(NamedTuple):
     overlap: np.ndarray  # T   growth of the mean overlap of regions at each anomalous score, float64, sums to 1
 
 
-def pack_anomalous(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Pack each anomalous pixel of one image into (order of its score) << 32 | size of its 8-connected region.
+def pack_anomalous(scores: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Pack each anomalous pixel of one image into (order of its score) << 32 | number of pixels of its region.
 
     Args:
         scores: (H, W) float32, finite.
-        mask: (H, W) bool, True for anomalous.
+        regions: (H, W) int32, 0 for normal, else the number of the pixel's region; a region need not be connected.
 
     Returns:
-        (P,) int64, one for each True of `mask`. It sorts as scores do, with -0.0 equal to 0.0, then by size.
+        (P,) int64, one for each anomalous pixel. It sorts as scores do, with -0.0 equal to 0.0, then by size.
     """
+    mask = regions != 0
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     inside = mask[y : y + height, x : x + width]
     if inside.size == 0:
         return np.empty(0, np.int64)
-    _, regions = cv2.connectedComponents(inside.view(np.uint8), connectivity=8)  # h w
-    region = regions[inside]  # P
+    region = regions[y : y + height, x : x + width][inside]  # P
     sizes = np.bincount(region)[region]  # P
     bits = (scores[y : y + height, x : x + width][inside] + np.float32(0)).view(np.int32)  # P   + 0: -0.0 becomes 0.0
     packed: np.ndarray = (_flip(bits).astype(np.int64) << SIZE_BITS) | sizes

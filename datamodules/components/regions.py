@@ -20,10 +20,20 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
     if inside.size == 0:
         return ids
     count, labels = cv2.connectedComponents(inside.view(np.uint8), connectivity=8)
-    label = labels[inside]  # P
-    first = np.empty(count, np.int64)  # 1 + regions   first pixel of each label
-    first[label[::-1]] = np.arange(len(label))[::-1]  # of repeated labels, the last one written stays
-    number = np.zeros(count, np.int32)
-    number[1 + first[1:].argsort()] = np.arange(1, count)
-    ids[y : y + height, x : x + width] = number[labels]
+    ids[y : y + height, x : x + width] = _by_rows(labels, inside, count)
     return ids
+
+
+def _by_rows(labels: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
+    """Labels below `count`, 0 for none, numbered anew in the order in which rows meet them."""
+    starts = mask.copy()
+    starts[:, 1:] &= ~mask[:, :-1]
+    met = labels[starts]  # runs   one pixel of each run of a row
+    first = np.zeros(count, np.int64)  # regions and 0   first run of each label
+    first[met[::-1]] = np.arange(len(met), 0, -1)  # of repeated labels, the last one written stays
+    order = first.argsort()  # 0 stays first
+    if (order[:-1] < order[1:]).all():
+        return labels
+    number = np.empty(count, np.int32)
+    number[order] = np.arange(count)
+    return np.asarray(number[labels])

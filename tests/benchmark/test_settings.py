@@ -17,6 +17,7 @@ def test_later_layers_win_and_origins_follow(tmp_path):
         "evaluation_size": 64,
         "precision": "bf16",
         "auxiliary": None,
+        "regions": "resized",
         "published_metric": False,
     }
     assert settings["method"]["toy_mean"] == {"scale": 2.0, "sides": [1, 2], "kind": "square", "pause": 0.0}

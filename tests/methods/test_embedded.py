@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pixel_oracle import labelled
 
 from benchmark.metrics.accumulate import PixelMetrics
 from datamodules.procedural import Procedural
@@ -17,7 +18,8 @@ def pixel_auroc(pretrained, data):
     metrics = PixelMetrics()
     for batch in data.test_dataloader():
         patches = backbone.encode_image(batch.image, layers=(backbone.n_image_blocks,)).patches[0]
-        metrics.update(to_map(text_probability(patches, text, 0.07), backbone.grid_size, (128, 128)), batch.mask)
+        maps = to_map(text_probability(patches, text, 0.07), backbone.grid_size, (128, 128))
+        metrics.update(maps, labelled(batch.mask))
     return metrics.compute()["pixel_AUROC"].value
 
 

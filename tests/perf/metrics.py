@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # works from a checkout that
 
 from benchmark.metrics.accumulate import PixelMetrics
 from benchmark.metrics.names import FPR_LIMIT, PIXEL_METRICS
+from datamodules.components.regions import label_regions
 
 SIDE = 518
 BATCH = 8
@@ -76,10 +77,17 @@ def own(maps: np.ndarray, masks: np.ndarray) -> list[float]:
     return [metric.compute()[name].value for name in PIXEL_METRICS]
 
 
+def labelled(masks: np.ndarray) -> torch.Tensor:
+    ids = np.empty(masks.shape, np.int32)
+    for index, mask in enumerate(masks):
+        ids[index] = label_regions(mask)
+    return torch.from_numpy(ids)
+
+
 def filled(maps: np.ndarray, masks: np.ndarray) -> PixelMetrics:
     metric = PixelMetrics()
     for start in range(0, len(maps), BATCH):
-        metric.update(torch.from_numpy(maps[start : start + BATCH]), torch.from_numpy(masks[start : start + BATCH]))
+        metric.update(torch.from_numpy(maps[start : start + BATCH]), labelled(masks[start : start + BATCH]))
     return metric
 
 
@@ -126,7 +134,7 @@ def memory(images: int) -> None:
     metric, start = PixelMetrics(), resident("VmRSS")
     for batch in range(0, images, 10):
         maps, masks = draw(min(10, images - batch), seed=batch)
-        metric.update(torch.from_numpy(maps), torch.from_numpy(masks))
+        metric.update(torch.from_numpy(maps), labelled(masks))
     del maps, masks
     scores = images * SIDE**2 * 4
     held = resident("VmRSS") - start

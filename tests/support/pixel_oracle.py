@@ -11,16 +11,22 @@ from benchmark.metrics.names import PIXEL_METRICS
 EXACT = 1e-12
 
 
-def regions_of(mask):
-    """Each 8-connected region as a bool mask, with another library than the code's."""
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
-    return [labels == number + 1 for number in range(count)]
+def labelled(masks):
+    """(B, H, W) int32 ids of the 8-connected regions of each mask, with another library than the code's."""
+    found = [ndimage.label(mask, np.ones((3, 3)), output=np.int32)[0] for mask in np.asarray(masks)]
+    return torch.from_numpy(np.stack(found))
 
 
-def plain_aupro(maps, masks, limit=0.3):
+def regions_of(truth):
+    """Each region as a bool mask: of a bool mask the 8-connected ones, of ids the pixels of each."""
+    ids = labelled(truth[None])[0].numpy() if truth.dtype == bool else truth
+    return [ids == number for number in sorted(set(ids.ravel().tolist()) - {0})]
+
+
+def plain_aupro(maps, truth, limit=0.3):
     """Thresholds one by one from the highest, regions one by one, trapezoids up to the limit."""
-    regions = [(scores[region]) for scores, mask in zip(maps, masks, strict=True) for region in regions_of(mask)]
-    normal = maps[~masks]
+    regions = [scores[region] for scores, each in zip(maps, truth, strict=True) for region in regions_of(each)]
+    normal = maps[truth == 0]
     x, y, area = 0.0, 0.0, 0.0
     for threshold in np.unique(maps)[::-1]:
         to_x = np.count_nonzero(normal >= threshold) / normal.size
@@ -33,16 +39,19 @@ def plain_aupro(maps, masks, limit=0.3):
 
 
 def oracle(maps, masks):
-    truth, scores = masks.ravel(), maps.ravel()
+    """The four values; `masks` may also be ids of regions, which need not be connected."""
+    truth, scores = masks.ravel() != 0, maps.ravel()
     precision, recall, _ = precision_recall_curve(truth, scores)
     f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-300)).max()
     return [roc_auc_score(truth, scores), average_precision_score(truth, scores), f1, plain_aupro(maps, masks)]
 
 
 def fill(maps, masks, metric=None, batch=2):
+    """Gives a metric maps and ids of regions, or bool masks whose regions are looked for here."""
     metric = metric or PixelMetrics()
+    ids = labelled(masks) if masks.dtype == bool else torch.as_tensor(masks)
     for start in range(0, len(maps), batch):
-        metric.update(torch.as_tensor(maps[start : start + batch]), torch.as_tensor(masks[start : start + batch]))
+        metric.update(torch.as_tensor(maps[start : start + batch]), ids[start : start + batch])
     return metric
 
 

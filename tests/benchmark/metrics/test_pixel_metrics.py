@@ -3,13 +3,14 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from pixel_oracle import EXACT, KINDS, draw, fill, oracle, plain_aupro, regions_of, values
+from pixel_oracle import EXACT, KINDS, draw, fill, labelled, oracle, plain_aupro, regions_of, values
 from sklearn.metrics import roc_auc_score
 
 from benchmark.metrics.accumulate import NotFiniteError, PixelMetrics
 from benchmark.metrics.curves import aupro, auroc, rank
 from benchmark.metrics.names import PIXEL_METRICS
 from benchmark.metrics.pixels import pack_anomalous, rank_pixels
+from datamodules.components.regions import label_regions
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,7 +62,7 @@ def test_limit_met_exactly_and_crossed_by_a_tie():
 def test_aupro_at_any_limit(limit, kind):
     maps, masks = draw(4)
     maps = KINDS[kind](maps)
-    packed = [pack_anomalous(scores, mask) for scores, mask in zip(maps, masks, strict=True)]
+    packed = [pack_anomalous(scores, ids) for scores, ids in zip(maps, labelled(masks).numpy(), strict=True)]
     ranking, overlap = rank_pixels([maps.ravel()], packed)
     assert aupro(ranking, overlap, limit) == pytest.approx(plain_aupro(maps.astype(float), masks, limit), abs=EXACT)
 
@@ -78,14 +79,14 @@ def test_regions_are_those_of_the_oracle(seed):
     maps, masks = draw(seed)
     for scores, mask in zip(maps, masks, strict=True):
         expected = sorted((score, region.sum()) for region in regions_of(mask) for score in scores[region])
-        packed = np.sort(pack_anomalous(scores, mask))
+        packed = np.sort(pack_anomalous(scores, label_regions(mask)))
         assert (packed & 0xFFFFFFFF).tolist() == [size for _, size in expected]
 
 
 def test_a_mask_need_not_be_contiguous():
     maps, masks = draw(0)
     turned = PixelMetrics()
-    turned.update(torch.as_tensor(maps).transpose(1, 2), torch.as_tensor(masks).transpose(1, 2))
+    turned.update(torch.as_tensor(maps).transpose(1, 2), labelled(masks).transpose(1, 2))
     assert values(turned) == values(fill(maps, masks))
 
 
@@ -186,27 +187,28 @@ def test_refuses_scores_without_rank_and_says_where(wrong, anomalous):
     maps[2, row, column] = wrong
     metric = PixelMetrics()
     with pytest.raises(NotFiniteError, match=r"maps must be finite, got NaN or infinity at \(2,\)") as caught:
-        metric.update(torch.as_tensor(maps), torch.as_tensor(masks))
+        metric.update(torch.as_tensor(maps), labelled(masks))
     assert caught.value.indices == (2,)
     assert not metric.scores
 
 
 @pytest.mark.parametrize(
-    ("maps", "masks", "message"),
+    ("maps", "regions", "message"),
     [
         (
             torch.zeros(2, 4, 4),
-            torch.zeros(2, 4, 5, dtype=torch.bool),
+            torch.zeros(2, 4, 5, dtype=torch.int32),
             r"same shape .* got \(2, 4, 4\) and \(2, 4, 5\)",
         ),
-        (torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.bool), "3 dimensions"),
-        (torch.zeros(2, 4, 4), torch.full((2, 4, 4), 255, dtype=torch.uint8), "masks bool, got .* torch.uint8"),
-        (torch.zeros(2, 4, 4, dtype=torch.int64), torch.zeros(2, 4, 4, dtype=torch.bool), "got torch.int64"),
+        (torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.int32), "3 dimensions"),
+        (torch.zeros(2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.bool), "regions int32, got .* torch.bool"),
+        (torch.zeros(2, 4, 4, dtype=torch.int64), torch.zeros(2, 4, 4, dtype=torch.int32), "got torch.int64"),
+        (torch.zeros(2, 4, 4), torch.full((2, 4, 4), -1, dtype=torch.int32), "negative"),
     ],
 )
-def test_refuses_other_shapes_and_dtypes(maps, masks, message):
+def test_refuses_other_shapes_and_dtypes(maps, regions, message):
     with pytest.raises(ValueError, match=message):
-        PixelMetrics().update(maps, masks)
+        PixelMetrics().update(maps, regions)
 
 
 def test_memory_of_compute_is_bounded():

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pixel_oracle import labelled
 from scipy import ndimage
 
 from benchmark.metrics.accumulate import PixelMetrics
@@ -15,7 +16,7 @@ FIXTURE = Path(__file__).parents[2] / "fixtures" / "faprompt.npz"
 
 def published(maps, masks):
     metric = PixelMetrics(published=True)
-    metric.update(torch.as_tensor(maps), torch.as_tensor(masks))
+    metric.update(torch.as_tensor(maps), labelled(masks))
     return metric.compute()[PUBLISHED]
 
 
@@ -63,5 +64,5 @@ def test_undefined_values_say_why_and_nobody_gets_it_unasked():
     assert published(np.ones((1, 4, 4), np.float32), masks) == (None, "all scores are equal")
     assert published(np.ones((1, 4, 4), np.float32), ~masks & False) == (None, "no anomalous pixel")
     metric = PixelMetrics()
-    metric.update(torch.rand(1, 4, 4), torch.as_tensor(masks))
+    metric.update(torch.rand(1, 4, 4), labelled(masks))
     assert set(metric.compute()) < set(METRICS)
