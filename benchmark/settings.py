@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
     "backbone": {
         "name": Setting(str, ""),
         "pretrained": Setting(str, ""),
+        "activation": Setting(str | None, None, ("gelu", "quick_gelu")),
         "image_size": Setting(int | None, None),
         "position_resize": Setting(str, "bilinear", ("bilinear", "open_clip")),
         "label": Setting(str, ""),
