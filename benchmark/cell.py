@@ -5,14 +5,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from benchmark.metrics.names import METRIC_VERSION
 from benchmark.protocols import PROTOCOL_VERSION
-from methods.components.published_weights import published_name
+from methods.components.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
 
-EMBEDDED = "embedded"
 #: What every record and table of the embedded backbone says of itself.
 RANDOM_NOTE = (
     "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
@@ -85,6 +83,7 @@ class Cell:
         for key, sha256 in self.files.items():
             group, _, name = key.partition(".")
             found[group][name] = sha256
+        found["backbone"].pop("activation", None)  # states what must be so, changes nothing
         return found
 
     @property
@@ -127,10 +126,13 @@ class Cell:
         name, pretrained = self.settings["backbone"]["name"], str(self.settings["backbone"]["pretrained"])
         named = name == EMBEDDED and pretrained in ("random", "demo")
         sha256 = None if named else self.files.get("backbone.pretrained")
+        model = name.removesuffix("-quickgelu")  # the activation is that of the weights, or they are not loaded
         if sha256 is None:
-            return f"embedded-{pretrained}" if named else f"{name}/{pretrained}"
-        stem = f"{Path(pretrained).stem}-{sha256[:8]}"
-        return f"embedded-demo {stem}" if name == EMBEDDED else published_name(sha256) or f"{name}/{stem}"
+            return f"embedded-{pretrained}" if named else f"{model}/{pretrained}"
+        label = weights_label(pretrained, sha256)
+        if name == EMBEDDED:
+            return f"embedded-demo {label}"
+        return label if sha256 in PUBLISHED_FILES else f"{model}/{label}"
 
     @property
     def note(self) -> str:

@@ -37,13 +37,13 @@ GROUPS: dict[str, dict[str, Setting]] = {
     "backbone": {
         "name": Setting(str, ""),
         "pretrained": Setting(str, ""),
+        "activation": Setting(str | None, None, ("gelu", "quick_gelu")),
         "image_size": Setting(int | None, None, range=">= 1, <= 4096"),
         "position_resize": Setting(str, "bilinear", ("bilinear", "open_clip")),
     },
     "protocol": {
         "evaluation_size": Setting(int, 0, range=">= 8, <= 4096"),
         "precision": Setting(str, "fp32", ("fp32", "tf32", "bf16", "fp16")),
-        "regions": Setting(str, "resized", ("resized", "native")),
         "auxiliary": Setting(str | None, None),
         "regions": Setting(str, "resized", ("resized", "native")),
         "published_metric": Setting(bool, False),

@@ -17,6 +17,7 @@ LIGHT = (
     "benchmark/settings.py",
     "benchmark/merging.py",
     "benchmark/variants.py",
+    "methods/components/published_weights.py",
 )
 
 

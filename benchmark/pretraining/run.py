@@ -12,7 +12,7 @@ from benchmark.pretraining.trainer import Schedule, pretrain
 from benchmark.registry import ConfigError
 from datamodules.components.roots import cache_folder
 from methods.components.backbone import CLIPBackbone
-from methods.components.weights import EMBEDDED
+from methods.components.published_weights import EMBEDDED
 
 
 def run(what: str, seed: int, folder: Path | None, device: torch.device, words: Sequence[str]) -> None:

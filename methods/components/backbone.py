@@ -18,8 +18,9 @@ from methods.components.feature_request import describe_tower, recall_image, rec
 from methods.components.feature_store import FeatureStore
 from methods.components.image_tower import ImageFeatures, ImageRequest, PositionResize, Stream, TapPoint
 from methods.components.precision import AUTOCAST, Precision
+from methods.components.published_weights import EMBEDDED
 from methods.components.text_tower import Tokens
-from methods.components.weights import EMBEDDED, BackboneError, check_choice, check_supported, create_clip, hash_weights
+from methods.components.weights import BackboneError, check_choice, check_supported, create_clip, hash_weights
 
 __all__ = ["BackboneError", "CLIPBackbone", "ImageFeatures", "PositionResize", "Stream", "Tokens"]
 
@@ -49,8 +50,8 @@ class CLIPBackbone(nn.Module):
             image_size: side of the square images this backbone asks for, a multiple of the patch; None takes the
                 side of the pretraining. `encode_image` accepts other sizes too.
             position_resize: how the position grid follows an image size, see `image_tower.resize_positions`.
-            precision: "bf16" and "fp16" run both towers under autocast; features are float32 always. The switches
-                of the process that tell "fp32" from "tf32" are set by `precision.set_arithmetic`.
+            precision: "bf16" and "fp16" run both towers under autocast, features are float32 always; what tells
+                "tf32" from "fp32" is of the process, see `precision.set_arithmetic`.
 
         Raises:
             BackboneError: the model's structure or the image size is not supported.
@@ -85,6 +86,7 @@ class CLIPBackbone(nn.Module):
         name: str = EMBEDDED,
         pretrained: str = "demo",
         *,
+        activation: str | None = None,
         image_size: int | None = None,
         position_resize: PositionResize = "bilinear",
         precision: Precision = "fp32",
@@ -94,8 +96,8 @@ class CLIPBackbone(nn.Module):
 
         Args:
             name: a model name of open_clip, or "embedded".
-            pretrained: a tag of that model or the path of a checkpoint; for "embedded", "demo" (pretrained on
-                drawn images), "random" (seeded) or a path.
+            pretrained: a tag of that model or the path of a checkpoint; see `weights.create_clip`.
+            activation: of the weights' training; see there too.
             image_size: see `__init__`.
             position_resize: see `__init__`.
             precision: see `__init__`.
@@ -104,7 +106,7 @@ class CLIPBackbone(nn.Module):
         Raises:
             BackboneError: see `weights.create_clip` and `__init__`.
         """
-        clip = create_clip(name, pretrained)
+        clip = create_clip(name, pretrained, activation)
         tokenizer = open_clip.SimpleTokenizer() if name == EMBEDDED else open_clip.get_tokenizer(name)
         backbone = cls(clip, tokenizer, image_size=image_size, position_resize=position_resize, precision=precision)
         return backbone.to(device)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import open_clip
 import torch
@@ -15,13 +15,12 @@ from open_clip.factory import load_state_dict
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
+from datamodules.components.content import file_digest
 from datamodules.components.sample import UserError
+from methods.components.published_weights import DEMO_FILE, EMBEDDED, PUBLISHED_FILES, Activation, PublishedFile
 
-EMBEDDED = "embedded"
 RANDOM = "random"
 DEMO = "demo"
-#: Made by `bench pretrain embedded`; embedded.md, beside it, is its card.
-DEMO_FILE = Path(__file__).with_name("embedded.safetensors")
 EMBEDDED_SEED = 20240813
 SUPPORTED = "open_clip's built-in CLIP: a ViT with a class token, a causal text transformer and its own BPE tokenizer"
 
@@ -30,32 +29,33 @@ class BackboneError(UserError):
     """The backbone cannot do what it was asked; the message says what is allowed and what came."""
 
 
-def create_clip(name: str, pretrained: str) -> nn.Module:
+def create_clip(name: str, pretrained: str, activation: str | None = None) -> nn.Module:
     """An open_clip model in float32 on the CPU.
 
     Args:
         name: a model name of open_clip, or "embedded".
         pretrained: a tag of that model or the path of a checkpoint; for "embedded", "demo", "random" or a path.
+        activation: that of the weights' training, "gelu" or "quick_gelu"; it must be said of a checkpoint that
+            `PUBLISHED_FILES` does not know, unless the name is "embedded".
 
     Raises:
-        BackboneError: the name, tag or file is unknown, the tower is not supported, the file does not fit, or the
-            weights could not be fetched.
+        BackboneError: the name, tag or file is unknown, the tower is not supported, the file does not fit, the model
+            has another activation than its weights, or the weights could not be fetched.
     """
     config = model_config(name)
+    _check_activation(name, config, activation, f"backbone.activation={activation} was said")
+    if name == EMBEDDED and pretrained in (DEMO, RANDOM):  # also where a file is called so
+        return _from_file(config, DEMO_FILE) if pretrained == DEMO else _embedded(config)
     path = Path(pretrained).expanduser()
     if path.is_file():
-        return _from_file(config, path)
+        known = None if name == EMBEDDED else _identify(name, config, path, activation)
+        return _from_file(config, path, trusted=known is not None)
     if "/" in pretrained or path.suffix in {".pt", ".pth", ".bin", ".safetensors", ".ckpt"}:
         raise BackboneError(f"backbone.pretrained names a checkpoint that does not exist: {path.absolute()}.")
     if name == EMBEDDED:
-        if pretrained == DEMO:
-            return _from_file(config, DEMO_FILE)
-        if pretrained != RANDOM:
-            raise BackboneError(
-                f"The {EMBEDDED} backbone has the weights {DEMO!r}, {RANDOM!r} or a checkpoint's path; "
-                f"got {pretrained!r}."
-            )
-        return _embedded(config)
+        raise BackboneError(
+            f"The {EMBEDDED} backbone has the weights {DEMO!r}, {RANDOM!r} or a checkpoint's path; got {pretrained!r}."
+        )
     return _from_tag(name, pretrained, config)
 
 
@@ -144,9 +144,41 @@ def _from_tag(name: str, tag: str, config: dict[str, Any]) -> nn.Module:
     return clip
 
 
-def _from_file(config: dict[str, Any], path: Path) -> nn.Module:
+def _identify(name: str, config: dict[str, Any], path: Path, stated: str | None) -> PublishedFile | None:
+    """What a checkpoint is, if its bytes are known; BackboneError unless its activation is that of the model."""
+    known = PUBLISHED_FILES.get(file_digest(path))
+    if known is not None:
+        _check_activation(name, config, known.activation, f"{path} is {known.label}, trained with {known.activation}")
+    elif stated is None:
+        raise BackboneError(
+            f"Nothing in {path} tells with which activation it was trained, and with another one its features are "
+            "wrong without an error. Say backbone.activation=gelu or backbone.activation=quick_gelu, as its "
+            f"publisher does; {name} has {_activation(config)}."
+        )
+    return known
+
+
+def _check_activation(name: str, config: dict[str, Any], wanted: str | None, reason: str) -> None:
+    """Raise a BackboneError unless the model `name` has the activation `wanted`, if one is."""
+    if wanted is None:
+        return
+    check_choice("backbone.activation", wanted, get_args(Activation))
+    if wanted == _activation(config):
+        return
+    other = name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{name}-quickgelu"
+    known = other in open_clip.list_models()
+    mend = f"Give the name {other}." if known else f"There is no {name} with {wanted}."
+    raise BackboneError(f"{reason}, but the model {name} has {_activation(config)}. {mend}")
+
+
+def _activation(config: dict[str, Any]) -> Activation:
+    return "quick_gelu" if config.get("quick_gelu") else "gelu"
+
+
+def _from_file(config: dict[str, Any], path: Path, *, trusted: bool = False) -> nn.Module:
+    """The model with a checkpoint's weights; only a `trusted` one may hold code, as OpenAI's TorchScript does."""
     try:
-        state = load_state_dict(str(path), device="cpu")
+        state = load_state_dict(str(path), device="cpu", weights_only=not trusted)
     except Exception as error:  # the unpickler may raise anything on a file of another kind
         raise BackboneError(
             f"Cannot read {path} as a checkpoint ({type(error).__name__}). Allowed: a safetensors file, or a state "

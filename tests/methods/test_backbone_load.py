@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from benchmark.cell import DEMO_NOTE
 from methods.components.backbone import BackboneError, CLIPBackbone
-from methods.components.weights import DEMO_FILE, hash_weights, model_config
+from methods.components.published_weights import DEMO_FILE
+from methods.components.weights import hash_weights, model_config
 
 
 @pytest.fixture(scope="module")
