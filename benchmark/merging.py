@@ -65,7 +65,8 @@ def merge(settings: Settings, group: str, schema: Mapping[str, Setting], parts: 
 
 def _put(merged: Any, key: str, value: Any, setting: Setting, what: str) -> None:
     try:
-        merged[key] = float(value) if setting.type is float and type(value) is int else value
+        value_of = float(value) if setting.type is float and type(value) is int else value
+        OmegaConf.update(merged, key, value_of, merge=False)
         taken: Any = merged[key]  # "???" is a missing value to omegaconf
         taken = OmegaConf.to_container(taken, throw_on_missing=True) if OmegaConf.is_config(taken) else taken
     except (OmegaConfBaseException, OverflowError) as error:

@@ -1,5 +1,6 @@
 """`bench pretrain embedded`: from words to a file of weights."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -51,10 +52,14 @@ def read_schedule(words: Sequence[str]) -> Schedule:
         key, equals, value = word.partition("=")
         if not equals or key not in kinds:
             raise ConfigError(f"bench pretrain takes KEY=VALUE with one of {', '.join(kinds)}; got {word!r}.")
+        if key in values:
+            raise ConfigError(f"{word!r} says {key} a second time: keep one of the two.")
         try:
             values[key] = kinds[key](value)
         except ValueError:
             raise ConfigError(f"{key} must be of type {kinds[key].__name__}, got {value!r}.") from None
+        if not math.isfinite(values[key]):
+            raise ConfigError(f"{key} must be finite, got {value!r}.")
         if values[key] < (0 if key in ("part_steps", "whole_steps", "weight_decay") else 1e-12):
             raise ConfigError(f"{key} is too small: {value}.")
     return Schedule(**values)

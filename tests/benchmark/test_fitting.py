@@ -9,7 +9,7 @@ from twins import VISA_ALL, draw_visa
 
 from benchmark import fitting, registry
 from benchmark.plan import make_plan
-from benchmark.settings import Layer, compose, parse_words
+from benchmark.settings import Layer, compose
 from methods.components.base import Method
 
 WORDS = ("run", "--methods", "toy_transfers", "--seeds", "0")
@@ -79,8 +79,8 @@ def test_a_kept_fit_that_cannot_be_trusted_is_made_anew(bench, cells, auxiliary,
 @pytest.mark.parametrize(("method", "seed"), [("toy_transfers", 1), ("toy_learns", 0)])
 def test_the_data_that_is_fitted_on_has_its_own_settings(method, seed):
     sweep = {"methods": [method], "datasets": ["procedural"], "shots": [2]}
-    words = parse_words(["protocol.auxiliary=procedural_auxiliary", "dataset.procedural_auxiliary.size=64"])
-    cell = make_plan(compose([Layer("test", {"sweep": sweep}), words]), {}).cells[0]
+    auxiliary = {"protocol": {"auxiliary": "procedural_auxiliary"}, "dataset": {"procedural_auxiliary": {"size": 64}}}
+    cell = make_plan(compose([Layer("test", {"sweep": sweep} | auxiliary)]), {}).cells[0]
     learner = registry.load(registry.method(method), Method)
     fitted = fitting.training_cell(cell, learner(None, {}), 48)
     own = {"procedural_auxiliary": (1, 64), "procedural": (0, 256)}[fitted.dataset]

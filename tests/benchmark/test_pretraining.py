@@ -152,12 +152,20 @@ def test_waves_and_filters():
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
-    [("steps=3", "one of pairs"), ("pairs", "one of pairs"), ("pairs=x", "of type int"), ("pairs=0", "too small")],
+    ("words", "message"),
+    [
+        (["steps=3"], "one of pairs"),
+        (["pairs"], "one of pairs"),
+        (["pairs=x"], "of type int"),
+        (["pairs=0"], "too small"),
+        (["lr=nan"], "lr must be finite, got 'nan'"),
+        (["lr=inf"], "lr must be finite, got 'inf'"),
+        (["pairs=15", "pairs=30"], "'pairs=30' says pairs a second time"),
+    ],
 )
-def test_words_that_do_not_fit_are_refused(word, message):
+def test_words_that_do_not_fit_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
-        read_schedule([word])
+        read_schedule(words)
 
 
 def test_the_command_trains_and_refuses(bench, tmp_path):

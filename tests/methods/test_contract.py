@@ -9,6 +9,7 @@ import torch
 
 from benchmark import registry
 from benchmark.protocols import PROTOCOLS
+from benchmark.ranges import lies_in
 from datamodules.components.sample import Batch
 from methods.components.base import Method
 
@@ -74,12 +75,26 @@ def test_config_read_from_the_source_is_the_dataclass(name):
     config = registry.load(facts, Method).Config
     assert [field.name for field in fields(config)] == list(facts.settings)
     assert all(field.kw_only for field in fields(config))
-    hints = typing.get_type_hints(config)
+    hints, marked = typing.get_type_hints(config), typing.get_type_hints(config, include_extras=True)
     for key, setting in facts.settings.items():
         default = getattr(config(), key)
         assert setting.default == (list(default) if isinstance(default, tuple) else default), key
-        literals = typing.get_args(hints[key]) if typing.get_origin(hints[key]) is typing.Literal else ()
-        assert not literals or setting.choices == literals, key
+        of_tuple = typing.get_origin(hints[key]) is tuple
+        parts = typing.get_args(hints[key]) if of_tuple else (hints[key],)
+        assert setting.choices == (typing.get_args(parts[0]) if typing.get_origin(parts[0]) is typing.Literal else ())
+        assert setting.length == (len(parts) if of_tuple and ... not in parts else None), key
+        assert setting.range == "".join(getattr(marked[key], "__metadata__", ())), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_of_the_config_has_a_range_and_its_default_lies_in_it(name):
+    config = registry.load(registry.method(name), Method).Config
+    for key, value in vars(config()).items():
+        numbers = [each for each in (value if isinstance(value, tuple) else (value,)) if type(each) in (int, float)]
+        nullable = value is None and "str" not in str(typing.get_type_hints(config)[key])
+        bounds = registry.method(name).settings[key].range
+        assert bool(bounds) == bool(numbers or nullable), key
+        assert all(lies_in(number, bounds) for number in numbers), key
 
 
 @pytest.mark.parametrize("name", NAMES)
