@@ -4,106 +4,32 @@
 comes from that file. "official" feeds the first patches to the prior, "topk" the most anomalous ones.
 """
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-import open_clip
 import pytest
 import torch
 from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
-from methods.components.backbone import CLIPBackbone
 from methods.components.losses import LocalTerms
 from methods.components.maps import class_maps
-from methods.faprompt import WEIGHTS, FAPrompt, LossTerms
+from methods.faprompt import WEIGHTS, LossTerms
+from tests.support.recorded_faprompt import TERMS, build_backbone, build_method, parameter_names, read_fixture
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "faprompt.npz"
 SELECTION = {"official": "first", "topk": "topk"}
 FORWARD = {"atol": 2e-5, "rtol": 0}
 LOSS = {"atol": 1e-5, "rtol": 1e-6}  # a term of hundreds has no more digits in float32
 GRADIENT = 2e-3  # of each tensor's largest, most of it the float16 of deep prompts
-TERMS = {  # ours: theirs
-    "focal1": "focal1",
-    "dice1_anomalous": "dice1_abnormal",
-    "dice1_normal": "dice1_normal",
-    "focal2": "focal2",
-    "dice2_anomalous": "dice2_abnormal",
-    "dice2_normal": "dice2_normal",
-    "image_ce": "image_ce",
-    "image_focal": "image_focal",
-    "orthogonality": "oc",
-    "prior": "prior",
-}
-PARAMETERS = {  # ours: theirs; the deep prompts are added by number
-    "prompts.normal_ctx": "ctx_pos",
-    "prompts.anomalous_ctx": "ctx_neg",
-    "prior.0.weight": "patch_meta_net.linear1.weight",
-    "prior.0.bias": "patch_meta_net.linear1.bias",
-    "prior.2.weight": "patch_meta_net.linear2.weight",
-    "prior.2.bias": "patch_meta_net.linear2.bias",
-}
-
-
-def build_backbone(recorded, config):
-    vision, text = config["vision"], config["text"]
-    clip = open_clip.CLIP(
-        embed_dim=config["embed_dim"],
-        quick_gelu=vision["activation"] == "quick_gelu",
-        vision_cfg={
-            "image_size": vision["pretrain_image_size"],
-            "layers": vision["layers"],
-            "width": vision["width"],
-            "head_width": vision["width"] // vision["heads"],
-            "patch_size": vision["patch"],
-            "mlp_ratio": vision["mlp_ratio"],
-        },
-        text_cfg={"context_length": text["context"], "vocab_size": text["vocab"]}
-        | {key: text[key] for key in ("width", "heads", "layers")},
-    )
-    clip.load_state_dict({k.removeprefix("clip/"): v.float() for k, v in recorded.items() if k.startswith("clip/")})
-    return CLIPBackbone(clip, open_clip.SimpleTokenizer(), image_size=config["image_size"])
-
-
-def build_method(backbone, recorded, config, names, selection):
-    vv, deep = config["vv_blocks_zero_based"], config["deep_prompt_blocks_zero_based"]
-    assert vv == list(range(vv[0], backbone.n_image_blocks))
-    assert deep == list(range(1, 1 + len(deep)))
-    settings = FAPrompt.Config(
-        lr=config["lr"],
-        betas=tuple(config["betas"]),
-        n_ctx_normal=config["n_normal_ctx"],
-        n_ctx_anomalous=config["n_abnormal_ctx"],
-        n_anomalous=config["K"],
-        n_prior_patches=config["M"],
-        depth=1 + len(deep),
-        deep_length=config["deep_prompt_len"],
-        vv_from=vv[0],
-        temperature=config["tau"],
-        sigma=config["sigma"],
-        sigma_at=config["image_size"],
-        prior_selection=selection,
-        round_deep_prompts=True,
-    )
-    method = FAPrompt(backbone, {}, settings)
-    shapes = {key: value.shape for key, value in method.state_dict().items()}
-    assert shapes.keys() == names.keys()
-    method.load_state_dict({key: recorded[f"learner/{name}"].view(shapes[key]) for key, name in names.items()})
-    return method
 
 
 @pytest.fixture(scope="module", params=SELECTION)
 def parity(request):
     """The recorded tensors, common ones and those of one variant, and the method with their weights."""
-    with np.load(request.config.getoption("fixture") or FIXTURE) as file:
-        config = json.loads(str(file["config_json"]))
-        recorded = {k: torch.from_numpy(file[k]) for k in file.files if k != "config_json"}
-    n_deep = len(config["deep_prompt_blocks_zero_based"])
-    names = PARAMETERS | {f"deep.blocks.{i}": f"compound_prompts_text.{i}" for i in range(n_deep)}
+    config, recorded = read_fixture(request.config.getoption("fixture") or FIXTURE)
     backbone = build_backbone(recorded, config)
-    method = build_method(backbone, recorded, config, names, SELECTION[request.param])
+    method = build_method(backbone, recorded, config, SELECTION[request.param])
     prefix = f"{request.param}/"
     variant = {k.removeprefix(prefix): v for k, v in recorded.items() if k.startswith(prefix)}
     images = recorded["data/image"] * backbone.std + backbone.mean  # recorded normalised
@@ -116,7 +42,13 @@ def parity(request):
         [f"{i}.png" for i in order],
     )
     return SimpleNamespace(
-        method=method, images=images, batch=batch, common=recorded, variant=variant, config=config, names=names
+        method=method,
+        images=images,
+        batch=batch,
+        common=recorded,
+        variant=variant,
+        config=config,
+        names=parameter_names(config),
     )
 
 
