@@ -96,7 +96,7 @@ def measure(
             counts[category]["normal"] += int((~labels).sum())
             if category in pixel:
                 truth = [_truth(its[row], part.anomaly_map.shape[-1], rule) for row in rows]
-                pixel[category].update(part.anomaly_map[rows], torch.stack([found.ids > 0 for found in truth]))
+                pixel[category].update(part.anomaly_map[rows], torch.stack([found.ids for found in truth]))
                 regions[category]["found"] += sum(found.found for found in truth)
                 regions[category]["vanished"] |= {
                     names[int(part.indices[row])]: list(found.vanished)

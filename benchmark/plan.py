@@ -64,6 +64,10 @@ def _check(settings: Settings) -> None:
     for name in sweep["protocols"]:
         if name not in PROTOCOLS:
             raise unknown("protocol", name, PROTOCOLS)
+    if protocol["published_metric"] and protocol["regions"] != "resized":
+        raise ConfigError(
+            "protocol.published_metric=true computes PRO as published code does: on regions=resized alone."
+        )
     if protocol["auxiliary"] in sweep["datasets"]:
         raise ConfigError(
             f"protocol.auxiliary={protocol['auxiliary']} is also a target: a method must not be fitted on the set "

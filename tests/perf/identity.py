@@ -117,8 +117,8 @@ def tables(folder: Path) -> None:
             cost = time.perf_counter() - start
             pause = max(EVERY, cost / SHARE)
             print(
-                f"tables of {number} cells: {cost:.2f} s every {pause:.0f} s, {100 * cost / (cost + pause):.2f} % of the "
-                f"time (promised: under 1 %); {grown:.0f} MiB of records held"
+                f"tables of {number} cells: {cost:.2f} s every {pause:.0f} s, {100 * cost / (cost + pause):.2f} % of "
+                f"the time (promised: under 1 %); {grown:.0f} MiB of records held"
             )
 
 
