@@ -154,7 +154,8 @@ def _check_requested(settings: Settings, layer: Layer) -> None:
     fitted = [name for name in settings["sweep"]["methods"] if registry.method(name).fits_on == "auxiliary"]
     for group, axis in NAMED.items():
         used = [*settings["sweep"][axis], *(auxiliaries(settings) if group == "dataset" and fitted else ())]
-        for name, values in layer.values.get(group, {}).items():
+        said = layer.values.get(group)
+        for name, values in said.items() if isinstance(said, Mapping) else ():
             if isinstance(values, Mapping) and name not in used:
                 raise ConfigError(
                     f"{group}.{name}.{next(iter(values))} ({layer.origin}) sets a {group} that does not run: "

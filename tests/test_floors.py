@@ -17,6 +17,8 @@ LIGHT = (
     "benchmark/settings.py",
     "benchmark/merging.py",
     "benchmark/variants.py",
+    "benchmark/words.py",
+    "benchmark/ranges.py",
 )
 
 

@@ -1,5 +1,6 @@
 """Words of one command mean the same in any order, each key is said once, and what does not run is not set."""
 
+import re
 from itertools import permutations
 
 import pytest
@@ -99,6 +100,17 @@ def test_what_is_said_twice_is_refused_by_both_words(words, options, said):
 def test_a_word_that_cannot_hold_is_refused(word, message):
     with pytest.raises(ConfigError, match=message):
         request([word])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["method=3"], r"no methods requested"), (["dataset=3"], r"dataset \(command line\) must hold")],
+)
+def test_a_group_that_is_no_mapping_is_refused_where_nothing_is_requested(bench, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    done = bench("run", *words)
+    assert done.code == 2
+    assert re.search(message, done.err)
 
 
 def test_the_data_set_that_a_method_is_fitted_on_can_be_set():
