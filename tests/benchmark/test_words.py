@@ -154,6 +154,8 @@ def test_a_choice_takes_the_place_of_the_weights_said_before_it():
     made = compose(layers(named, {}, {"backbone": "vit_b_16_plus_240"}))
     assert made["backbone"] == compose(layers({"backbone": "vit_b_16_plus_240"}))["backbone"]
     assert made.origins["backbone.name"] == "configs/backbone/vit_b_16_plus_240.yaml"
+    shown = {"backbone": compose(layers({"backbone": "embedded"}))["backbone"]}  # as `bench show preset` prints it
+    assert compose(layers(shown, {}, {"backbone": "vit_b_16_plus_240"}))["backbone"] == made["backbone"]
     beside = Layer("words", {"backbone": {"pretrained": "/mine.pt"}}, {"backbone": "vit_b_16_plus_240"})
     assert compose([TOY, beside])["backbone"]["pretrained"] == "/mine.pt"
 
