@@ -5,8 +5,8 @@ the method's and data set's source, the preset, the user's YAML, the command lin
 
 `backbone` and `logger` are chosen by a word, the last layer's. What a layer beside or after that says of their keys
 holds. Of what layers before it said, `name` and `pretrained` give way, since the choice is about them, and other keys
-hold; but a key of `backbone` that was said of another one, which a layer had chosen or named, is refused: it might be
-meant for that one alone, and said again beside the choice it holds.
+hold; but a key of `backbone` that was said of another one, which a layer had chosen or named, is refused if the chosen
+file says otherwise: it might be meant for that one alone, and said again beside the choice it holds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -155,7 +155,8 @@ def _check_requested(settings: Settings, layer: Layer) -> None:
     fitted = [name for name in settings["sweep"]["methods"] if registry.method(name).fits_on == "auxiliary"]
     for group, axis in NAMED.items():
         used = [*settings["sweep"][axis], *(auxiliaries(settings) if group == "dataset" and fitted else ())]
-        for name, values in layer.values.get(group, {}).items():
+        said = layer.values.get(group)
+        for name, values in said.items() if isinstance(said, Mapping) else ():
             if isinstance(values, Mapping) and name not in used:
                 raise ConfigError(
                     f"{group}.{name}.{next(iter(values))} ({layer.origin}) sets a {group} that does not run: "
@@ -176,6 +177,7 @@ def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
     parts = [(origin, None if isinstance(values, str) else values) for origin, values in parts]
     picks = {index: name for index, layer in enumerate(layers) if (name := _choice(layer, group)) is not None}
     last, name = max(picks.items())
+    file = chosen(group, name)
     again = {key for _, values in parts[last:] if isinstance(values, Mapping) for key in values}
     of_another = False  # what is said here; the base picks for want of another
     for index, (origin, values) in enumerate(parts[1:last], start=1):
@@ -183,15 +185,14 @@ def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
         if isinstance(values, Mapping):
             of_another = of_another or any(key in CHOSEN[group] for key in values)
             kept = {key: value for key, value in values.items() if key not in CHOSEN[group]}
-            strange = [key for key in kept if key not in again] if group == "backbone" and of_another else []
-            if strange:
+            strange = [key for key in kept if key not in again and kept[key] != file.values[group].get(key)]
+            if strange and group == "backbone" and of_another:
                 key = f"{group}.{strange[0]}"
                 raise ConfigError(
                     f"{key}={kept[strange[0]]} ({origin}) was said of another {group} than {name} "
                     f"({layers[last].origin}): say {key}=… beside {name}, or take it out."
                 )
             parts[index] = (origin, kept)
-    file = chosen(group, name)
     return [(file.origin, file.values[group]), *parts]
 
 

@@ -18,6 +18,8 @@ LIGHT = (
     "benchmark/merging.py",
     "benchmark/variants.py",
     "methods/components/published_weights.py",
+    "benchmark/words.py",
+    "benchmark/ranges.py",
 )
 
 

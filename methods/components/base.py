@@ -46,7 +46,11 @@ class Method(LightningModule, ABC):
 
     @dataclass(kw_only=True)
     class Config:
-        """Named settings, the paper's values as defaults. Fields are literals of plain types or `Literal`."""
+        """Named settings, the paper's values as defaults. Fields are literals of plain types or `Literal`.
+
+        A number says its range, `lr: Annotated[float, "> 0"] = 1e-3`: one bound, or two as in ">= 0, < 1"; it holds for
+        each element of a tuple, and None stays allowed. A request out of range is refused before anything runs.
+        """
 
     backbone: CLIPBackbone
 

@@ -13,7 +13,7 @@ from benchmark.plan import make_plan
 from benchmark.settings import compose, parse_words
 
 JOINT = [name for name in registry.names("method") if "multi_class" in registry.method(name).protocols]
-WORDS = ("--shots", "1", "--seeds", "0", "--limit", "2", "protocol.evaluation_size=24")
+WORDS = ("--shots", "1", "--seeds", "0", "--limit", "2")
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,8 @@ def test_two_methods_run_each_in_the_protocol_of_its_paper(bench, tmp_path, monk
     draw_mvtec_ad(tmp_path / "data" / "mvtec_ad", registry.dataset("mvtec_ad").categories)
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
     words = ("run", "--methods", "anople,faprompt", "--datasets", "visa", "--categories", "candle,pcb1", *WORDS)
-    done = bench(*words, "method.anople.steps=2", "method.anople.batch_size=2", "--results", tmp_path / "r")
+    small = ("protocol.evaluation_size=24", "method.anople.steps=2", "method.anople.batch_size=2")
+    done = bench(*words, *small, "--results", tmp_path / "r")
     made = records(tmp_path / "r")
     assert [record["error"] for record in made] == [{}] * 3
     assert done.code == 0

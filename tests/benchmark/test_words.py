@@ -1,5 +1,6 @@
 """Words of one command mean the same in any order, each key is said once, and what does not run is not set."""
 
+import re
 from itertools import permutations
 
 import pytest
@@ -101,6 +102,17 @@ def test_a_word_that_cannot_hold_is_refused(word, message):
         request([word])
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["method=3"], r"no methods requested"), (["dataset=3"], r"dataset \(command line\) must hold")],
+)
+def test_a_group_that_is_no_mapping_is_refused_where_nothing_is_requested(bench, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    done = bench("run", *words)
+    assert done.code == 2
+    assert re.search(message, done.err)
+
+
 def test_the_data_set_that_a_method_is_fitted_on_can_be_set():
     made = request(["dataset.visa.root=/v"], methods="toy_transfers").settings
     assert made["dataset"]["visa"]["root"] == "/v"
@@ -142,6 +154,8 @@ def test_a_choice_takes_the_place_of_the_weights_said_before_it():
     made = compose(layers(named, {}, {"backbone": "vit_b_16_plus_240"}))
     assert made["backbone"] == compose(layers({"backbone": "vit_b_16_plus_240"}))["backbone"]
     assert made.origins["backbone.name"] == "configs/backbone/vit_b_16_plus_240.yaml"
+    shown = {"backbone": compose(layers({"backbone": "embedded"}))["backbone"]}  # as `bench show preset` prints it
+    assert compose(layers(shown, {}, {"backbone": "vit_b_16_plus_240"}))["backbone"] == made["backbone"]
     beside = Layer("words", {"backbone": {"pretrained": "/mine.pt"}}, {"backbone": "vit_b_16_plus_240"})
     assert compose([TOY, beside])["backbone"]["pretrained"] == "/mine.pt"
 
