@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from methods.components.backbone import CLIPBackbone
 from methods.components.image_tower import resize_positions
 
-_WORDS = 2**17  # of 8 bytes that are summed up at once; with its products a chunk stays in a core's cache
+_WORDS = 2**15  # of 8 bytes that are summed up at once, in cache and on one thread: waiting for others would cost more
 _WORDS_OF_A_GPU = 2**22  # which is busy with that many
 _PRIME = 0x9E3779B97F4A7C15 - 2**64  # odd, so that multiplication by it loses nothing
 _UNSEALED = {"store", "_positions"}  # another cell has another store; the positions are compared with new ones
