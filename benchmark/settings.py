@@ -66,7 +66,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
     },
 }
 # groups of which a word chooses a file, and the keys that say which it is
-CHOSEN = {"backbone": ("name", "pretrained", "label"), "logger": ("name",)}
+CHOSEN = {"backbone": ("name", "pretrained"), "logger": ("name",)}
 NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
 KEYS = (*GROUPS, *NAMED, *VARIANTS)  # of a YAML file
 BASE = "configs/base.yaml"  # origin of what nobody asked for

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from steps import shorten_fits
 from twins import VISA_ALL, draw_mvtec_category, draw_visa, image, save
 
 from benchmark import content, sweep
@@ -229,20 +230,16 @@ def test_a_test_image_that_equals_a_shot_is_a_leak_unless_the_data_set_declares_
     assert table(tmp_path / "r")["status"].tolist() == ["ok"]
 
 
-def blacken(path):
-    """A black image of the same size, format and number of bytes."""
-    length, size = path.stat().st_size, Image.open(path).size
-    Image.new("RGB", size).save(path)
-    with path.open("ab") as file:
-        file.write(bytes(length - path.stat().st_size))
-
-
 def test_black_images_of_equal_length_make_a_cell_stale(run, part, tmp_path):
+    tests = sorted((part / "nut" / "test" / "a").iterdir())
+    for path in tests:
+        Image.open(path).save(path, compress_level=0)
     run()
-    for path in (part / "nut" / "test" / "a").iterdir():
-        times = path.stat()
-        blacken(path)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for path in tests:
+        before = path.stat()
+        Image.new("RGB", Image.open(path).size).save(path, compress_level=0)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
     out = run()
     assert "1 done, 1 stale; 1 to run" in out
     assert "note: 1 stale (data: nut)" in out
@@ -266,9 +263,10 @@ def states_of(path, words):
     path.write_text(json.dumps({"nut": words, "pin": words}))
 
 
-def test_a_file_rewritten_at_its_path_is_another_cell_and_supersedes_the_old_row(run, tmp_path):
+def test_a_file_rewritten_at_its_path_is_another_cell_and_supersedes_the_old_row(run, tmp_path, monkeypatch):
     file = tmp_path / "states.json"
-    words = (f"method.promptad.states_file={file}", "method.promptad.states=specific", "method.promptad.steps=1")
+    words = (f"method.promptad.states_file={file}", "method.promptad.states=specific")
+    shorten_fits(monkeypatch)
     states_of(file, ["with a scratch"])
     run(*words, methods="promptad")
     assert "2 done; 0 to run" in run(*words, methods="promptad")
@@ -282,11 +280,13 @@ def test_a_file_rewritten_at_its_path_is_another_cell_and_supersedes_the_old_row
 
 
 def test_changed_captions_of_the_suite_make_cells_stale(run, tmp_path, monkeypatch):
-    run("method.finegrainedad.steps=1", methods="finegrainedad")
+    shorten_fits(monkeypatch)
+    words = ("method.states=generic",)
+    run(*words, methods="finegrainedad", shots="1")
     shutil.copytree(content.CONFIGS / "captions", tmp_path / "configs" / "captions")
     edit(tmp_path / "configs" / "captions" / "vocabulary.yaml", "colour", "colour ")
     monkeypatch.setattr(content, "CONFIGS", tmp_path / "configs")
-    assert "stale (captions)" in run("method.finegrainedad.steps=1", "--dry-run", methods="finegrainedad")
+    assert "stale (captions)" in run(*words, "--dry-run", methods="finegrainedad")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from twins import VISA_ALL, draw_visa
 
 from benchmark import fitting, registry
 from benchmark.plan import make_plan
 from benchmark.settings import Layer, compose
 from methods.components.base import Method
+from methods.components.weights import hash_weights
 
 WORDS = ("run", "--methods", "toy_transfers", "--seeds", "0")
 
@@ -57,20 +60,29 @@ def test_one_fit_serves_all_categories_and_later_runs(bench, cells, auxiliary, t
     assert metrics(tmp_path / "other") == before
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "other sizes", "other key"])
+def write(path, state, key):
+    """A fit that is whole."""
+    save_file(state, path, {"key": key, "sha256": hash_weights(state)})
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "other sizes", "other key", "other values"])
 def test_a_kept_fit_that_cannot_be_trusted_is_made_anew(bench, cells, auxiliary, tmp_path, fits, damage):
     bench(*WORDS, *cells, "--results", tmp_path / "r")
     before = metrics(tmp_path / "r")
     (path,) = (tmp_path / "r" / "fits").iterdir()
-    kept = torch.load(path, weights_only=True)
+    with safe_open(path, "pt") as file:
+        kept = file.metadata()
+    state = load_file(path)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-50])
     if damage == "foreign":
         path.write_bytes(b"not ours")
     if damage == "other sizes":
-        torch.save({"key": kept["key"], "state": {"level": torch.ones(3)}}, path)
+        write(path, {"level": torch.ones(3)}, kept["key"])
     if damage == "other key":
-        torch.save({"key": "another", "state": {"level": torch.ones(())}}, path)
+        write(path, state, "another")
+    if damage == "other values":
+        save_file({"level": state["level"] + 1}, path, kept)
     assert bench(*WORDS, *cells, "--results", tmp_path / "r", "--overwrite", "always").code == 0
     assert len(fits) == 2
     assert metrics(tmp_path / "r") == before
@@ -97,18 +109,30 @@ def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_pat
     assert len(fits) == 3
 
 
+def test_no_flipped_bit_of_a_kept_fit_is_loaded(bench, cells, auxiliary, tmp_path):
+    bench(*WORDS, *cells, "--results", tmp_path / "r")
+    (path,) = (tmp_path / "r" / "fits").iterdir()
+    whole, state = path.read_bytes(), load_file(path)
+    assert fitting._read(path, path.stem).keys() == state.keys()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        found = fitting._read(path, path.stem)
+        assert found is None or all(torch.equal(found[name], value) for name, value in state.items()), bit
+
+
 def test_images_shared_with_the_auxiliary_set_are_reported(bench, cells, data, auxiliary, tmp_path):
-    fitting._digest.cache_clear()
     image = next(auxiliary.glob("candle/Data/Images/Anomaly/*"))
     target = data / "bottle" / "test" / "good" / "shared.jpg"
     shutil.copy(image, target)
     done = bench(*WORDS, *cells, "--results", tmp_path / "r")
     assert done.code == 0
-    shared = {r["cell"]["categories"][0]: r["data"]["auxiliary"]["shared_images"] for r in records(tmp_path / "r")}
-    assert shared == {"bottle": ["bottle/test/good/shared.jpg"], "metal_nut": []}
-    assert "1 test image of mvtec_ad/bottle is also in the auxiliary set" in done.out
-    # both cells compare with the 12 x 7 test images of the auxiliary set, of which none is read twice
-    assert fitting._digest.cache_info()[:2] == (12 * 7, 12 * 7 + 7 + 1 + 7)
+    shared = {r["cell"]["categories"][0]: r["leaks"] for r in records(tmp_path / "r")}
+    assert shared["bottle"] == {"tested": 8, "shots": [], "auxiliary": ["bottle/test/good/shared.jpg"]}
+    assert shared["metal_nut"] == {"tested": 7, "shots": [], "auxiliary": []}
+    assert "leak   toy_transfers mvtec_ad/bottle" in done.out
+    assert "1 of 8 test images is in the auxiliary set" in done.out
 
 
 def test_an_absent_auxiliary_set_is_refused_and_says_how_to_get_it(bench, cells, data, tmp_path):

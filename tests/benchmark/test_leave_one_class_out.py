@@ -71,7 +71,7 @@ def test_the_loss_sees_the_shots_of_the_others_alone(watch):
         assert {event[1] for event in events if event[0] == "predict"} == {held}
         assert record["cell"]["fitted"] == others
         assert set(record["metrics"]) == set(record["counts"]) == {held}
-        assert set(record["data"]["fingerprints"]) == set(PARTS)
+        assert set(record["content"]["data"]) == set(PARTS)
     assert len({record["comparison_id"] for record, _ in found.values()}) == len(PARTS)
 
 

@@ -4,9 +4,10 @@ import json
 
 import pandas as pd
 import pytest
+from steps import shorten_fits
 from twins import VISA_ALL, draw_mvtec_ad, draw_visa
 
-from benchmark import fitting, registry
+from benchmark import registry
 from benchmark.merging import Layer
 from benchmark.metrics.names import METRICS
 from benchmark.plan import make_plan
@@ -19,13 +20,7 @@ WORDS = ("--shots", "1", "--seeds", "0", "--limit", "2")
 @pytest.fixture(autouse=True)
 def _short_fits(monkeypatch):
     """One step of each fit is enough to see that it runs."""
-    real = fitting.make_trainer
-
-    def make_trainer(*arguments, **settings):
-        short = {"max_epochs": 1, "limit_train_batches": 1} if "max_epochs" in settings else {}
-        return real(*arguments, **settings | short)
-
-    monkeypatch.setattr(fitting, "make_trainer", make_trainer)
+    shorten_fits(monkeypatch)
 
 
 def records(folder):

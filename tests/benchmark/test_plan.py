@@ -1,6 +1,7 @@
 """A request becomes the right cells, or is refused before anything runs."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -70,6 +71,18 @@ def test_a_cell_survives_json():
     assert again.method_label == "toy_mean"
 
 
+def test_a_checkpoint_is_named_by_its_stem_and_content(tmp_path):
+    path = tmp_path / "mine.pt"
+    path.write_bytes(b"weights")
+    digits = hashlib.sha256(b"weights").hexdigest()[:8]
+    for words, label, note in (
+        (["backbone.name=ViT-B-32"], f"ViT-B-32/mine-{digits}", ""),
+        ([], f"embedded-demo mine-{digits}", DEMO_NOTE),
+    ):
+        cell = plan(["toy_mean"], words=[*words, f"backbone.pretrained={path}"]).cells[0]
+        assert (cell.backbone_label, cell.note) == (label, note)
+
+
 def test_labels_name_what_was_overridden():
     cell = plan(["toy_mean"], words=["method.scale=2", "protocol.precision=bf16", "backbone.image_size=64"]).cells[0]
     assert cell.method_label == "toy_mean(scale=2.0)"
@@ -81,11 +94,11 @@ def test_labels_name_what_was_overridden():
     [
         ("backbone.pretrained=demo", "embedded-demo", DEMO_NOTE),
         ("backbone.pretrained=random", "embedded-random", RANDOM_NOTE),
-        ("backbone.pretrained=/made/here/mine.safetensors", "embedded-demo mine", DEMO_NOTE),
-        ("backbone.name=ViT-B-32", "embedded-demo", ""),  # the label that was given, whatever it says
+        ("backbone=ViT-B-32/openai", "ViT-B-32/openai", ""),
+        ("backbone=ViT-B-32-quickgelu/openai", "ViT-B-32/openai", ""),  # weights, which have one activation
     ],
 )
-def test_the_stamp_of_the_embedded_backbone_follows_its_weights_not_its_label(word, label, note):
+def test_the_stamp_of_the_embedded_backbone_follows_its_weights(word, label, note):
     cell = plan(["toy_mean"], words=[word]).cells[0]
     assert (cell.backbone_label, cell.note) == (label, note)
 

@@ -41,7 +41,7 @@ def test_a_word_chooses_a_group_and_keys_refine_it():
     assert settings["backbone"]["image_size"] == 336
     other = compose([TOY, parse_words(["backbone=ViT-B-16/laion2b_s34b_b88k"])])
     assert other["backbone"]["name"] == "ViT-B-16"
-    assert other["backbone"]["label"] == "ViT-B-16/laion2b_s34b_b88k"
+    assert (other["backbone"]["name"], other["backbone"]["pretrained"]) == ("ViT-B-16", "laion2b_s34b_b88k")
 
 
 @pytest.mark.parametrize("name", choices("preset"))
