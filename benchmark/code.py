@@ -21,15 +21,15 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def code_of(modules: Iterable[str]) -> dict[str, str]:
-    """Hashes of all files that the modules, and what measures them, are made of.
+    """Hashes of all files that the modules are made of.
 
     Args:
-        modules: names, such as "methods.winclip" or a plug-in's "mine.method".
+        modules: names, such as "methods.winclip", a plug-in's "mine.method", or `MEASURING`.
 
     Returns:
         File, named from the folder of its top-level package, to the first digits of its hash; sorted.
     """
-    return dict(_closure(tuple(sorted({*modules, MEASURING}))))
+    return dict(_closure(tuple(sorted({*modules}))))
 
 
 def hash_code(code: Mapping[str, str]) -> str:

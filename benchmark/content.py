@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from datamodules.components.pixel_probe import pixel_probe
-
 from benchmark import registry
 from benchmark.cell import VERSIONS, Cell, canonical
-from benchmark.code import code_of
+from benchmark.code import MEASURING, code_of
 from benchmark.fitting import auxiliary_cell
 from benchmark.opening import open_data
 from benchmark.settings import CONFIGS
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import folder_digest
+from datamodules.components.pixel_probe import pixel_probe
 
 SMALLEST = 8  # image side used where only files are looked at
 
@@ -66,4 +65,4 @@ def code(cell: Cell) -> dict[str, str]:
 
 @lru_cache
 def _code(modules: tuple[str, ...]) -> dict[str, str]:
-    return code_of(modules)
+    return code_of((MEASURING, *modules))

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from benchmark import registry
 from benchmark.cell import VERSIONS, Cell, canonical
-from benchmark.code import code_of
+from benchmark.code import MEASURING, code_of
 from benchmark.opening import open_data
 from benchmark.settings import CONFIGS
 from benchmark.store import write_atomic
@@ -182,7 +182,11 @@ def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
     """Everything that a fit depends on, hashed."""
     auxiliary = registry.dataset(cell.settings["protocol"]["auxiliary"])
     parts = {
-        "method": [cell.method, cell.settings["method"], code_of((type(method).__module__, auxiliary.module))],
+        "method": [
+            cell.method,
+            cell.settings["method"],
+            code_of((MEASURING, type(method).__module__, auxiliary.module)),
+        ],
         "files": {key: sha256 for key, sha256 in cell.files.items() if key.startswith(("method.", "auxiliary."))},
         "auxiliary": [auxiliary.name, cell.settings["auxiliary"], fingerprints, pixel_probe()],
         "captions": folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None,

@@ -10,6 +10,7 @@ import torch
 
 from benchmark import registry
 from benchmark.cell import Cell, canonical
+from benchmark.code import code_of, hash_code
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.roots import cache_folder, find_root
 from methods.components.backbone import CLIPBackbone
@@ -43,7 +44,7 @@ def open_backbone(cell: Cell) -> CLIPBackbone:
 @lru_cache(maxsize=1)
 def _open_store(folder: str | None, max_gib: float) -> FeatureStore:
     place = Path(folder).expanduser() if folder else cache_folder() / "features"
-    return FeatureStore(place, int(max_gib * GIB))
+    return FeatureStore(place, int(max_gib * GIB), hash_code(code_of([CLIPBackbone.__module__])))
 
 
 @lru_cache(maxsize=1)

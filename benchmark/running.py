@@ -40,8 +40,8 @@ def dry_run(request: Request, folder: Path) -> None:
     states = cell_states(planned.cells, Store(folder), absent := absent_data(planned.cells))
     for cell in planned.cells:
         name, why = states[cell.id]
-        words = [f"{name:<8} {cell.id}", *([cell.method_label] if cell.method_label != cell.method else [])]
-        words += [f"({why})"] if why else []
+        state = f"{name} ({why})" if why else name
+        words = [f"{state:<8} {cell.id}", *([cell.method_label] if cell.method_label != cell.method else [])]
         words += ["(data absent)"] if cell.dataset in absent else []
         print("  ".join(words))
     for note in (*planned.notes, *absent.values()):

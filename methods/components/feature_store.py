@@ -27,7 +27,6 @@ from methods.components.feature_entry import (
     write_entry,
 )
 
-FEATURE_VERSION = 1  # raise it when the same request to the same weights gets another answer than before
 _SUFFIX = ".features"
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _OURS = re.compile(rf"[0-9a-f]{{64}}(\.\d+-[0-9a-f]{{8}}{re.escape(TEMPORARY)}|{re.escape(_SUFFIX)})")
@@ -63,8 +62,10 @@ class FeatureStore:
     may together exceed that by n / 16. Files that are not named like entries are neither read, counted nor removed.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, code: str = "") -> None:
         """Use `folder`, which need not exist, for up to `max_bytes` bytes.
+
+        `code` names the code that computes: what another one computed is not found.
 
         Raises:
             ValueError: `folder` is a file, or `max_bytes` is not positive.
@@ -74,7 +75,7 @@ class FeatureStore:
         if max_bytes <= 0:
             raise ValueError(f"The feature store needs a positive size in bytes; got {max_bytes}.")
         self.folder = folder
-        self.max_bytes = max_bytes
+        self.max_bytes, self.code = max_bytes, code
         self._hits = self._misses = self._evicted = self._damaged = 0
         self._verified: dict[str, Stamp] = {}
         self._used = max_bytes  # bytes; full until looked at
@@ -140,7 +141,7 @@ class FeatureStore:
         return count
 
     def _keys(self, images: Tensor, request: str) -> list[str]:
-        common = hashlib.sha256(repr((FEATURE_VERSION, tuple(images.shape[1:]), request)).encode())
+        common = hashlib.sha256(repr((self.code, tuple(images.shape[1:]), request)).encode())
         keys = []
         for pixels in images.detach().to("cpu", torch.float32):  # one transfer for the batch
             key = common.copy()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from benchmark import fitting
 
@@ -32,6 +33,6 @@ def shorten_fits(monkeypatch):
 
     def first_batch(method, loader, device, loggers):
         method.max_epochs = 1
-        real(method, [next(iter(loader))], device, loggers)
+        real(method, DataLoader([next(iter(loader))], batch_size=None), device, loggers)
 
     monkeypatch.setattr(fitting, "_train", first_batch)
