@@ -15,7 +15,9 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from benchmark import superseding
 from benchmark.cell import overrides
+from benchmark.code import hash_code
 from benchmark.leaderboard import csv_text, markdown_table
 from benchmark.store import Record, Store, write_atomic
 
@@ -50,11 +52,11 @@ class Runs:
     failed: int  # cells
     limited: bool
     values: Mapping[Key, Mapping[str, float | None]]  # by metric
-    comparison_ids: Mapping[Key, str]
+    grounds: Mapping[Key, str]  # what a pair must have in common
 
     def paired(self, reference: "Runs") -> list[Key]:
         """Seeds and categories that both have measured, by the same protocol on the same data."""
-        return [key for key, name in self.comparison_ids.items() if reference.comparison_ids.get(key) == name]
+        return [key for key, name in self.grounds.items() if reference.grounds.get(key) == name]
 
     def defined(self, metric: str) -> dict[Key, float]:
         """The values of a metric, without those that the data leave undefined."""
@@ -74,12 +76,13 @@ def write_ablations(store: Store) -> list[Ablation]:
 
 def ablations(sweep: str, request: Mapping[str, Any], store: Store) -> Iterable[Ablation]:
     """The tables of one request: one for each method with variants, data set, protocol and number of shots."""
+    records = {record.cell_id: record for record in superseding.standing(store.all_current())}
     for method, trials in request.get("trials", {}).items():
         setups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for trial in trials:
             setups.setdefault(tuple(trial[key] for key in SETUP), []).append(trial)
         for setup, its in setups.items():
-            yield _ablation(sweep, method, dict(zip(SETUP, setup, strict=True)), its, request["settings"], store)
+            yield _ablation(sweep, method, dict(zip(SETUP, setup, strict=True)), its, request["settings"], records)
 
 
 def _ablation(
@@ -88,17 +91,17 @@ def _ablation(
     setup: Mapping[str, Any],
     trials: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
-    store: Store,
+    records: Mapping[str, Record],
 ) -> Ablation:
     variants = settings["variants"][method]
     printed = settings.get("published", {}).get(method, {"figures": {}})
     datasets = list(dict.fromkeys(name for figures in printed["figures"].values() for name in figures))
     heads = [_published_head(name, printed, setup, settings) for name in datasets]
     notes = (setup["note"], HOW, f"Published: {printed['backbone']}. {printed['source']}" if heads else "")
-    reference = _runs(trials, variants[0]["label"], store)
+    reference = _runs(trials, variants[0]["label"], records)
     rows, lines = [], []
     for variant in variants:
-        its = reference if variant is variants[0] else _runs(trials, variant["label"], store)
+        its = reference if variant is variants[0] else _runs(trials, variant["label"], records)
         facts = {"variant": variant["label"], "settings": overrides(variant["changes"], {})} | _facts(its, reference)
         measured = {metric: _measure(its, reference, metric) for metric in COMPARED}
         figures = [printed["figures"].get(variant["label"], {}).get(name) for name in datasets]
@@ -111,20 +114,26 @@ def _ablation(
     return Ablation(title, tuple(filter(None, notes)), (*HEAD, *heads, "status"), tuple(rows), tuple(lines))
 
 
-def _runs(trials: Sequence[Mapping[str, Any]], label: str, store: Store) -> Runs:
+def _runs(trials: Sequence[Mapping[str, Any]], label: str, records: Mapping[str, Record]) -> Runs:
     values: dict[Key, Mapping[str, float | None]] = {}
     ids: dict[Key, str] = {}
-    records: list[Record] = []
+    found: list[Record] = []
     for trial in trials:
-        record = store.current(trial["cells"][label])
+        record = records.get(trial["cells"][label])
         if record is not None:
-            records.append(record)
+            found.append(record)
             for category, metrics in record.metrics.items():
                 values[trial["seed"], category] = {name: metric["value"] for name, metric in metrics.items()}
-                ids[trial["seed"], category] = record.comparison_id
+                ids[trial["seed"], category] = same_ground(record)
     expected = sum(len(trial["categories"]) for trial in trials)
-    failed = sum(record.status != "ok" for record in records)
-    return Runs(expected, failed, any(record.cell.limit is not None for record in records), values, ids)
+    failed = sum(record.status != "ok" for record in found)
+    return Runs(expected, failed, any(record.cell.limit is not None for record in found), values, ids)
+
+
+def same_ground(record: Record) -> str:
+    """What two cells of a pair must share: their comparison, the code of the suite and the weights."""
+    code = hash_code(record.content.get("code", {}))
+    return f"{record.comparison_id} {code} {record.backbone.get('weights_sha256')}"
 
 
 def _facts(its: Runs, reference: Runs) -> dict[str, Any]:

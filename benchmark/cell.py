@@ -62,9 +62,13 @@ class Cell:
 
     @cached_property
     def words(self) -> str:
-        """Hash of the same as the user wrote it, with paths for files: its newest content supersedes the others."""
-        request = self._request | {"settings": {**self.settings, "backbone": self._by_content["backbone"]}}
-        return digest(request | {"categories": self.categories if self.joint else None})
+        """Hash of what the user asked for, less limit, seed and categories: of its answers the newest counts.
+
+        Only what differs from the defaults of its time enters, and files by their paths.
+        """
+        labels = [self.method_label, self.dataset, self.variant, self.protocol_label, self.backbone_label]
+        changed = [self.changed(group) for group in ("dataset", "auxiliary")]
+        return digest([labels, changed, self.shots, self.categories if self.joint else None])
 
     @property
     def _request(self) -> dict[str, Any]:

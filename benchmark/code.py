@@ -1,11 +1,13 @@
 """The in-house source behind a number: what a module imports, directly or not, hashed without comments and layout.
 
-In-house are the three floors and, of a third party's module, its own top-level package. A data file that a module names
-by a literal and that lies beside it belongs to its code; weights do not, they are identified by their content.
+In-house are the three floors, the top-level package of a third party's module, and what it imports from outside of
+`site-packages`. A data file that a module names by a literal and that lies beside it belongs to its code; weights do
+not, they are identified by their content.
 """
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -39,23 +41,37 @@ def hash_code(code: Mapping[str, str]) -> str:
 
 @cache
 def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    homes = dict.fromkeys(FLOORS, ROOT)
-    for module in modules:
-        top = module.partition(".")[0]
-        if top not in homes and (spec := find_spec(top)) and spec.origin:
-            homes[top] = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0]
+    own = {module.partition(".")[0] for module in modules}
     found: dict[Path, Path] = {}  # file → the folder it is named from
     left = list(modules)
     while left:
         module = left.pop()
-        home = homes.get(module.partition(".")[0])
-        for path in _files(module, home) if home else ():
+        home = _home(top := module.partition(".")[0])
+        if home is None or not (top in own or _is_local(home)):
+            continue
+        for path in _files(module, home):
             if path not in found:
-                found[path] = home  # type: ignore[assignment]
+                found[path] = home
                 source = _read(path)
-                found |= dict.fromkeys(source.neighbours, home)  # type: ignore[arg-type]
+                found |= dict.fromkeys(source.neighbours, home)
                 left += source.imports(module, is_package=path.name == "__init__.py")
     return tuple(sorted((path.relative_to(home).as_posix(), _digest(path)) for path, home in found.items()))
+
+
+@cache
+def _home(top: str) -> Path | None:
+    """The folder that holds a top-level package or module; None of what is built in or absent."""
+    if top in FLOORS:
+        return ROOT
+    if not top or top in sys.stdlib_module_names or not (spec := find_spec(top)) or not spec.origin:
+        return None
+    origin = Path(spec.origin)
+    return origin.parents[1 if spec.submodule_search_locations else 0] if origin.is_file() else None
+
+
+def _is_local(home: Path) -> bool:
+    """Whether a package is somebody's own source, not installed by a release, whose version a record holds."""
+    return home == ROOT or not {"site-packages", "dist-packages"} & {*home.parts}
 
 
 def _files(module: str, home: Path) -> Iterator[Path]:

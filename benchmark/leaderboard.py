@@ -44,9 +44,7 @@ def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
 
     Superseded records are left out; `everything` shows them.
     """
-    records = list(records)
-    older = superseding.reasons(records)
-    long = long_table(record for record in records if id(record) not in older)
+    long = long_table(superseding.standing(records))
     wide = wide_table(long)
     texts = (csv_text(long), csv_text(wide), csv_text(category_table(long)), markdown(wide))
     for name, text in zip(FILES, texts, strict=True):

@@ -145,7 +145,7 @@ def _cells(
             notes.append(f"one seed is enough: {method.name} in {protocol_name} draws and fits nothing")
     variants = [_resolve(method, values, dataset, settings) for values in method_settings(settings, method.name)]
     files = [named_files(method.name, dataset.name, resolved) for resolved in variants]
-    defaults = _defaults(method, dataset)
+    defaults = _defaults(method, dataset, variants[0]["protocol"]["auxiliary"])
     # a sweep that is cut short holds whole comparisons of variants
     for k, seed, (categories, fitted), (resolved, named) in product(
         shots, seeds, parts, list(zip(variants, files, strict=True))
@@ -183,13 +183,18 @@ def _resolve(
     }
 
 
-def _defaults(method: MethodFacts, dataset: DatasetFacts) -> dict[str, dict[str, Any]]:
+def _defaults(method: MethodFacts, dataset: DatasetFacts, auxiliary: str | None) -> dict[str, dict[str, Any]]:
     """What nobody asked for, by group of a cell's settings."""
     return {
         "method": _captioned({key: setting.default for key, setting in method.settings.items()}, dataset.name),
-        "dataset": {key: setting.default for key, setting in dataset.settings.items()},
+        "dataset": _of_dataset(dataset),
+        "auxiliary": _of_dataset(registry.dataset(auxiliary)) if auxiliary else {},
         "protocol": {**_base_protocol(), "auxiliary": _habitual(method, dataset)},
     }
+
+
+def _of_dataset(dataset: DatasetFacts) -> dict[str, Any]:
+    return {key: setting.default for key, setting in dataset.settings.items()}
 
 
 @cache

@@ -61,9 +61,7 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
 
 def stale_by_code(store: Store) -> list[Record]:
     """Successful records that stand in the tables and differ from today in their code alone."""
-    current = store.all_current()
-    older = superseding.reasons(current)
-    records = [record for record in current if record.status == "ok" and id(record) not in older]
+    records = [record for record in superseding.standing(store.all_current()) if record.status == "ok"]
     contents = Contents(absent_data([record.cell for record in records]))
     return [
         record

@@ -1,5 +1,6 @@
 """Records on disk: one attempt at a cell, one JSON file, written once and whole."""
 
+import hashlib
 import json
 import os
 from contextlib import suppress
@@ -7,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.cell import Cell, differences, from_json
+from benchmark.cell import Cell, canonical, differences, from_json
 from datamodules.components.sample import UserError
 
 SCHEMA = 2
@@ -90,7 +91,7 @@ class Store:
         """Keep a record; StoreError if it cannot be written, and then no part of it is on disk."""
         path = self.folder / "cells" / record.cell_id / f"attempt-{record.attempt}.json"
         fields = asdict(record)
-        write_atomic(path, json.dumps(fields, indent=1, allow_nan=False) + "\n")
+        write_atomic(path, json.dumps(fields | {"checksum": checksum(fields)}, indent=1, allow_nan=False) + "\n")
         self._records.setdefault(record.cell_id, []).append(record)
         return path
 
@@ -100,6 +101,8 @@ class Store:
             if fields["schema"] < SCHEMA:
                 self.outdated += 1
                 return None
+            if fields.pop("checksum") != checksum(fields):
+                raise ValueError("its checksum differs")
             fields["content"] = {kind: self._share(value) for kind, value in fields["content"].items()}
             fields["provenance"], fields["argv"] = self._share(fields["provenance"]), self._share(fields["argv"])
             record = Record(**{**fields, "cell": from_json(fields["cell"])})
@@ -115,6 +118,11 @@ class Store:
     def _share(self, value: Any) -> Any:
         """An equal value that was met before: thousands of records hold the same lists of files and versions."""
         return self._shared.setdefault(repr(value), value)
+
+
+def checksum(fields: dict[str, Any]) -> str:
+    """Of a record's fields, so that neither a flipped bit nor an edited digit passes for a measurement."""
+    return hashlib.sha256(canonical(fields).encode()).hexdigest()
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

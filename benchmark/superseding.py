@@ -33,11 +33,23 @@ def reasons(records: Iterable[Record]) -> dict[int, str]:
     return found
 
 
+def standing(records: Iterable[Record]) -> list[Record]:
+    """Those of the records that stand in tables, in their order."""
+    records = list(records)
+    older = reasons(records)
+    return [record for record in records if id(record) not in older]
+
+
 def contents(record: Record) -> dict[str, Any]:
     """All that a record says of what its numbers depend on besides the request."""
     files = {key: sha256 for key, sha256 in record.cell.files.items() if not key.startswith("backbone.")}
     weights = record.backbone.get("weights_sha256")
-    return {**record.content, "files": files, **({"weights": weights} if weights else {})}
+    return {
+        **record.content,
+        "files": files,
+        "defaults": record.cell.setup,
+        **({"weights": weights} if weights else {}),
+    }
 
 
 def _known(content: Mapping[str, Any], newest: Mapping[str, Any]) -> dict[str, Any]:
