@@ -133,17 +133,22 @@ def recertify(
 
 
 @app.command()
-def check(method: Annotated[str, typer.Argument(help="a name of `bench list methods`")]) -> None:
+def check(
+    method: Annotated[str, typer.Argument(help="a name of `bench list methods`")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[method.KEY=VALUE]...", help="settings: a variant of it")
+    ] = None,
+) -> None:
     """Check the promises of a method, a line each; exit code 1 if one is broken."""
     from benchmark import contract  # noqa: PLC0415  (torch)
     from benchmark.fitting import quiet  # noqa: PLC0415  (torch)
 
-    broken = 0
     quiet()
-    for promise, protocol, problem in contract.check(method):
-        broken += bool(problem)
-        where = f" ({protocol})" if protocol else ""
-        print(f"{'BROKEN' if problem else 'ok    '} {promise.sentence}{where}" + (f": {problem}" if problem else ""))
+    broken = False
+    for promise, protocol, problem in contract.check(method, words or []):
+        broken = broken or bool(problem)
+        sentence = promise.sentence.removesuffix(".") + (f" ({protocol})" if protocol else "")
+        print(f"BROKEN {sentence}: {problem}" if problem else f"ok     {sentence}")
     raise typer.Exit(1 if broken else 0)
 
 

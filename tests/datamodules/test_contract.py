@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import inspect
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import twins
+from torch.utils.data import DataLoader
 
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.reading import SampleImages, collate, read_image
 from datamodules.components.sample import DataError
 
 DATASETS = [p for p in (Path(inspect.getfile(AnomalyDataModule)).parents[1]).glob("*.py") if p.stem != "__init__"]
@@ -29,6 +32,12 @@ def few(case):
 
 def paths(loader) -> list[str]:
     return [path for batch in loader for path in batch.path]
+
+
+def shown(data) -> list[str]:
+    """Names of the images that the test loader yields, in its order."""
+    samples = data.test_samples
+    return [data.relative(samples[index].image) for batch in data.test_dataloader() for index in batch.indices]
 
 
 @pytest.mark.parametrize("file", DATASETS, ids=lambda file: file.stem)
@@ -69,29 +78,79 @@ def test_lists_are_complete(case, root):
         assert all((s.mask is not None) == (s.anomalous and category in case.masks) for s in tests)
 
 
-def test_batches(case, root, few):
+def check_images(images):
+    assert images.shape[1:] == (3, 16, 16)
+    assert images.dtype == torch.float32
+    assert 0 <= images.min() < images.max() <= 1
+
+
+def test_batches_of_a_fit(case, root):
+    """They hold the truth, also where anomalous pixels are unknown."""
+    data = case.build(root, limit=6)
+    every = SampleImages(data.test_samples, data.root, 16, 12)  # of categories without masks too
+    loaders = [DataLoader(every, 3, collate_fn=collate), case.build(root, shots=2).train_dataloader()]
+    loaders += [data.labelled_dataloader()] if case.masks else []
+    labels = {path: label for loader in loaders for batch in loader for path, label in check_truth(batch, case, data)}
+    truth = {data.relative(s.image): s.anomalous for c in case.categories for s in (*data.tests(c), *data.normals(c))}
+    assert {*labels.values()} == {True, False}
+    assert labels.items() <= truth.items()
+
+
+def check_truth(batch, case, data):
+    """Names and labels of a batch whose masks are true to them."""
+    count = len(batch.label)
+    check_images(batch.image)
+    assert len(batch.image) == len(batch.category) == len(batch.path) == count
+    assert batch.mask.shape == (count, 12, 12)
+    assert batch.mask.dtype == batch.label.dtype == torch.bool
+    marked = batch.mask.flatten(1).any(1)
+    known = torch.tensor([category in case.masks for category in batch.category])
+    assert torch.equal(marked, batch.label & known)
+    assert all((data.root / path).is_file() and "\\" not in path for path in batch.path)
+    return zip(batch.path, batch.label.tolist(), strict=True)
+
+
+def test_test_batches_hold_no_truth(case, root, few):
     data = case.build(root, **few)
+    samples, images = data.test_samples, iter(data.test_samples)
     for batch in data.test_dataloader():
-        count = len(batch.label)
-        assert batch.image.shape == (count, 3, 16, 16)
-        assert batch.image.dtype == torch.float32
-        assert 0 <= batch.image.min() < batch.image.max() <= 1
-        assert batch.mask.shape == (count, 12, 12)
-        assert batch.mask.dtype == batch.label.dtype == torch.bool
-        marked = batch.mask.flatten(1).any(1)
-        known = torch.tensor([category in case.masks for category in batch.category])
-        assert torch.equal(marked, batch.label & known)
-        assert all((data.root / path).is_file() and "\\" not in path for path in batch.path)
+        assert batch._fields == ("image", "category", "indices")
+        check_images(batch.image)
+        assert batch.indices.dtype == torch.int64
+        assert batch.indices.shape == batch.image.shape[:1]
+        its = [samples[index] for index in batch.indices]
+        assert its == [next(images) for _ in its]
+        assert batch.category == [sample.category for sample in its]
+        assert torch.equal(batch.image, torch.stack([read_image(sample.image, 16) for sample in its]))
+    assert next(images, None) is None
+
+
+def leaves(value):
+    """Every plain value that hangs on an object."""
+    if isinstance(value, dict | list | tuple | set):
+        return [leaf for part in (value.values() if isinstance(value, dict) else value) for leaf in leaves(part)]
+    return leaves(vars(value)) if hasattr(value, "__dict__") else [value]
+
+
+def test_nothing_behind_a_test_loader_holds_a_label_or_a_mask(case, root, few):
+    data = case.build(root, **few)
+    samples = data.test_samples
+    found = leaves(data.test_dataloader().dataset.__dict__)
+    assert {*found} == {16} | {sample.image for sample in samples} | {sample.category for sample in samples}
+    assert not any(isinstance(leaf, bool) for leaf in found)
+    truth = leaves(SampleImages(samples, data.root, 16, 12).__dict__)  # the walk finds a label where there is one
+    assert {leaf for leaf in truth if isinstance(leaf, bool)} == {True, False}
+    assert {sample.mask for sample in samples} <= {*truth}
 
 
 def test_test_order_is_stable_and_complete(case, root, few):
     data = case.build(root, **few)
-    seen = paths(data.test_dataloader())
+    seen = shown(data)
     named = [sorted(data.relative(sample.image) for sample in data.tests(c)) for c in case.categories]
     chosen = {*seen} if few else {path for names in named for path in names}
     assert seen == [path for names in named for path in names if path in chosen]
     assert len(seen) == len(case.categories) * few.get("limit", sum(case.tests))
-    assert seen == paths(case.build(root, **few, seed=9, shots=2).test_dataloader())
+    assert seen == shown(case.build(root, **few, seed=9, shots=2))
 
 
 def test_shots_nest_and_are_recorded(case, root):
@@ -115,13 +174,20 @@ def test_a_category_alone_gets_the_same_shots(case, root):
     assert {c: case.build(root, shots=2, categories=[c]).support[c] for c in case.categories} == together
 
 
-def test_shuffles_follow_the_seed(case, root):
+def test_shuffles_follow_the_seed_and_the_epoch(case, root):
     def epochs(seed):
         loader = case.build(root, shots=4, seed=seed).train_dataloader()
-        return paths(loader), paths(loader)
+        orders = []
+        for epoch in range(3):
+            loader.sampler.set_epoch(epoch)
+            orders.append(paths(loader))
+        return orders
 
-    assert epochs(0) == epochs(0)
-    assert any(epochs(seed)[0] != epochs(seed)[1] for seed in range(3))
+    first, second, third = epochs(0)
+    assert [first, second, third] == epochs(0)
+    assert sorted(first) == sorted(second) == sorted(third)
+    assert first != second != third != first
+    assert first != epochs(1)[0]
 
 
 def test_labelled_loader(case, root, few):
@@ -141,10 +207,11 @@ def test_labelled_loader(case, root, few):
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_limit_is_even_and_stable(case, root, limit):
     data = case.build(root, limit=limit)
-    labels = torch.cat([batch.label for batch in data.test_dataloader()])
+    labels = [sample.anomalous for sample in data.test_samples]
     assert len(labels) == limit * len(case.categories)
-    assert int(labels.sum()) == (limit + 1) // 2 * len(case.categories)
-    assert paths(data.test_dataloader()) == paths(case.build(root, limit=limit, seed=5).test_dataloader())
+    assert sum(labels) == (limit + 1) // 2 * len(case.categories)
+    assert shown(data) == [data.relative(sample.image) for sample in data.test_samples]
+    assert shown(data) == shown(case.build(root, limit=limit, seed=5))
 
 
 def test_no_shots_no_training(case, root):
@@ -177,22 +244,49 @@ def test_numbers_out_of_range(case, root):
         case.build(root, shots=-1)
 
 
-def test_fingerprint_sees_every_change_and_not_the_place(case, root, tmp_path):
+def test_a_fingerprint_knows_neither_shots_nor_seed_nor_limit(case, root):
+    category = case.categories[0]
+    plain = case.build(root)
+    other = case.build(root, shots=2, seed=2, limit=1)
+    assert plain.fingerprint(category) == other.fingerprint(category)
+    assert plain.test_fingerprint(category) == other.test_fingerprint(category)
+    assert plain.test_fingerprint(category) != plain.fingerprint(category)
+
+
+def turn_a_bit(path):
+    """Change one byte; the length and the times stay."""
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+
+
+def test_fingerprints_see_every_byte_and_neither_place_nor_time(case, root, tmp_path):
     if root is None:
-        prints = {case.build(None, shots=k, seed=k).fingerprint("textile") for k in (0, 2)}
-        assert len(prints) == 1
-        return
+        pytest.skip("the files of the installed package must not be changed")
     copy = shutil.copytree(root, tmp_path / "elsewhere" / root.name)
     category = case.categories[0]
     data = case.build(copy, shots=1)
-    seen = [data.fingerprint(category)]
-    assert seen == [case.build(root, shots=3, seed=4, limit=1).fingerprint(category)]
-    changed = [data.normals(category)[0].image, data.tests(category)[0].image]
-    changed += [s.mask for s in data.tests(category) if s.mask][:1]
-    for file in changed:
-        file.write_bytes(file.read_bytes() + b"\0")
-        seen.append(data.fingerprint(category))
-    assert len({*seen}) == 4
+
+    def prints():
+        return data.fingerprint(category), data.test_fingerprint(category)
+
+    seen = [prints()]
+    original = case.build(root)
+    assert seen == [(original.fingerprint(category), original.test_fingerprint(category))]
+    tests = data.tests(category)
+    for sample in (*data.normals(category), *tests):
+        os.utime(sample.image, (1, 1))
+    assert prints() == seen[0]
+    for file in (tests[0].image, next(s.mask for s in tests if s.mask)):
+        turn_a_bit(file)
+        seen.append(prints())
+    assert len({whole for whole, _ in seen}) == len({test for _, test in seen}) == 3
+    turn_a_bit(data.normals(category)[0].image)
+    whole, test = prints()
+    assert test == seen[-1][1]  # a training image is no test image
+    assert whole not in {before for before, _ in seen}
 
 
 def test_pickles(case, root):
@@ -205,7 +299,11 @@ def test_workers_change_no_number(cases, roots):
     def seen(workers):
         torch.manual_seed(3)
         loader = cases["mvtec_ad"].build(roots["mvtec_ad"], num_workers=workers).labelled_dataloader()
-        epochs = [[(b.path, b.image.sum().item(), b.mask.sum().item()) for b in loader] for _ in range(2)]
+        epochs = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            epochs.append([(b.path, b.image.sum().item(), b.mask.sum().item()) for b in loader])
+        assert epochs[0] != epochs[1]
         return epochs, torch.rand(1).item()
 
     torch.manual_seed(3)

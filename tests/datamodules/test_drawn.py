@@ -43,7 +43,8 @@ def test_the_datamodule(tmp_path, monkeypatch):
     data = Procedural(None, ["gear", "wood"], image_size=16, evaluation_size=32, shots=2, config=config)
     assert data.root == tmp_path / folder_name(3, 32, Counts(3, 2, 1), Procedural.categories)
     data.verify()
-    batches = list(data.test_dataloader())
+    assert sum(len(batch.indices) for batch in data.test_dataloader()) == 2 * (2 + 3)
+    batches = list(data.labelled_dataloader())
     assert sum(len(batch.label) for batch in batches) == 2 * (2 + 3)
     for batch in batches:
         assert (batch.mask.flatten(1).any(1) == batch.label).all()

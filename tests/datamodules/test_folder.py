@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from datamodules.components.reading import SampleImages
 from datamodules.components.sample import DataError
 from datamodules.folder import Folder
 
@@ -43,9 +44,10 @@ def test_masks_are_known_per_category(draw):
     data = build(draw("folder"), ["blue part", "red_part"])
     assert (data.masks_known("blue part"), data.masks_known("red_part")) == (True, False)
     assert {category for batch in data.labelled_dataloader() for category in batch.category} == {"blue part"}
-    assert not any(
-        batch.mask[i].any() for batch in data.test_dataloader() for i, c in enumerate(batch.category) if c[0] == "r"
-    )
+    unmarked = [sample for sample in data.test_samples if sample.category == "red_part"]
+    assert sum(sample.anomalous for sample in unmarked) == 4
+    assert not any(sample.mask for sample in unmarked)
+    assert not any(item.mask.any() for item in SampleImages(unmarked, data.root, 16, 12))
 
 
 def test_one_missing_mask_is_an_error(draw):

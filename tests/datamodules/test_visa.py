@@ -34,7 +34,7 @@ def test_split_is_the_csv_and_not_the_folder(draw):
 
 def test_small_class_ids_are_masks(draw):
     data = build(draw("visa"))
-    masks = torch.cat([batch.mask[batch.label] for batch in data.test_dataloader()])
+    masks = torch.cat([batch.mask[batch.label] for batch in data.labelled_dataloader()])
     assert len(masks) == 4
     expected = torch.zeros(12, 12, dtype=torch.bool)
     expected[5:8, 2:5] = True  # rows 8..13 of 20 and columns 4..9 of 24, by their middles, on 12

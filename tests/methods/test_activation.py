@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.contract import SMALL
 from methods.components import weights
 from methods.components.backbone import BackboneError, CLIPBackbone
 from methods.components.published_weights import PUBLISHED_FILES, PublishedFile, weights_label
-from tests.conftest import TINY
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 NAMES = {"gelu": "tiny", "quick_gelu": "tiny-quickgelu"}
@@ -22,8 +22,8 @@ OTHER = {"gelu": "quick_gelu", "quick_gelu": "gelu"}
 def names(monkeypatch):
     """Two models of open_clip that differ in their activation alone."""
     configs = open_clip.factory._MODEL_CONFIGS
-    monkeypatch.setitem(configs, "tiny", copy.deepcopy(TINY))
-    monkeypatch.setitem(configs, "tiny-quickgelu", copy.deepcopy(TINY) | {"quick_gelu": True})
+    monkeypatch.setitem(configs, "tiny", copy.deepcopy(SMALL))
+    monkeypatch.setitem(configs, "tiny-quickgelu", copy.deepcopy(SMALL) | {"quick_gelu": True})
 
 
 @pytest.fixture(params=NAMES)
@@ -31,7 +31,7 @@ def trained(request, tmp_path):
     """The activation of a model's training, the model and its checkpoint."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
-        clip = open_clip.CLIP(**TINY, quick_gelu=request.param == "quick_gelu")
+        clip = open_clip.CLIP(**SMALL, quick_gelu=request.param == "quick_gelu")
     path = tmp_path / "mine.pt"
     torch.save(clip.state_dict(), path)
     return request.param, CLIPBackbone(clip, open_clip.SimpleTokenizer()), path
