@@ -12,6 +12,7 @@ from benchmark import code, registry
 from benchmark.code import MEASURING, code_of, hash_code
 
 ROOT = Path(__file__).parents[2]
+METHOD = 'import json\nimport friend\nfrom mine import near\nfrom .inner import part as other\nWORDS = "words.json"\n'
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def package(tmp_path, monkeypatch):
     home = tmp_path / "mine"
     for name, text in {
         "__init__.py": "",
-        "method.py": 'from mine import near\nfrom .inner import part as other\nimport json\nimport friend\nWORDS = "words.json"\n',
+        "method.py": METHOD,
         "near.py": "from mine.far import value\n",
         "far.py": "value = 1  # one\n",
         "inner/__init__.py": "LEVEL = 1\n",
