@@ -16,7 +16,7 @@ def pixel_auroc(pretrained, data):
     backbone = CLIPBackbone.load("embedded", pretrained)
     text = torch.stack([ensemble(backbone, [f"a photo of a {state} object."]) for state in ("flawless", "damaged")])
     metrics = PixelMetrics()
-    for batch in data.test_dataloader():
+    for batch in data.labelled_dataloader():
         patches = backbone.encode_image(batch.image, layers=(backbone.n_image_blocks,)).patches[0]
         maps = to_map(text_probability(patches, text, 0.07), backbone.grid_size, (128, 128))
         metrics.update(maps, labelled(batch.mask))

@@ -1,0 +1,244 @@
+"""`bench check` finds each kind of broken promise, says which it is, and lets honest methods pass."""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from benchmark import contract, registry
+from benchmark.registry import ConfigError
+from methods.components.base import Prediction
+
+TRUTH = "Scores are the same, to the last bit, whatever the labels of the test images"
+ALONE = "The shared CLIP is left as it was, whatever was asked of the method"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    """The sets that are drawn for a fit go into a cache of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+def broken(out):
+    """Sentences of the broken promises and why, of a command's lines; the others must say ok."""
+    lines = [line.partition(" ") for line in out.splitlines()]
+    assert {status for status, _, _ in lines} <= {"ok", "BROKEN"}
+    return [text for status, _, text in lines if status == "BROKEN"]
+
+
+def test_an_honest_method_keeps_every_promise_in_each_of_its_protocols(bench):
+    done = bench("check", "toy_mean")
+    assert (done.code, done.err) == (0, "")
+    said = [line.removeprefix("ok     ") for line in done.out.splitlines()]
+    expected = {
+        promise.check.__doc__.partition("\n")[0].removesuffix(".")
+        + ("" if promise.asked_of is contract.once else where)
+        for where in (" (few_shot)", " (multi_class)", " (zero_shot)")
+        for promise in contract.PROMISES
+        if promise.check is not contract.other_categories_change_nothing or where != " (few_shot)"  # has one category
+    }
+    assert sorted(said) == sorted(expected)
+    assert len(said) == 3 + 3 * 6 + 2
+
+
+@pytest.mark.parametrize("name", ["toy_learns", "toy_transfers", "toy_watches"])
+def test_fitted_methods_of_a_third_party_pass_too(bench, name):
+    done = bench("check", name)
+    assert (done.code, broken(done.out)) == (0, [])
+    for protocol in registry.method(name).protocols:
+        assert f"ok     {TRUTH} ({protocol})" in done.out
+
+
+def test_a_variant_is_checked_by_the_words_of_a_run(bench):
+    assert bench("check", "toy_mean", "method.scale=2").code == 0
+    done = bench("check", "toy_mean", "method.toy_mean.scale=0")
+    assert done.code == 1
+    assert "Scores and maps are finite and differ between images (zero_shot): AssertionError: different" in done.out
+    (candidate, *_) = contract.candidates("toy_mean", ["method.scale=2", "method.sides=[3,4]"])
+    assert candidate.prepare().config == candidate.cls.Config(scale=2.0, sides=(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("how", "promise", "why"),
+    [
+        ("label", TRUTH, "AttributeError: 'UnlabelledBatch' object has no attribute 'label'"),
+        (
+            "path",
+            TRUTH,
+            "AssertionError: the score or the map of an image differs once labels are turned round (scores 1 and 0).",
+        ),
+        ("stop_predict", TRUTH, "RuntimeError: ToyCheats raised StopIteration in a test step"),
+        ("stop_hook", TRUTH, "AssertionError: a run must measure all 4 test images; it measured 1."),
+        ("skip_epoch", TRUTH, "RuntimeError: the fit of ToyCheats must see 2 batches"),
+        ("alter", ALONE, "AssertionError: the method changed the shared CLIP: backbone.clip.visual.conv1.weight"),
+    ],
+)
+def test_a_cheat_breaks_one_promise_which_is_named(bench, how, promise, why):
+    done = bench("check", "toy_cheats", f"method.how={how}")
+    assert (done.code, done.err) == (1, "")
+    (line,) = broken(done.out)
+    assert line.startswith(f"{promise} (few_shot): {why}")
+
+
+def test_a_stop_in_the_loss_is_found_where_it_is_asked_and_where_it_is_fitted(bench):
+    asked, fitted = broken(bench("check", "toy_cheats", "method.how=stop_loss").out)
+    assert asked.startswith("The loss trains all that is its own and nothing else (few_shot): StopIteration")
+    assert fitted.startswith(f"{TRUTH} (few_shot): RuntimeError: ToyCheats raised StopIteration in a training step")
+
+
+def test_who_only_asks_whether_there_is_a_label_scores_as_an_honest_one(bench):
+    honest, asking = bench("check", "toy_cheats"), bench("check", "toy_cheats", "method.how=maybe_label")
+    assert honest == asking
+    assert (honest.code, broken(honest.out)) == (0, [])
+
+
+def test_a_method_that_alters_the_clip_does_not_spoil_the_next_check(bench):
+    assert bench("check", "toy_cheats", "method.how=alter").code == 1
+    assert bench("check", "toy_cheats").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nosuch"], "unknown method 'nosuch'. Allowed: "),
+        (["toy_mena"], "unknown method 'toy_mena'. Did you mean 'toy_mean'? Allowed: "),
+        (["toy_mean", "method.kind=cube"], "unknown method.toy_mean.kind (command line) 'cube'. "),
+        (["toy_mean", "scale=2"], "a check takes words of the form method.key=value alone; got scale."),
+        (
+            ["toy_mean", "backbone=vit_l_14_336"],
+            "a check takes words of the form method.key=value alone; got backbone.",
+        ),
+        (["toy_mean", "method.faprompt.lr=1"], "method.faprompt.lr (command line) sets a method that does not run"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence(bench, words, said):
+    done = bench("check", *words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {said}")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("protocols", [(), ("few_shots",)])
+def test_a_method_without_a_protocol_passes_no_check_by_having_none(monkeypatch, protocols):
+    facts = registry.method("toy_mean")
+    monkeypatch.setattr(registry, "method", lambda name: facts.__class__(**{**vars(facts), "protocols": protocols}))
+    with pytest.raises(ConfigError, match=r"protocols of toy_mean must be among zero_shot, .*; got \("):
+        list(contract.check("toy_mean"))
+
+
+@dataclass(kw_only=True)
+class OtherConfig:
+    scale: float = 1.0
+    sides: tuple[int, int] = (1, 2)  # the source has any length
+    kind: str = "abs"
+    pause: float = 0.0
+
+
+def with_maps(maps):
+    return Prediction(maps.amax(dim=(1, 2)), maps)
+
+
+def sees_the_mask(self, batch, batch_idx, dataloader_idx=0):
+    """Marks the pixels that a mask beside the image marks, where there is one."""
+    path, _ = self.trainer.test_dataloaders.dataset.images[int(batch.indices[0])]
+    mask = path.parents[2] / "ground_truth" / "broken" / f"{path.stem}_mask.png"
+    there = path.parent.name == "broken" and mask.exists()
+    self.seen = torch.from_numpy(np.array(Image.open(mask))) / 255 if there else 0
+
+
+def a_part_of_the_clip(self, shots, category):
+    self.register_buffer("kept", self.backbone.clip.visual.conv1.weight.detach()[1:])
+
+
+def zeroes_the_clip(self, shots, category):
+    self.backbone.clip.visual.conv1.weight.data.zero_()
+
+
+#: What is said of a method → the promise that it breaks, and what makes toy_mean such a one.
+BREAKS = {
+    "paper must be a literal of the class": (contract.literals_are_the_class, {"paper": "https://example.org/other"}),
+    "the length of sides is 2 in the class and None": (contract.settings_are_the_config, {"Config": OtherConfig}),
+    "predict takes images and categories; got .*labels": (
+        contract.predict_sees_no_label,
+        {"predict": lambda self, images, categories, labels=None: None},
+    ),
+    "test_step belongs to the base class": (
+        contract.predict_sees_no_label,
+        {"test_step": lambda self, batch, batch_idx: None},
+    ),
+    "scores and maps must be finite": (
+        contract.scores_are_finite,
+        {"predict": lambda self, images, _: with_maps(images.mean(1) * torch.nan)},
+    ),
+    "must not all have the score 1": (
+        contract.scores_are_finite,
+        {"predict": lambda self, images, _: with_maps(images.mean(1) * 0 + 1)},
+    ),
+    "must not all have the score 0": (
+        contract.scores_are_finite,
+        {"predict": lambda _, x, c: Prediction(x[:, 0, 0, 0] * 0, x[:, 0])},
+    ),
+    "Scalars are not close": (
+        contract.scores_need_no_other_image,
+        {"predict": lambda self, images, _: with_maps(images.mean(1) / images.mean())},
+    ),
+    "Tensor-likes are not close": (
+        contract.other_categories_change_nothing,
+        {"adapt": lambda self, shots, category: self.means.update(dict.fromkeys(self.categories, shots.mean(0)))},
+    ),
+    "a tensor of the CLIP would be in the checkpoint": (contract.owns_no_backbone, {"adapt": a_part_of_the_clip}),
+    "must have no parameters": (
+        contract.loss_trains_its_own,
+        {"adapt": lambda self, *_: setattr(self, "w", nn.Parameter(torch.ones(1)))},
+    ),
+    "must define no loss": (contract.loss_trains_its_own, {"loss": lambda self, batch: batch.image.mean()}),
+    r"differs .*scores 0\.50": (
+        contract.scores_ignore_the_truth,
+        {
+            "on_test_batch_start": sees_the_mask,
+            "predict": lambda self, images, _: Prediction(
+                images.mean((1, 2, 3)), images.mean(1) + getattr(self, "seen", 0)
+            ),
+        },
+    ),
+    r"differs .*scores 0\.98": (
+        contract.scores_ignore_the_truth,
+        {
+            "on_test_batch_start": sees_the_mask,
+            "predict": lambda self, images, _: with_maps(images.mean(1) + 1e-6 * getattr(self, "seen", 0)),
+        },
+    ),
+    r"differs .*scores 0\.98.* and 2\.98": (
+        contract.scores_ignore_the_truth,
+        {
+            "on_test_batch_start": lambda self, batch, batch_idx: setattr(self, "at", batch_idx),
+            "predict": lambda self, images, _: with_maps(images.mean(1) + getattr(self, "at", 0)),
+        },
+    ),
+    "conv1.weight was altered": (contract.backbone_is_left_alone, {"adapt": zeroes_the_clip}),
+}
+
+
+@pytest.mark.parametrize("why", BREAKS)
+def test_every_promise_can_be_broken(monkeypatch, why):
+    promise, members = BREAKS[why]
+    kind = import_module("toy_methods.toy_mean").ToyMean
+    for member, value in members.items():
+        monkeypatch.setattr(kind, member, value, raising=False)
+    contract.lend.cache_clear()
+    (candidate,) = [each for each in contract.candidates("toy_mean") if each.protocol == "multi_class"]
+    if promise is contract.backbone_is_left_alone:
+        candidate.prepare()  # what counts is what the CLIP was at first: a weight that is zero now stays zero
+    with pytest.raises(AssertionError, match=why):
+        promise(candidate)
+    contract.lend.cache_clear()
+
+
+def test_the_breaks_are_of_all_promises():
+    assert {promise for promise, _ in BREAKS.values()} == {promise.check for promise in contract.PROMISES}
