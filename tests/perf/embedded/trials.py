@@ -8,8 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.reading import SampleImages, collate
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
 from methods.components.backbone import CLIPBackbone
@@ -61,7 +63,8 @@ def open_auxiliary() -> AnomalyDataModule:
 def see(backbone: CLIPBackbone, data: AnomalyDataModule) -> Seen:
     """Class and last patch features of all test images."""
     parts, paths = [], []
-    for batch in data.test_dataloader():
+    tests = SampleImages(data.test_samples, data.root, SIDE, SIDE)
+    for batch in DataLoader(tests, data.batch_size, collate_fn=collate):
         found = backbone.encode_image(batch.image, layers=(backbone.n_image_blocks,))
         parts.append((batch.image, found.image, found.patches[0], batch.label, batch.mask))
         paths.extend(batch.path)
