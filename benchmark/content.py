@@ -10,8 +10,7 @@ from typing import Any
 from benchmark import registry
 from benchmark.cell import VERSIONS, Cell, canonical
 from benchmark.code import MEASURING, code_of
-from benchmark.fitting import auxiliary_cell
-from benchmark.opening import open_data
+from benchmark.data import auxiliary_cell, open_data
 from benchmark.settings import CONFIGS
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import folder_digest

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from benchmark import registry
 from benchmark.cell import Cell
+from benchmark.data import open_data
 from benchmark.fitting import fit
 from benchmark.measure import predict_tests
 from benchmark.merging import Layer
-from benchmark.opening import build_method, open_data
+from benchmark.opening import build_method
 from benchmark.plan import make_plan
 from benchmark.protocols import PROTOCOLS
 from benchmark.settings import compose, parse_words

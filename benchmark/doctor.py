@@ -14,7 +14,7 @@ from rich.console import Console
 import benchmark
 import configs
 from benchmark import registry
-from benchmark.opening import data_root
+from benchmark.data import data_root
 from benchmark.provenance import PACKAGES
 from benchmark.settings import choices, chosen
 from benchmark.store import StoreError, check_writable

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from benchmark import registry
 from benchmark.cell import VERSIONS, Cell, canonical
 from benchmark.code import MEASURING, code_of
-from benchmark.opening import open_data
+from benchmark.data import auxiliary_cell, open_data
 from benchmark.settings import CONFIGS
 from benchmark.store import write_atomic
 from datamodules.components.base import AnomalyDataModule
@@ -109,21 +109,6 @@ def training_cell(cell: Cell, method: Method, image_size: int) -> Cell:
         source,
         settings={**source.settings, "protocol": {**source.settings["protocol"], "evaluation_size": image_size}},
         where={**source.where, "trainer": {**source.where["trainer"], "batch_size": method.config.batch_size}},
-    )
-
-
-def auxiliary_cell(cell: Cell) -> Cell:
-    """A cell on all categories of the auxiliary data set."""
-    facts = registry.dataset(cell.settings["protocol"]["auxiliary"])
-    return replace(
-        cell,
-        dataset=facts.name,
-        variant=facts.variant,
-        categories=facts.categories,
-        shots=0,
-        limit=None,
-        settings={**cell.settings, "dataset": cell.settings["auxiliary"]},
-        where={**cell.where, "root": cell.where["auxiliary_root"]},
     )
 
 

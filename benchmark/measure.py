@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +14,11 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger
 
 from benchmark.cell import VERSIONS, Cell, canonical, digest
+from benchmark.data import auxiliary_cell, open_data
 from benchmark.evaluator import Kept, Predictions, measure
-from benchmark.fitting import auxiliary_cell, fit, make_trainer
+from benchmark.fitting import fit, make_trainer
 from benchmark.leaks import find_leaks
-from benchmark.opening import build_method, close_backbone, open_backbone, open_data
+from benchmark.opening import build_method, close_backbone, open_backbone
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.pixel_probe import pixel_probe
 from methods.components.backbone import CLIPBackbone
@@ -118,7 +120,7 @@ def predict_tests(
 @contextmanager
 def unaltered(backbone: CLIPBackbone) -> Iterator[None]:
     """Prove that what runs inside leaves the shared CLIP as it was, also when it fails."""
-    before = seal(backbone)
+    before = _first_seal(backbone)
     if backbone.store:
         backbone.store.mark()
     try:
@@ -127,6 +129,12 @@ def unaltered(backbone: CLIPBackbone) -> Iterator[None]:
         _prove(before, backbone, error)
         raise
     _prove(before, backbone, None)
+
+
+@lru_cache(maxsize=1)
+def _first_seal(backbone: CLIPBackbone) -> Seal:
+    """The seal of a backbone as it was loaded."""
+    return seal(backbone)
 
 
 def _prove(before: Seal, backbone: CLIPBackbone, error: Exception | None) -> None:

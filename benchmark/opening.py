@@ -1,7 +1,6 @@
-"""Opens what a cell names: device, backbone, data set, method. Nothing is read or computed yet."""
+"""Opens what a cell names: device, backbone, method. Nothing is computed yet."""
 
 import json
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from benchmark import registry
 from benchmark.cell import Cell, canonical
 from benchmark.code import code_of, hash_code
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.roots import cache_folder, find_root
+from datamodules.components.roots import cache_folder
 from methods.components.backbone import CLIPBackbone
 from methods.components.base import Method
 from methods.components.feature_store import FeatureStore
@@ -55,32 +54,6 @@ def _load_backbone(settings: str, weights: str | None, precision: Any, device: t
 def close_backbone() -> None:
     """Forget the loaded backbone; the next cell loads it anew."""
     _load_backbone.cache_clear()
-
-
-def open_data(cell: Cell, image_size: int, categories: Sequence[str] | None = None) -> AnomalyDataModule:
-    """The target data set of a cell, of its categories or others; no image is read yet."""
-    facts = registry.dataset(cell.dataset)
-    cls = registry.load(facts, AnomalyDataModule)
-    data: AnomalyDataModule = cls(
-        data_root(facts, cell.where["root"]),
-        categories or cell.categories,
-        image_size=image_size,
-        evaluation_size=cell.settings["protocol"]["evaluation_size"],
-        shots=cell.shots,
-        seed=cell.seed,
-        batch_size=cell.where["trainer"]["batch_size"],
-        num_workers=cell.where["trainer"]["num_workers"],
-        limit=cell.limit,
-        config=cls.Config(**cell.settings["dataset"]),
-    )
-    return data
-
-
-def data_root(facts: registry.DatasetFacts, explicit: str | None) -> Path | None:
-    """Where a data set lies; None if it needs no folder and none is named. DataError if it is absent."""
-    if not facts.needs_root and not explicit:
-        return None
-    return find_root(facts.name, facts.folder_name, facts.source, explicit)
 
 
 def build_method(cell: Cell, backbone: CLIPBackbone, data: AnomalyDataModule) -> Method:

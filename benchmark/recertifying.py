@@ -18,8 +18,8 @@ from benchmark.code import hash_code
 from benchmark.content import Contents, code
 from benchmark.leaderboard import write_tables
 from benchmark.reporting import open_store, reason
-from benchmark.running import absent_data, alone
-from benchmark.store import Record, Store
+from benchmark.states import absent_data
+from benchmark.store import Record, Store, alone
 from benchmark.sweep import Sweep, attempt
 
 DONE, DIFFERENT = 0, 1

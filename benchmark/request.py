@@ -96,7 +96,7 @@ def plan(request: Request, *, data_needed: bool) -> Plan:
 
 
 def _find_categories(facts: registry.DatasetFacts, settings: Settings) -> Sequence[str]:
-    from benchmark.opening import data_root  # noqa: PLC0415  (imports torch)
+    from benchmark.data import data_root  # noqa: PLC0415  (imports torch)
     from datamodules.components.base import AnomalyDataModule  # noqa: PLC0415
 
     values = dict(settings["dataset"][facts.name])

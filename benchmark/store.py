@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from benchmark.cell import Cell, canonical, differences, from_json
 from datamodules.components.sample import UserError
@@ -149,6 +152,18 @@ def sweep_up(folder: Path) -> None:
     """Remove what a killed writer left half written."""
     for partial in folder.rglob(".tmp-*"):
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a results folder; StoreError if another process does."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise StoreError(
+            f"another `bench run` is writing to {folder}; wait for it or choose another --results."
+        ) from None
 
 
 def check_writable(folder: Path) -> None:

@@ -7,18 +7,17 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import pandas as pd
 import torch
 
 from benchmark.cell import Cell, differences
 from benchmark.content import SMALLEST, Contents
-from benchmark.fitting import auxiliary_cell, quiet
+from benchmark.data import auxiliary_cell, open_data
+from benchmark.fitting import quiet
 from benchmark.leaderboard import write_tables
 from benchmark.loggers import cell_loggers, log_metrics
 from benchmark.measure import run_cell
-from benchmark.opening import open_data
 from benchmark.provenance import provenance
 from benchmark.store import Record, Store, StoreError
 from datamodules.components.sample import DataError
@@ -60,24 +59,6 @@ def _verify_auxiliary(cell: Cell) -> None:
     data.verify()
     if not any(s.anomalous for c in data.chosen if data.masks_known(c) for s in data.tests(c)):
         raise DataError(f"{cell.dataset} cannot be an auxiliary data set: it has no anomalous image with a mask.")
-
-
-class State(NamedTuple):
-    """Whether a cell must run, and why."""
-
-    name: str  # done, failed, missing, or stale when its code, data or pixels are no longer those of its record
-    why: str = ""
-
-
-def state(cell: Cell, store: Store, contents: Contents) -> State:
-    """What the results folder says of a cell; files are looked at only where there is a record."""
-    record = store.current(cell.id)
-    if record is None:
-        return State("missing")
-    if record.status != "ok":
-        return State("failed")
-    changed = differences(record.content, contents.of(cell))
-    return State("stale", "; ".join(changed)) if changed else State("done")
 
 
 def run_sweep(sweep: Sweep, cells: Sequence[Cell], report: Callable[[Cell, Record], None]) -> pd.DataFrame:

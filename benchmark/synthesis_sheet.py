@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmark import registry
-from benchmark.opening import data_root
+from benchmark.data import data_root
 from benchmark.store import write_atomic
 from datamodules.components.base import AnomalyDataModule
 from methods.components.synthesis import Synthesis, Synthetic
