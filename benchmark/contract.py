@@ -5,113 +5,20 @@ A check raises where a promise is broken and says how. All run on small random C
 
 import inspect
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-import numpy as np
-import open_clip
 import torch
-from PIL import Image
 from torch import Tensor
 
-from benchmark import registry
-from benchmark.cell import Cell
-from benchmark.data import open_data
-from benchmark.fitting import fit
-from benchmark.measure import predict_tests
-from benchmark.merging import Layer
-from benchmark.opening import build_method
-from benchmark.plan import make_plan
+from benchmark.candidates import SIZE, WORDS, Candidate, candidates, draw, lend, run, small_cell
 from benchmark.protocols import PROTOCOLS
-from benchmark.settings import compose, parse_words
-from datamodules.components.content import file_digest
 from datamodules.components.sample import Batch
-from methods.components.backbone import CLIPBackbone
-from methods.components.backbone_seal import Seal, seal
 from methods.components.base import Method
 
-#: Categories that every method has words for, and how they are called.
-WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
-SIZE = 64  # side of the images, pixels
-SMALL = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": SIZE, "layers": 8, "width": 48, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 6},
-}
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
-
-
-def small_backbone() -> CLIPBackbone:
-    """A new random CLIP of 64 px, 4 x 4 patches, whose three widths differ; always the same numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        clip = open_clip.CLIP(**SMALL)
-    return CLIPBackbone(clip, open_clip.SimpleTokenizer())
-
-
-class Loan(NamedTuple):
-    """A CLIP and what it was before a method had it."""
-
-    backbone: CLIPBackbone
-    seal: Seal
-
-
-@cache
-def lend() -> Loan:
-    """The CLIP that candidates share until one of them is found to have altered it."""
-    return Loan(backbone := small_backbone(), seal(backbone))
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A method in one of its protocols."""
-
-    name: str
-    protocol: str
-    settings: Mapping[str, Any]
-
-    @property
-    def facts(self) -> registry.MethodFacts:
-        """What its file says."""
-        return registry.method(self.name)
-
-    @property
-    def cls(self) -> type[Method]:
-        """Its class."""
-        loaded: type[Method] = registry.load(self.facts, Method)
-        return loaded
-
-    @property
-    def categories(self) -> list[str]:
-        """Those it is made for: both, unless a model is one category's."""
-        both = PROTOCOLS[self.protocol].joint or self.protocol == "zero_shot"
-        return list(WORDS) if both else list(WORDS)[:1]
-
-    def build(self, categories: Sequence[str]) -> Method:
-        """The method as it begins."""
-        torch.manual_seed(0)
-        config = self.cls.Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in self.settings.items()})
-        return self.cls(lend().backbone, {each: WORDS[each] for each in categories}, config).eval()
-
-    def prepare(self) -> Method:
-        """The method once it has seen what the protocol shows it."""
-        method = self.build(self.categories)
-        if PROTOCOLS[self.protocol].uses_shots:
-            for seed, category in enumerate(self.categories):
-                method.adapt(draw(2, seed), category)
-        return method
-
-    @cached_property
-    def prepared(self) -> Method:
-        """The same, shared by checks that only predict."""
-        return self.prepare()
-
-    def keys(self, count: int) -> list[str]:
-        """Categories of `count` images."""
-        return [self.categories[i % len(self.categories)] for i in range(count)]
 
 
 class Promise(NamedTuple):
@@ -132,25 +39,6 @@ class Outcome(NamedTuple):
     promise: Promise
     protocol: str  # "" of a promise that is the same in every protocol
     problem: str  # why it is broken, one line; "" where it is kept
-
-
-def candidates(name: str, words: Sequence[str] = ()) -> list[Candidate]:
-    """A method in each of its protocols, one or more.
-
-    Args:
-        name: of a method.
-        words: `method.key=value`, as of `bench run`: a variant of it.
-
-    Raises:
-        ConfigError: there is no such method, it names no protocol or one that is none, or a word is wrong.
-    """
-    protocols, said = registry.method(name).protocols, parse_words(words)
-    if not protocols or not PROTOCOLS.keys() >= {*protocols}:
-        raise registry.ConfigError(f"protocols of {name} must be among {', '.join(PROTOCOLS)}; got {protocols!r}.")
-    if strangers := [*said.chosen, *(group for group in said.values if group != "method")]:
-        raise registry.ConfigError(f"a check takes words of the form method.key=value alone; got {strangers[0]}.")
-    settings = compose([Layer("contract", {"sweep": {"methods": [name]}}), said])["method"][name]
-    return [Candidate(name, protocol, settings) for protocol in protocols]
 
 
 def check(name: str, words: Sequence[str] = ()) -> Iterator[Outcome]:
@@ -177,11 +65,6 @@ def once(candidate: Candidate) -> bool:
 def where_categories_meet(candidate: Candidate) -> bool:
     """Asked where one model has several categories, and none is fitted: a fitted one may share what it learns."""
     return len(candidate.categories) > 1 and candidate.facts.fits_on == "nothing"
-
-
-def draw(count: int, seed: int = 7) -> Tensor:
-    """`count` images of noise, (count, 3, 64, 64)."""
-    return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
 def require(holds: bool, otherwise: str) -> None:
@@ -270,6 +153,17 @@ def other_categories_change_nothing(candidate: Candidate) -> None:
     torch.testing.assert_close(joint.anomaly_map, alone.anomaly_map, **CLOSE)
 
 
+def a_second_one_starts_anew(candidate: Candidate) -> None:
+    """A second instance starts anew, and the first goes on as it was."""
+    images, keys = draw(3), candidate.keys(3)
+    first = candidate.prepare()
+    before = first(images, keys)
+    candidate.prepare(first_seed=100)(images, keys)
+    for when, again in (("the first", first(images, keys)), ("a third", candidate.prepare()(images, keys))):
+        same = torch.equal(before.score, again.score) and torch.equal(before.anomaly_map, again.anomaly_map)
+        require(same, f"{when} instance scores otherwise once a second one has seen other shots: they share a state.")
+
+
 def backbone_is_left_alone(candidate: Candidate) -> None:
     """The shared CLIP is left as it was, whatever was asked of the method."""
     backbone, before = lend()
@@ -324,66 +218,14 @@ def scores_ignore_the_truth(candidate: Candidate) -> None:
     what tells it, is found. Images come one by one, so that none has other neighbours in its batch.
     """
     with tempfile.TemporaryDirectory() as folder:
-        cell = _cell(candidate, folder)
-        first, second = (_run(cell, Path(folder, str(turned)), turned=turned) for turned in (False, True))
+        cell = small_cell(candidate, folder)
+        first, second = (run(cell, Path(folder, str(turned)), turned=turned) for turned in (False, True))
+    _check_values(*map(torch.stack, zip(*first.values(), strict=True)))
     require(first.keys() == second.keys(), "both runs must measure the same images.")
     for image, (score, anomaly_map) in first.items():
         other, same = second[image][0], all(map(torch.equal, (score, anomaly_map), second[image]))
         change = f"differs once labels are turned round (scores {score:.9g} and {other:.9g})"
         require(same, f"the score or the map of an image {change}.")
-
-
-def _run(cell: Cell, root: Path, *, turned: bool) -> dict[str, tuple[Tensor, Tensor]]:
-    """Score and map of each test image, by its content."""
-    cell = replace(cell, where={**cell.where, "root": str(root)})
-    _write_images(root, turned=turned)
-    torch.manual_seed(0)
-    data, device = open_data(cell, SIZE), torch.device("cpu")
-    method = build_method(cell, lend().backbone, data)
-    method.max_epochs = min(method.max_epochs, 1)  # type: ignore[misc]
-    fit(method, cell, data, device, ())
-    samples = data.test_samples
-    found = {
-        file_digest(samples[int(index)].image): (score, anomaly_map)
-        for part in predict_tests(method, data, 32, device, ())
-        for index, score, anomaly_map in zip(*part, strict=True)
-    }
-    require(len(found) == len(samples), f"a run must measure all {len(samples)} test images; it measured {len(found)}.")
-    _check_values(*map(torch.stack, zip(*found.values(), strict=True)))
-    return found
-
-
-def _cell(candidate: Candidate, folder: str) -> Cell:
-    axes = {"methods": [candidate.name], "datasets": ["folder"], "protocols": [candidate.protocol]}
-    few = {"size": SIZE, "train": 1, "normal": 1, "per_defect": 1}
-    short = {"steps": 2} if "steps" in candidate.settings else {}
-    values = {
-        "sweep": {**axes, "shots": [2], "seeds": [0]},
-        "dataset": {"folder": {"root": folder}, "procedural_auxiliary": few},
-        "protocol": {"evaluation_size": 32, "auxiliary": "procedural_auxiliary"},
-        "method": {candidate.name: {**candidate.settings, **short}},
-        "trainer": {"accelerator": "cpu", "batch_size": 1},
-    }
-    return make_plan(compose([Layer("contract", values)]), {"folder": tuple(WORDS)}).cells[0]
-
-
-def _write_images(root: Path, *, turned: bool) -> None:
-    """Both categories in MVTec layout: three shots, and two test images of either label; the anomalous have masks."""
-    rng = np.random.default_rng(0)
-    mask = np.pad(np.full((32, 16), 255, np.uint8), ((8, SIZE - 40), (16, SIZE - 32)))
-    turn = {"test/good": "test/broken", "test/broken": "test/good"} if turned else {}
-    for category in WORDS:
-        for place in ("train/good", "test/good", "test/broken"):
-            label = turn.get(place, place)
-            for number in range(3 if place == "train/good" else 2):
-                _save(rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), root / category / label / f"{number}.png")
-                if label == "test/broken":
-                    _save(mask, root / category / "ground_truth" / "broken" / f"{number}_mask.png")
-
-
-def _save(pixels: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 PROMISES = (
@@ -394,6 +236,7 @@ PROMISES = (
     Promise(scores_need_no_other_image),
     Promise(other_categories_change_nothing, where_categories_meet),
     Promise(owns_no_backbone),
+    Promise(a_second_one_starts_anew),
     Promise(loss_trains_its_own),
     Promise(scores_ignore_the_truth),
     Promise(backbone_is_left_alone),  # the last: all that was asked before counts

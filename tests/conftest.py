@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmark import contract
+from benchmark import candidates
 from methods.components.backbone import CLIPBackbone
 
 
@@ -13,4 +13,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def backbone() -> CLIPBackbone:
     """The small random CLIP that methods are checked on. Shared: it must never be altered."""
-    return contract.small_backbone()
+    return candidates.small_backbone()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmark import contract, registry
+from benchmark import candidates, contract, registry
 from benchmark.registry import ConfigError
 from methods.components.base import Prediction
 
@@ -44,7 +44,7 @@ def test_an_honest_method_keeps_every_promise_in_each_of_its_protocols(bench):
         if promise.check is not contract.other_categories_change_nothing or where != " (few_shot)"  # has one category
     }
     assert sorted(said) == sorted(expected)
-    assert len(said) == 3 + 3 * 6 + 2
+    assert len(said) == 3 + 3 * 7 + 2
 
 
 @pytest.mark.parametrize("name", ["toy_learns", "toy_transfers", "toy_watches"])
@@ -60,7 +60,7 @@ def test_a_variant_is_checked_by_the_words_of_a_run(bench):
     done = bench("check", "toy_mean", "method.toy_mean.scale=0")
     assert done.code == 1
     assert "Scores and maps are finite and differ between images (zero_shot): AssertionError: different" in done.out
-    (candidate, *_) = contract.candidates("toy_mean", ["method.scale=2", "method.sides=[3,4]"])
+    (candidate, *_) = candidates.candidates("toy_mean", ["method.scale=2", "method.sides=[3,4]"])
     assert candidate.prepare().config == candidate.cls.Config(scale=2.0, sides=(3, 4))
 
 
@@ -160,6 +160,14 @@ def zeroes_the_clip(self, shots, category):
     self.backbone.clip.visual.conv1.weight.data.zero_()
 
 
+REMEMBERED = []  # by all instances, as a class attribute would
+
+
+def remembers_for_all(self, shots, category):
+    REMEMBERED.append(shots.mean(dim=0))
+    self.means[category] = torch.stack(REMEMBERED).mean(dim=0)
+
+
 #: What is said of a method → the promise that it breaks, and what makes toy_mean such a one.
 BREAKS = {
     "paper must be a literal of the class": (contract.literals_are_the_class, {"paper": "https://example.org/other"}),
@@ -221,6 +229,7 @@ BREAKS = {
             "predict": lambda self, images, _: with_maps(images.mean(1) + getattr(self, "at", 0)),
         },
     ),
+    "they share a state": (contract.a_second_one_starts_anew, {"adapt": remembers_for_all}),
     "conv1.weight was altered": (contract.backbone_is_left_alone, {"adapt": zeroes_the_clip}),
 }
 
@@ -231,13 +240,13 @@ def test_every_promise_can_be_broken(monkeypatch, why):
     kind = import_module("toy_methods.toy_mean").ToyMean
     for member, value in members.items():
         monkeypatch.setattr(kind, member, value, raising=False)
-    contract.lend.cache_clear()
-    (candidate,) = [each for each in contract.candidates("toy_mean") if each.protocol == "multi_class"]
+    candidates.lend.cache_clear()
+    (candidate,) = [each for each in candidates.candidates("toy_mean") if each.protocol == "multi_class"]
     if promise is contract.backbone_is_left_alone:
         candidate.prepare()  # what counts is what the CLIP was at first: a weight that is zero now stays zero
     with pytest.raises(AssertionError, match=why):
         promise(candidate)
-    contract.lend.cache_clear()
+    candidates.lend.cache_clear()
 
 
 def test_the_breaks_are_of_all_promises():

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback
 from torch.utils.data import DataLoader
 from twins import draw_mvtec_ad
 
-from benchmark import contract
+from benchmark import candidates
 from benchmark.fitting import make_trainer
 from datamodules.mvtec_ad import MVTecAD
 from methods.faprompt import FAPrompt
@@ -30,14 +30,14 @@ class Watch(Callback):
 
 
 def read(root, workers=0):
-    settings = {"image_size": contract.SIZE, "evaluation_size": contract.SIZE, "batch_size": 4, "seed": 5}
+    settings = {"image_size": candidates.SIZE, "evaluation_size": candidates.SIZE, "batch_size": 4, "seed": 5}
     return MVTecAD(root, MVTecAD.categories[:1], num_workers=workers, **settings).labelled_dataloader()
 
 
 def fit(loader, looks=0):
     """What is learnt, and the images of each epoch."""
     torch.manual_seed(0)
-    method = FAPrompt(contract.small_backbone(), {"bottle": "bottle"})
+    method = FAPrompt(candidates.small_backbone(), {"bottle": "bottle"})
     method.max_epochs = EPOCHS
     watch = Watch(looks)
     make_trainer(torch.device("cpu"), (), max_epochs=EPOCHS, callbacks=[watch]).fit(method, loader)

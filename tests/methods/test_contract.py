@@ -7,18 +7,18 @@ from functools import lru_cache
 import pytest
 import torch
 
-from benchmark import contract, registry
+from benchmark import candidates, contract, registry
 from benchmark.ranges import lies_in
 from datamodules.components.sample import Batch
 from methods.components.base import Method
 
 NAMES = registry.names("method")
-CANDIDATES = [candidate for name in NAMES for candidate in contract.candidates(name)]
+CANDIDATES = [candidate for name in NAMES for candidate in candidates.candidates(name)]
 CASES = [(each, promise) for each in CANDIDATES for promise in contract.PROMISES if promise.asked_of(each)]
 
 
 def words(value):
-    return f"{value.name}-{value.protocol}" if isinstance(value, contract.Candidate) else value.check.__name__
+    return f"{value.name}-{value.protocol}" if isinstance(value, candidates.Candidate) else value.check.__name__
 
 
 @lru_cache(maxsize=1)
@@ -78,8 +78,8 @@ class Exhausted(Method):
 def test_a_stop_iteration_is_no_end_of_the_data(backbone):
     """Lightning would end the loop without a word."""
     method, batch = (
-        Exhausted(backbone, contract.WORDS),
-        Batch(contract.draw(1), torch.zeros(1, 8, 8), torch.zeros(1), ["pcb1"], ["0"]),
+        Exhausted(backbone, candidates.WORDS),
+        Batch(candidates.draw(1), torch.zeros(1, 8, 8), torch.zeros(1), ["pcb1"], ["0"]),
     )
     for step, name in ((method.training_step, "training"), (method.test_step, "test")):
         with pytest.raises(RuntimeError, match=f"Exhausted raised StopIteration in a {name} step") as caught:
