@@ -37,6 +37,11 @@ HEAD = (
 FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
 INNER = ("code", "superseded")  # columns of results.csv alone: equal numbers of refactored code leave no trace
 CODE_DIGITS = 10
+#: Beside every AUPRO.
+RESIZED = (
+    "pixel_AUPRO weighs the regions of the resized mask, as published code does, unless a row says regions=native: a "
+    "thin defect that falls into pieces counts as several."
+)
 BELOW = " ▼"  # beside a rendered value below chance
 
 
@@ -158,8 +163,9 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
 
 
 def legend(table: pd.DataFrame) -> str:
-    """What the marks in rendered rows mean; empty if there are none."""
-    return f"{BELOW.strip()} below chance" if table["below_chance"].astype(bool).any() else ""
+    """What must be known to read rendered rows; empty if nothing."""
+    words = [f"{BELOW.strip()} below chance."] if table["below_chance"].astype(bool).any() else []
+    return " ".join([*words, RESIZED] if table["pixel_AUPRO"].notna().any() else words)
 
 
 def describe_leaks(leaks: Mapping[str, Any]) -> str:

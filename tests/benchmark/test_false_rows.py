@@ -13,10 +13,12 @@ from steps import shorten_fits
 from twins import VISA_ALL, draw_mvtec_category, draw_visa, image, save
 
 from benchmark import content, sweep
+from datamodules.components.published_shots import LIST_FILE
 from methods.components.published_weights import DEMO_FILE
 
 TOY = ("run", "--methods", "toy_mean", "--shots", "1", "--seeds", "0")
-PLUGIN = Path(__file__).parents[1] / "plugin"
+ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "tests" / "plugin"
 
 
 def records(folder):
@@ -104,7 +106,7 @@ def edit(path, old, new):
 def edited(bench_process, part, tmp_path):
     """Run with a plug-in that the test may edit, in a process of its own."""
     plugin = plugin_copy(tmp_path)
-    paths = os.pathsep.join([str(plugin), str(Path(__file__).parents[2])])
+    paths = os.pathsep.join([str(plugin), str(ROOT)])
 
     def call(method, *words):
         command = ("run", "--methods", method, "--shots", "1", "--seeds", "0", "--datasets", "folder")
@@ -148,6 +150,27 @@ def test_an_edited_component_of_a_fit_is_fitted_again(edited, part, tmp_path):
     fits = [record["data"]["auxiliary"] for record in records(tmp_path / "r")]
     assert len({fit["fit"] for fit in fits}) == 2
     assert [fit["reused"] for fit in fits] == [False, True, False, True]
+
+
+def test_an_edited_component_of_a_method_of_the_suite_makes_it_stale(bench_process, part, tmp_path):
+    for floor in ("benchmark", "methods", "datamodules", "configs"):
+        shutil.copytree(ROOT / floor, tmp_path / "suite" / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    words = ("run", "--methods", "nearest_patch", "--shots", "1", "--seeds", "0", "--datasets", "folder")
+    own = (f"dataset.root={part}", "--results", tmp_path / "r", "protocol.evaluation_size=24", "--categories", "nut")
+
+    def run(*more):
+        return bench_process(*words, *own, *more, PYTHONPATH=str(tmp_path / "suite")).communicate(timeout=240)[0]
+
+    assert "1 missing; 1 to run" in run()
+    memory = tmp_path / "suite" / "methods" / "components" / "memory.py"
+    edit(memory, "def nearest_distance(", "def nearest_distance_(")
+    memory.write_text(
+        memory.read_text() + "\n\ndef nearest_distance(*arguments):\n    return -nearest_distance_(*arguments)\n"
+    )
+    assert "stale (code: methods/components/memory.py) nearest_patch-folder" in " ".join(run("--dry-run").split())
+    assert "1 stale; 1 to run" in run()
+    values = [record["metrics"]["nut"]["pixel_AUROC"]["value"] for record in records(tmp_path / "r")]
+    assert values[1] == pytest.approx(1 - values[0])
 
 
 @pytest.fixture
@@ -276,6 +299,19 @@ def test_a_file_rewritten_at_its_path_is_another_cell_and_supersedes_the_old_row
     states_of(file, ["with many deep holes", "with rust"])
     assert "2 missing; 2 to run" in run(*words, methods="promptad")
     assert len(table(tmp_path / "r")) == 1
+    assert len(records(tmp_path / "r")) == 4
+
+
+def test_a_list_of_shots_rewritten_at_its_path_is_another_cell(bench, data, cells, tmp_path):
+    for category in ("bottle", "metal_nut"):
+        (tmp_path / "lists" / category).mkdir(parents=True)
+        (tmp_path / "lists" / category / LIST_FILE).write_text("#1: 000\n")
+    words = (*TOY, *cells, f"dataset.mvtec_ad.shot_list={tmp_path / 'lists'}", "--results", tmp_path / "r")
+    assert bench(*words).code == 0
+    (tmp_path / "lists" / "bottle" / LIST_FILE).write_text("#1: 001\n")
+    assert "2 missing; 2 to run" in bench(*words).out
+    rows = table(tmp_path / "r")
+    assert list(rows["n_seeds"]) == [1]
     assert len(records(tmp_path / "r")) == 4
 
 
