@@ -58,7 +58,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    kept: Sequence[Kept],
+    kept: list[Kept],
     samples: Sequence[Sample],
     masks_known: Mapping[str, bool],
     *,
@@ -69,7 +69,7 @@ def measure(
     """Put predictions beside the truth.
 
     Args:
-        kept: of a `Predictions`.
+        kept: of a `Predictions`; emptied, since the maps of a large test set fill a memory once, not twice.
         samples: the test images, in the order of `Kept.indices`.
         masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
         root: what names of images are relative to.
@@ -86,7 +86,9 @@ def measure(
     pixel = {category: PixelMetrics(published=published) for category, known in masks_known.items() if known}
     counts = {category: {"normal": 0, "anomalous": 0} for category in masks_known}
     regions: dict[str, dict[str, Any]] = {category: {"found": 0, "vanished": {}} for category in pixel}
-    for part in kept:
+    kept.reverse()
+    while kept:
+        part = kept.pop()
         its = [samples[index] for index in part.indices.tolist()]
         for category in dict.fromkeys(sample.category for sample in its):
             rows = [row for row, sample in enumerate(its) if sample.category == category]

@@ -68,7 +68,7 @@ def everything(records: Iterable[Record]) -> pd.DataFrame:
     for record in sorted(records, key=lambda record: record.started, reverse=True):
         if id(record) in older:
             ages[record.cell_id] = ages.get(record.cell_id, 0) + 1
-            words[id(record)] = f"{older[id(record)]} (attempt -{ages[record.cell_id]})"
+            words[id(record)] = f"{older[id(record)]} (no. {ages[record.cell_id]})"
     latest = {(record.cell_id, words.get(id(record), "")): record for record in records}
     return wide_table(long_table(latest.values(), words))
 

@@ -75,6 +75,17 @@ def test_two_settings_in_one_folder_are_two_rows(run, tmp_path, first, second, c
     assert words.nunique() == 2  # a reader sees in what they differ
 
 
+def test_methods_of_one_protocol_compare_whatever_they_were_fitted_on(bench, part, data, tmp_path):
+    visa = draw_visa(data.parent / "visa", VISA_ALL)
+    words = ("run", "--methods", "toy_mean,toy_transfers", "--protocols", "zero_shot", "--seeds", "0,1")
+    own = ("--datasets", "folder", f"dataset.folder.root={part}", f"dataset.visa.root={visa}")
+    assert bench(*words, *own, "protocol.auxiliary=visa", "--results", tmp_path / "r").code == 0
+    rows = table(tmp_path / "r")
+    assert sorted(rows["n_seeds"]) == [1, 2]
+    assert rows["comparison"].nunique() == 1
+    assert set(rows["status"]) == {"ok"}
+
+
 def test_a_limited_trial_gives_way_to_its_full_run(run, tmp_path, bench):
     run("--limit", "2")
     assert list(table(tmp_path / "r")["status"]) == ["limited"]
