@@ -140,6 +140,7 @@ def _first_seal(backbone: CLIPBackbone) -> Seal:
 def _prove(before: Seal, backbone: CLIPBackbone, error: Exception | None) -> None:
     if broken := before.broken(backbone):
         close_backbone()
+        _first_seal.cache_clear()
         if backbone.store:
             backbone.store.forget()
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import superseding
+from benchmark import registry, superseding
 from benchmark.cell import Cell, differences
 from benchmark.code import hash_code
 from benchmark.content import Contents, code
@@ -61,13 +61,23 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
 
 def stale_by_code(store: Store) -> list[Record]:
     """Successful records that stand in the tables and differ from today in their code alone."""
-    records = [record for record in superseding.standing(store.all_current()) if record.status == "ok"]
+    records = [
+        record
+        for record in superseding.standing(store.all_current())
+        if record.status == "ok" and _is_installed(record.cell)
+    ]
     contents = Contents(absent_data([record.cell for record in records]))
     return [
         record
         for record in records
         if [words.partition(":")[0] for words in differences(record.content, contents.of(record.cell))] == ["code"]
     ]
+
+
+def _is_installed(cell: Cell) -> bool:
+    """Whether the files of a cell's method and data sets are there; a plug-in's may be gone."""
+    datasets = {cell.dataset, cell.settings["protocol"]["auxiliary"] or cell.dataset}
+    return cell.method in registry.names("method") and datasets <= {*registry.names("dataset")}
 
 
 def _by_method(records: Sequence[Record]) -> Mapping[str, list[Record]]:

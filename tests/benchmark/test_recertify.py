@@ -127,6 +127,15 @@ def test_changed_data_are_never_adopted(run, bench, method, data, tmp_path):
     assert "4 done, 4 stale" in out
 
 
+def test_records_of_a_plug_in_that_is_gone_hinder_nobody(run, bench, method, tmp_path):
+    edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
+    points = tmp_path / "plugin" / "toy_methods-1.0.dist-info" / "entry_points.txt"
+    edit(points, "toy_mean = toy_methods.toy_mean\n", "")
+    done = bench("recertify", tmp_path / "r")
+    assert (done.code, "nothing to recertify" in done.out) == (0, True)
+    assert bench("leaderboard", tmp_path / "r").code == 0
+
+
 def test_nothing_stale_is_nothing_to_do_and_a_strange_folder_is_refused(run, bench, tmp_path):
     done = bench("recertify", tmp_path / "r")
     assert (done.code, "nothing to recertify" in done.out) == (0, True)
