@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from benchmark import captions
-from benchmark import show as showing
-from benchmark.registry import ConfigError
+from benchmark.commands import captions
+from benchmark.commands import show as showing
+from benchmark.request.registry import ConfigError
 from datamodules.components.sample import UserError
 
 app = typer.Typer(
@@ -59,13 +59,13 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cells and their states, run nothing")] = False,
 ) -> None:
     """Run every missing cell of methods × datasets × protocols × shots × seeds, then print the leaderboard."""
-    from benchmark import request as requests  # noqa: PLC0415  (omegaconf)
+    from benchmark.request import compose as requests  # noqa: PLC0415  (omegaconf)
 
     if overwrite not in OVERWRITE:
         raise ConfigError(f"--overwrite must be one of {', '.join(OVERWRITE)}, got {overwrite!r}.")
     axes = dict(zip(requests.AXES, (methods, datasets, protocols, categories, shots, seeds), strict=True))
     request = requests.read_request(preset, config, axes, backbone, limit, words or [])
-    from benchmark import running  # noqa: PLC0415  (torch)
+    from benchmark.commands import run as running  # noqa: PLC0415  (torch)
 
     folder = results or request.default_folder
     if dry_run:
@@ -90,8 +90,8 @@ def show(
 ) -> None:
     """Print the resolved settings of a method, data set or preset, or draw synthetic anomalies of a data set."""
     if what == "synthesis":
-        from benchmark import request as requests  # noqa: PLC0415  (omegaconf)
-        from benchmark import synthesis_sheet  # noqa: PLC0415  (torch)
+        from benchmark.commands import synthesis_sheet  # noqa: PLC0415  (torch)
+        from benchmark.request import compose as requests  # noqa: PLC0415  (omegaconf)
 
         sheet = output or Path("results/report/synthesis.png")
         chosen = requests.split("categories", categories) if categories else None
@@ -105,7 +105,7 @@ def show(
 @app.command()
 def status(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> None:
     """Say what a results folder holds and what its sweeps still miss."""
-    from benchmark import reporting  # noqa: PLC0415  (pandas)
+    from benchmark.commands import report as reporting  # noqa: PLC0415  (pandas)
 
     raise typer.Exit(reporting.print_status(folder))
 
@@ -116,7 +116,7 @@ def leaderboard(
     show_all: Annotated[bool, typer.Option("--all", help="also print what is superseded")] = False,
 ) -> None:
     """Rebuild the tables of a results folder from its records and print the leaderboard."""
-    from benchmark import reporting  # noqa: PLC0415  (pandas)
+    from benchmark.commands import report as reporting  # noqa: PLC0415  (pandas)
 
     reporting.rebuild(folder, show_all)
 
@@ -127,7 +127,7 @@ def recertify(
     cells: Annotated[int, typer.Option(help="stale cells of each method that are measured again", min=1)] = 1,
 ) -> None:
     """Measure some cells again whose code alone changed; if all metrics are equal, adopt the others as they are."""
-    from benchmark import recertifying  # noqa: PLC0415  (torch)
+    from benchmark.commands import recertify as recertifying  # noqa: PLC0415  (torch)
 
     raise typer.Exit(recertifying.recertify(folder, cells, [Path(sys.argv[0]).name, *sys.argv[1:]], Console()))
 
@@ -140,8 +140,8 @@ def check(
     ] = None,
 ) -> None:
     """Check the promises of a method, a line each; exit code 1 if one is broken."""
-    from benchmark import contract  # noqa: PLC0415  (torch)
-    from benchmark.fitting import quiet  # noqa: PLC0415  (torch)
+    from benchmark.contract import promises as contract  # noqa: PLC0415  (torch)
+    from benchmark.execution.fitting import quiet  # noqa: PLC0415  (torch)
 
     quiet()
     broken = False
@@ -161,7 +161,7 @@ def pretrain(
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps")] = "auto",
 ) -> None:
     """Make the weights of the embedded CLIP from nothing; the same command goes on after a stop."""
-    from benchmark.opening import resolve_device  # noqa: PLC0415  (torch)
+    from benchmark.execution.build import resolve_device  # noqa: PLC0415  (torch)
     from benchmark.pretraining import run as pretraining  # noqa: PLC0415  (torch)
 
     pretraining.run(what, seed, folder, resolve_device(accelerator), words or [])
@@ -170,7 +170,7 @@ def pretrain(
 @app.command()
 def doctor(results: Annotated[Path, typer.Option(help="where results would go")] = Path("results")) -> None:
     """Check versions, devices, weights, data roots and writability, and say what to do next."""
-    from benchmark import doctor as doctors  # noqa: PLC0415  (torch)
+    from benchmark.commands import doctor as doctors  # noqa: PLC0415  (torch)
 
     raise typer.Exit(doctors.examine(results, Console()))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from datamodules.components.drawn import DrawnDataModule
+from datamodules.components.synthetic import DrawnDataModule
 
 
 class ProceduralAuxiliary(DrawnDataModule):

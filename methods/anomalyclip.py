@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from datamodules.components.sample import Batch
-from methods.components.backbone import CLIPBackbone, ImageFeatures
 from methods.components.base import Method, Prediction
-from methods.components.depth import blocks_at, in_proportion
+from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
+from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.losses import check_masks, local_terms
 from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
 from methods.components.prompts import DeepPrompts, Templates, Unchanged, join, new_prompt, write_context

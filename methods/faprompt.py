@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from datamodules.components.sample import Batch
-from methods.components.backbone import CLIPBackbone, ImageFeatures, Tokens
 from methods.components.base import Method, Prediction
-from methods.components.depth import in_proportion
+from methods.components.clip.backbone import CLIPBackbone, ImageFeatures, Tokens
+from methods.components.clip.depth import in_proportion
 from methods.components.losses import check_masks, focal_cross_entropy, local_terms, orthogonality_loss
 from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
 from methods.components.prompts import CompoundPrompts, DeepPrompts, Unchanged, join

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.components.backbone import CLIPBackbone
 from methods.components.base import Method, Prediction
-from methods.components.depth import blocks_at
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.depth import blocks_at
 from methods.components.memory import ShotMemory
 from methods.components.scoring import to_grid
 

@@ -13,9 +13,9 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.components.sample import Batch
-from methods.components.backbone import CLIPBackbone, ImageFeatures
 from methods.components.base import Method, Prediction
-from methods.components.depth import blocks_at
+from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
+from methods.components.clip.depth import blocks_at
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
 from methods.components.one_class_losses import LossTerms, one_class_terms

@@ -7,9 +7,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from methods.components.backbone import CLIPBackbone
 from methods.components.base import Method, Prediction
 from methods.components.cells import cell_colours
+from methods.components.clip.backbone import CLIPBackbone
 from methods.components.memory import ShotMemory
 from methods.components.scoring import to_grid
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from methods.components.backbone import CLIPBackbone
 from methods.components.base import Method, Prediction
+from methods.components.clip.backbone import CLIPBackbone
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.components.backbone import CLIPBackbone
 from methods.components.base import Method, Prediction
+from methods.components.clip.backbone import CLIPBackbone
 from methods.components.memory import ShotMemory
 from methods.components.prompts import ensemble
 from methods.components.scoring import harmonic_mean, text_probability, to_grid

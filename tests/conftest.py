@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmark import candidates
-from methods.components.backbone import CLIPBackbone
+from benchmark.contract import candidates
+from methods.components.clip.backbone import CLIPBackbone
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

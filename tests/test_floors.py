@@ -9,17 +9,21 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ("datamodules", "methods", "benchmark")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 HEAVY = {"torch", "lightning", "open_clip", "wandb", "torchmetrics", "pandas", "torchvision"}
+#: Rooms of the third floor, the lowest first.
+ROOMS = ("metrics", "request", "records", "pretraining", "execution", "contract", "commands", "cli")
+#: Folders of components that another one may import.
+BELOW = {"clip": ("feature_store",)}
 LIGHT = (
     "benchmark/cli.py",
-    "benchmark/show.py",
-    "benchmark/registry.py",
-    "benchmark/source.py",
-    "benchmark/settings.py",
-    "benchmark/merging.py",
-    "benchmark/variants.py",
-    "methods/components/published_weights.py",
-    "benchmark/words.py",
-    "benchmark/ranges.py",
+    "benchmark/commands/show.py",
+    "benchmark/request/registry.py",
+    "benchmark/request/source.py",
+    "benchmark/request/settings.py",
+    "benchmark/request/merging.py",
+    "benchmark/request/variants.py",
+    "methods/components/clip/published_weights.py",
+    "benchmark/request/words.py",
+    "benchmark/request/ranges.py",
 )
 
 
@@ -40,6 +44,11 @@ def room(module: str) -> tuple[str, bool]:
     return parts[0], len(parts) > 1 and parts[1] == "components"
 
 
+def folder(module: str) -> str:
+    """The folder of a method that is one, or a room of a floor; a module that lies on the floor itself for itself."""
+    return ".".join(module.split(".")[:2])
+
+
 def test_there_are_files():
     assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(FLOORS)
 
@@ -52,9 +61,29 @@ def test_imports_go_down(path):
         if other not in FLOORS:
             continue
         below = FLOORS.index(other) < FLOORS.index(floor)
-        beside = other == floor and (floor == "benchmark" or other_component)
+        own = folder(module) == folder(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        beside = other == floor and (floor == "benchmark" or other_component or own)
         assert below or beside, f"{path} imports {module}, which is not below it"
         assert not (component and other == floor and not other_component), f"{path}: a component imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmark").rglob("*.py")), ids=lambda path: path.stem)
+def test_rooms_of_the_benchmark_import_downwards(path):
+    own = path.relative_to(ROOT / "benchmark").parts[0].removesuffix(".py")
+    others = {module.split(".")[1] for _, module in imports(path) if module.startswith("benchmark.")}
+    assert own == "__init__" or all(ROOMS.index(other) <= ROOMS.index(own) for other in others), others
+
+
+def test_components_import_without_a_circle():
+    """Folders of components are ordered: clip knows the store, nothing in a folder knows the files beside it."""
+    components = ROOT / "methods" / "components"
+    for path in components.glob("*/*.py"):
+        for _, module in imports(path):
+            parts = module.split(".")
+            if parts[:2] == ["methods", "components"] and len(parts) > 2:
+                assert (components / parts[2]).is_dir(), f"{path} imports {module}"
+                allowed = {path.parent.name, *BELOW.get(path.parent.name, ())}
+                assert parts[2] in allowed, f"{path} imports {module}"
 
 
 @pytest.mark.parametrize("name", LIGHT)

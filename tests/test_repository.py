@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.protocols import PROTOCOL_VERSION
+from benchmark.request.protocols import PROTOCOL_VERSION
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sorted(

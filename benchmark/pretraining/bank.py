@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from datamodules.components.drawing.noise import stream
-from datamodules.components.drawing.pretraining import BANK_VERSION, PRODUCTS, SURFACE, draw_pair
+from datamodules.components.rendering.noise import stream
+from datamodules.components.rendering.pretraining import BANK_VERSION, PRODUCTS, SURFACE, draw_pair
 
 SIDE = 192  # pixels; views of 64 or 128 are cut out of it and made smaller
 _CHUNK = 60  # pairs one process draws before it reports

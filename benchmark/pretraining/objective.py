@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmark.pretraining import wording
 from benchmark.pretraining.views import GRID, Views
 from benchmark.pretraining.wording import DEFECTS, PRODUCTS
-from methods.components.image_tower import ImageRequest, embed_patches, project, run_blocks
-from methods.components.text_tower import Tokens, run_text
+from methods.components.clip.image_tower import ImageRequest, embed_patches, project, run_blocks
+from methods.components.clip.text_tower import Tokens, run_text
 
 _UNKNOWN = 0.08  # share of words that are left out, so that a word never met is a trained case
 _FULL = 0.25  # share of a patch that must be anomalous for the patch to count as anomalous altogether

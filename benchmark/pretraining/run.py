@@ -10,10 +10,10 @@ import torch
 
 from benchmark.pretraining.bank import open_bank
 from benchmark.pretraining.trainer import Schedule, pretrain
-from benchmark.registry import ConfigError
+from benchmark.request.registry import ConfigError
 from datamodules.components.roots import cache_folder
-from methods.components.backbone import CLIPBackbone
-from methods.components.published_weights import EMBEDDED
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.published_weights import EMBEDDED
 
 
 def run(what: str, seed: int, folder: Path | None, device: torch.device, words: Sequence[str]) -> None:

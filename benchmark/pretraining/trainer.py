@@ -20,9 +20,9 @@ from benchmark.pretraining.bank import Bank
 from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses, paraphrases
 from benchmark.pretraining.start import waves, whitening
 from benchmark.pretraining.views import PATCH, Scope, Views, draw_views
-from datamodules.components.drawing.noise import stream
-from methods.components.published_weights import EMBEDDED
-from methods.components.weights import model_config
+from datamodules.components.rendering.noise import stream
+from methods.components.clip.published_weights import EMBEDDED
+from methods.components.clip.weights import model_config
 
 _log = logging.getLogger(__name__)
 #: Mean and deviation that open_clip gives the images of a model without its own, (1, 3, 1, 1) each.

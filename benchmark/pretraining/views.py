@@ -8,7 +8,7 @@ import numpy as np
 from benchmark.pretraining import wording
 from benchmark.pretraining.bank import SIDE, Bank
 from benchmark.pretraining.wording import DEFECTS, PRODUCTS
-from datamodules.components.drawing.noise import stream
+from datamodules.components.rendering.noise import stream
 
 PATCH = 8  # pixels
 GRID = 16  # patches along a whole view of 128 pixels

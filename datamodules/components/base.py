@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.components.checks import check_category, check_names, check_root
 from datamodules.components.content import file_digest
-from datamodules.components.draws import Augment, DrawnImages
 from datamodules.components.order import ShuffledByEpoch
 from datamodules.components.reading import Item, SampleImages, UnlabelledImages, collate, collate_unlabelled, read_image
+from datamodules.components.resampling import Augment, DrawnImages
 from datamodules.components.roots import plain_path
 from datamodules.components.sample import DataError, Sample, UnlabelledBatch
 from datamodules.components.shots import SHOT_RULE, draw_shots, limit_evenly

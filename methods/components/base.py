@@ -11,9 +11,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
-from datamodules.components.draws import Augment, unchanged
+from datamodules.components.resampling import Augment, unchanged
 from datamodules.components.sample import Batch
-from methods.components.backbone import CLIPBackbone
+from methods.components.clip.backbone import CLIPBackbone
 
 
 class Prediction(NamedTuple):

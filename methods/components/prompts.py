@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.components.attention import replace_tokens
-from methods.components.backbone import CLIPBackbone, Tokens
+from methods.components.clip.attention import replace_tokens
+from methods.components.clip.backbone import CLIPBackbone, Tokens
 
 Result = TypeVar("Result")
 _STD = 0.02  # of new prompts (CoOp, arXiv:2109.01134, and its successors)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.components.attention import replace_tokens
-from methods.components.backbone import BackboneError, CLIPBackbone, Tokens
+from methods.components.clip.attention import replace_tokens
+from methods.components.clip.backbone import BackboneError, CLIPBackbone, Tokens
 from methods.components.prompts import Unchanged, join, new_prompt, write_context
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 from twins import draw_mvtec_ad
 
-from benchmark import cli, registry
+from benchmark import cli
+from benchmark.request import registry
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
 BENCH = [sys.executable, "-c", "from benchmark.cli import main; main()"]

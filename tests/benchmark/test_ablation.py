@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.ablation import COMPARED, ablations, student
-from benchmark.cell import DEMO_NOTE, Cell
-from benchmark.store import Record, Store
+from benchmark.records.ablation import COMPARED, ablations, student
+from benchmark.records.store import Record, Store
+from benchmark.request.cell import DEMO_NOTE, Cell
 
 CATEGORIES = ("a", "b")
 FIGURES = {"figures": {"full": {"visa": 86.0}}, "source": "a table", "backbone": "ViT-B-16", "metric": "image_AUROC"}

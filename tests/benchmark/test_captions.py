@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from methods.components.captions import read_captions, shipped_sets
+from methods.components.captions.lookup import read_captions, shipped_sets
 
 FORM = """
 schema: 1

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmark import candidates, contract, registry
-from benchmark.registry import ConfigError
+from benchmark.contract import candidates
+from benchmark.contract import promises as contract
+from benchmark.request import registry
+from benchmark.request.registry import ConfigError
 from methods.components.base import Prediction
 
 TRUTH = "Scores are the same, to the last bit, whatever the labels of the test images"

@@ -5,8 +5,8 @@ import sys
 import pytest
 import yaml
 
-from benchmark import registry
-from benchmark.settings import choices
+from benchmark.request import registry
+from benchmark.request.settings import choices
 
 LIGHT = [
     ["--help"],

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import code, registry
-from benchmark.code import MEASURING, code_of, hash_code
+from benchmark.request import code, registry
+from benchmark.request.code import MEASURING, code_of, hash_code
 
 ROOT = Path(__file__).parents[2]
 METHOD = 'import json\nimport friend\nfrom mine import near\nfrom .inner import part as other\nWORDS = "words.json"\n'
@@ -118,7 +118,9 @@ def imported_by(module):
     return {path.relative_to(ROOT).as_posix() for path in files if path.relative_to(ROOT).parts[0] in code.FLOORS}
 
 
-@pytest.mark.parametrize("module", [MEASURING, "methods.anople", "methods.finegrainedad", "datamodules.procedural"])
+@pytest.mark.parametrize(
+    "module", [MEASURING, "methods.anople.method", "methods.finegrainedad.method", "datamodules.procedural"]
+)
 def test_all_that_python_loads_is_in_the_code(module):
     assert imported_by(module) <= set(code_of([module]))
 

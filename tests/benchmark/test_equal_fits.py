@@ -6,8 +6,8 @@ from lightning.pytorch import Callback
 from torch.utils.data import DataLoader
 from twins import draw_mvtec_ad
 
-from benchmark import candidates
-from benchmark.fitting import make_trainer
+from benchmark.contract import candidates
+from benchmark.execution.fitting import make_trainer
 from datamodules.mvtec_ad import MVTecAD
 from methods.faprompt import FAPrompt
 

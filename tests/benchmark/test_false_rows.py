@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from steps import shorten_fits
 from twins import VISA_ALL, draw_mvtec_category, draw_visa, image, save
 
-from benchmark import content, sweep
+from benchmark.execution import content
+from benchmark.execution import local as sweep
 from datamodules.components.published_shots import LIST_FILE
-from methods.components.published_weights import DEMO_FILE
+from methods.components.clip.published_weights import DEMO_FILE
 
 TOY = ("run", "--methods", "toy_mean", "--shots", "1", "--seeds", "0")
 ROOT = Path(__file__).parents[2]
@@ -214,8 +215,8 @@ def test_a_checkpoint_replaced_at_its_path_is_another_backbone(run, tmp_path, ch
 
 
 def test_a_checkpoint_is_never_called_by_a_published_name():
-    from benchmark.plan import make_plan
-    from benchmark.settings import Layer, compose, parse_words
+    from benchmark.request.plan import make_plan
+    from benchmark.request.settings import Layer, compose, parse_words
 
     words = parse_words(["backbone=vit_l_14_336", f"backbone.pretrained={DEMO_FILE}"])
     sweep_ = {"methods": ["toy_mean"], "datasets": ["mvtec_ad"], "categories": ["bottle"], "shots": [1], "seeds": [0]}
@@ -368,7 +369,7 @@ def test_a_cell_after_one_that_altered_the_clip_is_as_if_alone(run, bench, tmp_p
 
 def test_other_pixels_of_equal_files_make_a_cell_stale_and_are_another_comparison(run, tmp_path, monkeypatch):
     run()
-    for module in ("benchmark.content", "benchmark.measure", "benchmark.fitting"):
+    for module in ("benchmark.execution.content", "benchmark.execution.run_cell", "benchmark.execution.fitting"):
         monkeypatch.setattr(f"{module}.pixel_probe", lambda: "another Pillow")
     assert "stale (pixels)" in run()
     assert len({record["comparison_id"] for record in records(tmp_path / "r")}) == 4

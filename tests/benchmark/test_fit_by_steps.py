@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmark import fitting
+from benchmark.execution import fitting
 
 WORDS = ("run", "--methods", "anople", "--protocols", "multi_class", "--shots", "2", "--seeds", "0", "--limit", "4")
 SMALL = ("method.anople.steps=3", "method.anople.batch_size=2", "method.anople.map_size=32")

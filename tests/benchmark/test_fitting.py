@@ -9,11 +9,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from twins import VISA_ALL, draw_visa
 
-from benchmark import fitting, registry
-from benchmark.plan import make_plan
-from benchmark.settings import Layer, compose
+from benchmark.execution import fitting
+from benchmark.request import registry
+from benchmark.request.plan import make_plan
+from benchmark.request.settings import Layer, compose
 from methods.components.base import Method
-from methods.components.weights import hash_weights
+from methods.components.clip.weights import hash_weights
 
 WORDS = ("run", "--methods", "toy_transfers", "--seeds", "0")
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from benchmark import registry
-from benchmark.cell import DEMO_NOTE, RANDOM_NOTE, Cell
-from benchmark.leaderboard import HEAD, LONG, category_table, long_table, markdown, wide_table, write_tables
 from benchmark.metrics.names import METRICS
-from benchmark.store import Record
+from benchmark.records.leaderboard import HEAD, LONG, category_table, long_table, markdown, wide_table, write_tables
+from benchmark.records.store import Record
+from benchmark.request import registry
+from benchmark.request.cell import DEMO_NOTE, RANDOM_NOTE, Cell
 
 PROTOCOL = {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}
 

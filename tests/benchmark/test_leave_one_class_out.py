@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from twins import draw_mvtec_category
 
-from benchmark.cell import from_json
-from benchmark.merging import Layer
-from benchmark.plan import make_plan
-from benchmark.registry import ConfigError
-from benchmark.settings import compose
+from benchmark.request.cell import from_json
+from benchmark.request.merging import Layer
+from benchmark.request.plan import make_plan
+from benchmark.request.registry import ConfigError
+from benchmark.request.settings import compose
 
 PARTS = ("cap", "nut", "pin")
 WORDS = ("--protocols", "leave_one_class_out", "--shots", "2", "--seeds", "0", "protocol.evaluation_size=24")

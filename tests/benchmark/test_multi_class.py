@@ -7,11 +7,11 @@ import pytest
 from steps import shorten_fits
 from twins import VISA_ALL, draw_mvtec_ad, draw_visa
 
-from benchmark import registry
-from benchmark.merging import Layer
 from benchmark.metrics.names import METRICS
-from benchmark.plan import make_plan
-from benchmark.settings import compose, parse_words
+from benchmark.request import registry
+from benchmark.request.merging import Layer
+from benchmark.request.plan import make_plan
+from benchmark.request.settings import compose, parse_words
 
 JOINT = [name for name in registry.names("method") if "multi_class" in registry.method(name).protocols]
 WORDS = ("--shots", "1", "--seeds", "0", "--limit", "2")

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from benchmark.cell import DEMO_NOTE, RANDOM_NOTE, from_json
-from benchmark.plan import make_plan
-from benchmark.registry import ConfigError
-from benchmark.settings import Layer, compose, parse_words
+from benchmark.request.cell import DEMO_NOTE, RANDOM_NOTE, from_json
+from benchmark.request.plan import make_plan
+from benchmark.request.registry import ConfigError
+from benchmark.request.settings import Layer, compose, parse_words
 
 
 def plan(methods, datasets=("mvtec_ad",), words=(), **sweep):

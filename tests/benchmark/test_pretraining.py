@@ -16,13 +16,13 @@ from benchmark.pretraining.run import read_schedule
 from benchmark.pretraining.start import waves, whitening
 from benchmark.pretraining.trainer import Schedule, pretrain
 from benchmark.pretraining.views import draw_views
-from benchmark.registry import ConfigError
-from datamodules.components.drawing import CATEGORIES
-from datamodules.components.drawing.pretraining import HELD_OUT_DEFECTS, PRODUCTS, SURFACE, draw_pair
+from benchmark.request.registry import ConfigError
+from datamodules.components.rendering import CATEGORIES
+from datamodules.components.rendering.pretraining import HELD_OUT_DEFECTS, PRODUCTS, SURFACE, draw_pair
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
-from methods.components.backbone import CLIPBackbone
-from methods.components.weights import model_config
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.weights import model_config
 
 TINY = Schedule(pairs=15, text_steps=1, part_steps=2, whole_steps=2, part_batch=4, whole_batch=2, save_every=1)
 CPU = torch.device("cpu")

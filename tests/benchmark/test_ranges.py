@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from benchmark import registry
-from benchmark.ranges import in_words, lies_in, read_range
-from benchmark.registry import ConfigError
-from benchmark.settings import GROUPS, Layer, compose, parse_words
+from benchmark.request import registry
+from benchmark.request.ranges import in_words, lies_in, read_range
+from benchmark.request.registry import ConfigError
+from benchmark.request.settings import GROUPS, Layer, compose, parse_words
 
 TOY = Layer("test", {"sweep": {"methods": ["toy_mean"], "datasets": ["mvtec_ad"]}})
 SETTINGS = [

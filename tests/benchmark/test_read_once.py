@@ -2,7 +2,7 @@
 
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.fitting import read_once
+from benchmark.execution.fitting import read_once
 
 
 def test_a_fit_that_remembers_its_shots_reads_each_once():

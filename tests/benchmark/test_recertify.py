@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark import code, content, registry
+from benchmark.execution import content
+from benchmark.request import code, registry
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
 

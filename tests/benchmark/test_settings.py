@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmark import registry
-from benchmark.registry import ConfigError
-from benchmark.settings import GROUPS, Layer, choices, chosen, compose, parse_words, read_yaml
+from benchmark.request import registry
+from benchmark.request.registry import ConfigError
+from benchmark.request.settings import GROUPS, Layer, choices, chosen, compose, parse_words, read_yaml
 
 TOY = Layer("test", {"sweep": {"methods": ["toy_mean"], "datasets": ["mvtec_ad"]}})
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from benchmark import registry
-from benchmark.registry import ConfigError
-from benchmark.source import Setting, SourceError, read_source
+from benchmark.request import registry
+from benchmark.request.registry import ConfigError
+from benchmark.request.source import Setting, SourceError, read_source
 
 FILE = '''"""A summary.
 

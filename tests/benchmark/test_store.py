@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cell import Cell
-from benchmark.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
+from benchmark.records.store import Record, Store, StoreError, check_writable, sweep_up, write_atomic
+from benchmark.request.cell import Cell
 
 SETTINGS = {
     "method": {},
@@ -90,7 +90,7 @@ def test_a_full_disk_keeps_the_old_content_and_no_part_of_the_new(tmp_path):
 WRITER = """
 import sys, itertools
 from pathlib import Path
-from benchmark.store import write_atomic
+from benchmark.records.store import write_atomic
 print("ready", flush=True)
 for number in itertools.count():
     write_atomic(Path(sys.argv[1]), f"{number % 10}" * 50_000)

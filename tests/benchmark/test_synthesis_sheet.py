@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import synthesis_sheet
+from benchmark.commands import synthesis_sheet
 
 SHOW = ("show", "synthesis", "mvtec_ad", "--categories", "bottle,metal_nut")
 

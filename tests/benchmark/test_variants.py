@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
-from benchmark.plan import make_plan
-from benchmark.registry import ConfigError
-from benchmark.request import AXES, read_request
-from benchmark.settings import Layer, choices, chosen, compose, parse_words, read_yaml
-from benchmark.variants import trials
+from benchmark.request.compose import AXES, read_request
+from benchmark.request.plan import make_plan
+from benchmark.request.registry import ConfigError
+from benchmark.request.settings import Layer, choices, chosen, compose, parse_words, read_yaml
+from benchmark.request.variants import trials
 
 ASKED = {"methods": ["toy_mean", "toy_learns"], "datasets": ["mvtec_ad"], "shots": [1, 2], "seeds": [0, 1]}
 THREE = {"plain": {}, "wide": {"scale": 2}, "square, one side": {"kind": "square", "sides": [1]}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.loggers import resolve_wandb_mode
+from benchmark.execution.loggers import resolve_wandb_mode
 
 WANDB = Path(sys.executable).with_name("wandb")
 

@@ -5,9 +5,9 @@ from itertools import permutations
 
 import pytest
 
-from benchmark.registry import ConfigError
-from benchmark.request import AXES, read_request
-from benchmark.settings import Layer, compose, parse_words
+from benchmark.request.compose import AXES, read_request
+from benchmark.request.registry import ConfigError
+from benchmark.request.settings import Layer, compose, parse_words
 
 TOY = Layer("test", {"sweep": {"methods": ["toy_mean"], "datasets": ["mvtec_ad"]}})
 WORDS = (

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from datamodules.components.drawing import CATEGORIES, DRAWING_VERSION, GOOD, catalogue, draw, draw_twin
-from datamodules.components.drawing.cache import Counts, folder_name
+from datamodules.components.rendering import CATEGORIES, DRAWING_VERSION, GOOD, catalogue, draw, draw_twin
+from datamodules.components.rendering.cache import Counts, folder_name
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
 

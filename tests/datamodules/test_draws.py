@@ -6,7 +6,7 @@ import pytest
 import torch
 from twins import draw_mvtec_ad
 
-from datamodules.components.draws import unchanged
+from datamodules.components.resampling import unchanged
 from datamodules.components.sample import DataError
 from datamodules.mvtec_ad import MVTecAD
 

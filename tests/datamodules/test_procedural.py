@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.components.drawing import CATEGORIES, GOOD, cache, draw, draw_twin
-from datamodules.components.drawing.cache import MANIFEST, Counts, materialise
-from datamodules.components.drawing.defects import DAMAGE
-from datamodules.components.drawing.noise import stream
+from datamodules.components.rendering import CATEGORIES, GOOD, cache, draw, draw_twin
+from datamodules.components.rendering.cache import MANIFEST, Counts, materialise
+from datamodules.components.rendering.defects import DAMAGE
+from datamodules.components.rendering.noise import stream
 
 PAIRS = [(category, defect) for category, spec in CATEGORIES.items() for defect in spec.defects]
 SMALL = {"size": 32, "counts": Counts(2, 1, 1), "categories": ("gear", "wood")}
@@ -59,7 +59,7 @@ def test_a_picture_is_a_pure_function_of_its_words(category):
 
 def test_a_picture_is_the_same_in_another_process():
     program = (
-        "import hashlib; from datamodules.components.drawing import draw; "
+        "import hashlib; from datamodules.components.rendering import draw; "
         "print(hashlib.sha256(draw('keypad', 'test', 'sunken', 0, size=64).image.tobytes()).hexdigest())"
     )
     here = hashlib.sha256(draw("keypad", "test", "sunken", 0, size=64).image.tobytes()).hexdigest()
@@ -163,7 +163,7 @@ def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_killed_process_leaves_no_half_set(tmp_path):
     program = (
-        "import os; from pathlib import Path; from datamodules.components.drawing import cache\n"
+        "import os; from pathlib import Path; from datamodules.components.rendering import cache\n"
         "draw, n = cache.draw, []\n"
         "cache.draw = lambda *w, **s: (n.append(1), len(n) > 5 and os.kill(os.getpid(), 9), draw(*w, **s))[2]\n"
         f"cache.materialise(Path({str(tmp_path / 'set')!r}), size=32, categories=('gear', 'wood'))"
@@ -177,7 +177,7 @@ def test_a_killed_process_leaves_no_half_set(tmp_path):
 def test_two_processes_at_once_make_one_set(tmp_path, made):
     folder = tmp_path / "shared"
     program = (
-        "from pathlib import Path; from datamodules.components.drawing.cache import Counts, materialise; "
+        "from pathlib import Path; from datamodules.components.rendering.cache import Counts, materialise; "
         f"materialise(Path({str(folder)!r}), size=32, counts=Counts(2, 1, 1), categories=('gear', 'wood'))"
     )
     both = [_python(program) for _ in range(2)]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from methods.components.backbone import CLIPBackbone
-from methods.components.feature_store import FeatureStore
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.feature_store.store import FeatureStore
 
 
 @pytest.fixture

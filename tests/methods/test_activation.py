@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.contract import SMALL
-from methods.components import weights
-from methods.components.backbone import BackboneError, CLIPBackbone
-from methods.components.published_weights import PUBLISHED_FILES, PublishedFile, weights_label
+from benchmark.contract.promises import SMALL
+from methods.components.clip import weights
+from methods.components.clip.backbone import BackboneError, CLIPBackbone
+from methods.components.clip.published_weights import PUBLISHED_FILES, PublishedFile, weights_label
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 NAMES = {"gelu": "tiny", "quick_gelu": "tiny-quickgelu"}

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
 from methods.anomalyclip import AnomalyCLIP
-from methods.components.backbone import Tokens
+from methods.components.clip.backbone import Tokens
 from tests.support.plain_faprompt import dice, focal, image_tower, text_tower
 
 SIZE, LAYERS, VV_FROM = 64, (2, 4, 6, 8), 1  # quarters of 8 blocks; 5 of 24 blocks are 1 of 8

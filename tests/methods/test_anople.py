@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from twins import draw_mvtec_ad
 
-from benchmark.fitting import make_trainer
+from benchmark.execution.fitting import make_trainer
 from datamodules.components.sample import Batch
 from datamodules.mvtec_ad import MVTecAD
-from methods.anople import AnoPLe, image_score
+from methods.anople.method import AnoPLe, image_score
+from methods.anople.schedules import warm_cosine
 from methods.components.memory import ShotMemory
-from methods.components.schedules import warm_cosine
 
 SIZE = 64
 NAMES = {"nut": "nut", "pcb": "printed circuit board"}

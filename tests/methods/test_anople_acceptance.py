@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from datamodules.components.reading import Item, collate
-from methods.anople import AnoPLe
-from methods.components.anople_losses import evidence_alignment
-from methods.components.backbone import CLIPBackbone
+from methods.anople.losses import evidence_alignment
+from methods.anople.method import AnoPLe
+from methods.anople.simulation import Simulation, cut
+from methods.components.clip.backbone import CLIPBackbone
 from methods.components.scoring import harmonic_mean
-from methods.components.simulation import Simulation, cut
-from methods.components.synthesis import Synthesis
-from methods.components.views import cut_views
+from methods.components.synthesis.pipeline import Synthesis
+from methods.components.synthesis.views import cut_views
 from tests.methods.test_anople import SIZE, build, draw, draw_batch, remembered
 
 

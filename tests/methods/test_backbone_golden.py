@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from methods.components import image_tower
-from methods.components.backbone import CLIPBackbone, Tokens
+from methods.components.clip import image_tower
+from methods.components.clip.backbone import CLIPBackbone, Tokens
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark.cell import DEMO_NOTE
-from methods.components.backbone import BackboneError, CLIPBackbone
-from methods.components.published_weights import DEMO_FILE
-from methods.components.weights import hash_weights, model_config
+from benchmark.request.cell import DEMO_NOTE
+from methods.components.clip.backbone import BackboneError, CLIPBackbone
+from methods.components.clip.published_weights import DEMO_FILE
+from methods.components.clip.weights import hash_weights, model_config
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_hash_tells_weights_names_and_shapes_apart():
 
 def test_hash_of_a_backbone_is_kept(embedded, monkeypatch):
     first = embedded.weights_hash
-    monkeypatch.setattr("methods.components.backbone.hash_weights", None)
+    monkeypatch.setattr("methods.components.clip.backbone.hash_weights", None)
     assert embedded.weights_hash == first
 
 

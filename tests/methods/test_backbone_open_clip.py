@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 
-from methods.components import image_tower
-from methods.components.backbone import CLIPBackbone, Tokens
+from methods.components.clip import image_tower
+from methods.components.clip.backbone import CLIPBackbone, Tokens
 
 TEXTS = ["a photo of a cat", "a photo of a damaged metal nut for visual inspection", "a zipper"]
 
@@ -128,7 +128,7 @@ def test_one_window_of_all_patches_is_the_image(tiny, images):
 
 def test_windows_are_the_tower_with_all_else_masked(tiny, images, monkeypatch):
     windows = torch.tensor([[0, 1, 4, 5], [5, 6, 9, 10], [15, 14, 11, 10], [3, 2, 7, 6], [8, 9, 12, 13]])
-    monkeypatch.setattr("methods.components.image_tower._TOKENS_AT_ONCE", 15)  # three windows at once
+    monkeypatch.setattr("methods.components.clip.image_tower._TOKENS_AT_ONCE", 15)  # three windows at once
     got = tiny.encode_windows(images, windows)
     visual = tiny.clip.visual
     for row, image in enumerate(_normalised(images)):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.components.backbone import Tokens
+from methods.components.clip.backbone import Tokens
 from methods.components.prompts import ensemble
 
 IMAGE_WIDTH, TEXT_WIDTH, N_PATCHES = 48, 32, 16

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from methods.components.backbone import BackboneError, CLIPBackbone, Tokens
+from methods.components.clip.backbone import BackboneError, CLIPBackbone, Tokens
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from methods.components.backbone import CLIPBackbone
-from methods.components.backbone_seal import checksum, seal
-from methods.components.feature_store import FeatureStore
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.seal import checksum, seal
+from methods.components.feature_store.store import FeatureStore
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 LARGER = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(4))
@@ -139,7 +139,7 @@ def test_a_patched_class_stays_broken_for_a_seal_that_is_taken_later(own, monkey
     seal(own)
     with monkeypatch.context() as patch:
         patch.setattr(CLIPBackbone, "encode_text", lambda *arguments: None)
-        assert seal(own).broken(own) == ["methods.components.backbone.CLIPBackbone.encode_text was patched"]
+        assert seal(own).broken(own) == ["methods.components.clip.backbone.CLIPBackbone.encode_text was patched"]
     assert seal(own).broken(own) == []
 
 

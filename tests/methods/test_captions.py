@@ -7,10 +7,10 @@ import open_clip
 import pytest
 import yaml
 
-from benchmark import registry
-from methods.components import captions
-from methods.components.caption_fields import CaptionError
-from methods.components.captions import (
+from benchmark.request import registry
+from methods.components.captions import lookup as captions
+from methods.components.captions.fields import CaptionError
+from methods.components.captions.lookup import (
     CONTEXT_LENGTH,
     check_captions,
     check_lengths,

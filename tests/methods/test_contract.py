@@ -7,8 +7,10 @@ from functools import lru_cache
 import pytest
 import torch
 
-from benchmark import candidates, contract, registry
-from benchmark.ranges import lies_in
+from benchmark.contract import candidates
+from benchmark.contract import promises as contract
+from benchmark.request import registry
+from benchmark.request.ranges import lies_in
 from datamodules.components.sample import Batch
 from methods.components.base import Method
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from methods.components.backbone import BackboneError, Tokens
-from methods.components.coupled_prompts import ClassTexts, CoupledPrompts
+from methods.anople.coupled_prompts import ClassTexts, CoupledPrompts
+from methods.components.clip.backbone import BackboneError, Tokens
 
 NAMES = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
 

@@ -6,7 +6,7 @@ from pixel_oracle import labelled
 
 from benchmark.metrics.accumulate import PixelMetrics
 from datamodules.procedural import Procedural
-from methods.components.backbone import CLIPBackbone
+from methods.components.clip.backbone import CLIPBackbone
 from methods.components.prompts import ensemble
 from methods.components.scoring import text_probability, to_map
 

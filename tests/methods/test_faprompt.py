@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
-from methods.components.backbone import Tokens
+from methods.components.clip.backbone import Tokens
 from methods.faprompt import FAPrompt, select_patches
 from tests.support.plain_faprompt import plain_twin, total
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from methods.components.backbone import BackboneError
-from methods.components.feature_decoder import FeatureDecoder, LocalReader
+from methods.anople.decoder import FeatureDecoder, LocalReader
+from methods.components.clip.backbone import BackboneError
 
 
 def build(backbone, **settings):

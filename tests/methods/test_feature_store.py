@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from methods.components import image_tower
-from methods.components.backbone import BackboneError
-from methods.components.feature_store import FeatureCounts, FeatureStore
+from methods.components.clip import image_tower
+from methods.components.clip.backbone import BackboneError
+from methods.components.feature_store.store import FeatureCounts, FeatureStore
 from methods.nearest_patch import NearestPatch
 from methods.winclip import WinCLIP
 

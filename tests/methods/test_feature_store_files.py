@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 
-from methods.components.feature_store import FeatureCounts, FeatureStore
+from methods.components.feature_store.store import FeatureCounts, FeatureStore
 
 WIDTH = 2048
 ENTRY = 8 * WIDTH  # bytes of the numbers of one answer

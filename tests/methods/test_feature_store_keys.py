@@ -6,8 +6,8 @@ import open_clip
 import pytest
 import torch
 
-from methods.components.backbone import CLIPBackbone
-from methods.components.feature_request import arithmetic
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.cached_passes import arithmetic
 
 
 def _images(n, *, seed=5, size=64):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.components import feature_store
-from methods.components.feature_store import FeatureStore
+from methods.components.feature_store import store as feature_store
+from methods.components.feature_store.store import FeatureStore
 
 WIDTH = 300_000  # numbers of an answer
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
-from methods.components.caption_fields import CaptionError
+from methods.components.captions.fields import CaptionError
 from methods.components.scoring import harmonic_mean
-from methods.components.token_wise import UntrainedKeys
-from methods.finegrainedad import FineGrainedAD
+from methods.finegrainedad.method import FineGrainedAD
+from methods.finegrainedad.token_wise import UntrainedKeys
 from methods.promptad import PromptAD
 from tests.support.small_finegrainedad import WORDS, batch_of, build, draw
 from tests.support.steps import train

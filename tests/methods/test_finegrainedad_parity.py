@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
-from methods.components import multi_level_words
-from methods.components.multi_level_losses import add_up
-from methods.components.region_aggregation import Rules, find_regions, weigh_regions
 from methods.components.scoring import to_grid
-from methods.components.token_wise import token_wise_probability
-from methods.finegrainedad import FineGrainedAD
+from methods.finegrainedad import words as multi_level_words
+from methods.finegrainedad.losses import add_up
+from methods.finegrainedad.method import FineGrainedAD
+from methods.finegrainedad.region_aggregation import Rules, find_regions, weigh_regions
+from methods.finegrainedad.token_wise import token_wise_probability
 from tests.support.recorded_captions import CATEGORY, bare, load, open_backbone, read_captions, seed_that_draws
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "finegrainedad_ref.npz"

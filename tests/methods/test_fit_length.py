@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmark import registry
+from benchmark.request import registry
 from methods.components.base import Method
 
 METHODS = Path(__file__).parents[2] / "methods"

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.testing import assert_close
 
-from methods.components.depth import blocks_at, in_proportion
+from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
 
 

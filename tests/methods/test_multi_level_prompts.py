@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from methods.components.caption_fields import CaptionError
-from methods.components.multi_level_prompts import MultiLevelPrompts
-from methods.components.multi_level_words import find_words, rank_by_embedding, without_captions
+from methods.components.captions.fields import CaptionError
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import GENERIC_STATES, anomalous_states
+from methods.finegrainedad.prompts import MultiLevelPrompts
+from methods.finegrainedad.words import find_words, rank_by_embedding, without_captions
 
 SLOTS = Slots(n_prompts=1, n_ctx=2, n_suffixes=2, n_ctx_suffix=1)
 OWN = ("{} with rust", "{} with dirt")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.components import memory
-from methods.components.depth import blocks_at
+from methods.components.clip.depth import blocks_at
 from methods.components.memory import ShotMemory, nearest_distance
 from methods.nearest_patch import NearestPatch
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from methods.components import perlin
+from methods.components.synthesis import perlin
 
 
 def plain_noise(rng, shape, cells):

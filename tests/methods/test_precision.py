@@ -5,10 +5,10 @@ from typing import get_args
 import pytest
 import torch
 
-from methods.components import precision
-from methods.components.backbone import CLIPBackbone
-from methods.components.feature_request import arithmetic
-from methods.components.precision import Precision, read_switches, set_arithmetic
+from methods.components.clip import precision
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.cached_passes import arithmetic
+from methods.components.clip.precision import Precision, read_switches, set_arithmetic
 
 PRECISIONS = get_args(Precision)
 

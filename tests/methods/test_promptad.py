@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
-from methods.components.backbone import BackboneError, Tokens
+from methods.components.clip.backbone import BackboneError, Tokens
 from methods.components.scoring import fuse
 from methods.promptad import PromptAD
 from tests.support.steps import train

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from methods.components.density_peaks import density_peaks, nearest_seed
-from methods.components.multi_level_choices import RELEASED
-from methods.components.region_aggregation import (
+from methods.finegrainedad.choices import RELEASED
+from methods.finegrainedad.density_peaks import density_peaks, nearest_seed
+from methods.finegrainedad.region_aggregation import (
     TILES,
     Regions,
     Rules,

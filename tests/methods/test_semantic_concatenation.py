@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from benchmark import registry
+from benchmark.request import registry
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import GENERIC_STATES, anomalous_states
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from methods.components import synthesis
-from methods.components.synthesis import FAINTEST, KINDS, Synthesis, add_noise
+from methods.components.synthesis import pipeline as synthesis
+from methods.components.synthesis.pipeline import FAINTEST, KINDS, Synthesis, add_noise
 
 SIDE = 96
 

@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from datamodules.components.sample import DataError
-from methods.components import synthesis, textures
-from methods.components.synthesis import Synthesis
+from methods.components.synthesis import pipeline as synthesis
+from methods.components.synthesis import textures
+from methods.components.synthesis.pipeline import Synthesis
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from methods.components.token_wise import token_wise_probability
+from methods.finegrainedad.token_wise import token_wise_probability
 
 
 def test_each_feature_is_judged_by_the_nearest_pair():

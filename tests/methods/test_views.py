@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from datamodules.components.reading import read_image
-from methods.components.views import ANOMALOUS_AREA, VIEWS, cut_masks, cut_views, view_labels
+from methods.components.synthesis.views import ANOMALOUS_AREA, VIEWS, cut_masks, cut_views, view_labels
 
 
 def random(*shape, seed=0):

@@ -30,15 +30,15 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
-from benchmark.fitting import make_trainer
-from benchmark.measure import peak_memory
-from datamodules.components.draws import DrawnImages
+from benchmark.execution.fitting import make_trainer
+from benchmark.execution.run_cell import peak_memory
 from datamodules.components.reading import Item, SampleImages, collate
+from datamodules.components.resampling import DrawnImages
 from datamodules.components.sample import Batch, Sample
-from methods.anople import AnoPLe
-from methods.components.backbone import CLIPBackbone
+from methods.anople.method import AnoPLe
+from methods.anople.simulation import cut
+from methods.components.clip.backbone import CLIPBackbone
 from methods.components.prompts import new_prompt
-from methods.components.simulation import cut
 
 CATEGORY, SHOTS, VIEWS = "bottle", 4, 5
 

@@ -9,12 +9,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmark.leaderboard import write_tables
-from benchmark.plan import make_plan
-from benchmark.settings import Layer, compose
-from benchmark.store import Store
-from benchmark.sweep import Sweep, attempt
-from methods.components.backbone import CLIPBackbone
+from benchmark.execution.local import Sweep, attempt
+from benchmark.records.leaderboard import write_tables
+from benchmark.records.store import Store
+from benchmark.request.plan import make_plan
+from benchmark.request.settings import Layer, compose
+from methods.components.clip.backbone import CLIPBackbone
 
 PROMISED = 0.3
 

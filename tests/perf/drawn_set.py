@@ -17,7 +17,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # works from a checkout that is not installed
 
-from datamodules.components.drawing import CATEGORIES, GOOD, draw
+from datamodules.components.rendering import CATEGORIES, GOOD, draw
 from datamodules.procedural import Procedural
 from methods.trivial_colour_knn import TrivialColourKNN
 from methods.trivial_colour_outlier import TrivialColourOutlier

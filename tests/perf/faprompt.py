@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from datamodules.components.sample import Batch
-from methods.components.backbone import CLIPBackbone
-from methods.components.feature_store import FeatureStore
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.feature_store.store import FeatureStore
 from methods.faprompt import FAPrompt
 from tests.support.plain_faprompt import plain_twin, total
 from tests.support.steps import descend

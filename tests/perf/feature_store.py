@@ -17,8 +17,8 @@ import open_clip
 import torch
 from torch import Tensor
 
-from methods.components.backbone import CLIPBackbone
-from methods.components.feature_store import FeatureStore
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.feature_store.store import FeatureStore
 
 ROUNDS = 5
 

@@ -27,11 +27,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.components.sample import Batch
-from methods.components import text_tower
-from methods.components.backbone import CLIPBackbone
-from methods.components.feature_store import FeatureStore
-from methods.components.text_tower import Tokens
-from methods.finegrainedad import FineGrainedAD
+from methods.components.clip import text_tower
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.text_tower import Tokens
+from methods.components.feature_store.store import FeatureStore
+from methods.finegrainedad.method import FineGrainedAD
 from methods.promptad import PromptAD
 
 CATEGORY, SHOTS, STEPS, TESTS = "bottle", 4, 100, 4

@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.cell import Cell
-from benchmark.content import Contents
-from benchmark.leaderboard import write_tables
-from benchmark.merging import Layer
+from benchmark.execution.content import Contents
+from benchmark.execution.local import EVERY, SHARE
 from benchmark.metrics.names import METRICS
-from benchmark.plan import make_plan
-from benchmark.settings import compose
-from benchmark.store import Record, Store
-from benchmark.sweep import EVERY, SHARE
+from benchmark.records.leaderboard import write_tables
+from benchmark.records.store import Record, Store
+from benchmark.request.cell import Cell
+from benchmark.request.merging import Layer
+from benchmark.request.plan import make_plan
+from benchmark.request.settings import compose
 
 CATEGORIES = 10
 SHOTS = (1, 2, 4, 8)

@@ -12,7 +12,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from methods.components.backbone import CLIPBackbone, Tokens
+from methods.components.clip.backbone import CLIPBackbone, Tokens
 
 TEXTS = ["N N N N N object."] + ["N N N N N A A damaged object."] * 10
 ROUNDS = 3

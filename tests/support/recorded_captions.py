@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from methods.components.captions import Caption, CaptionSet, Component, Vocabulary
-from methods.components.multi_level_words import level_words
+from methods.components.captions.lookup import Caption, CaptionSet, Component, Vocabulary
+from methods.finegrainedad.words import level_words
 from tests.support.recorded_clip import open_recorded
 
 CATEGORY = "bottle"

@@ -2,7 +2,7 @@
 
 import open_clip
 
-from methods.components.backbone import CLIPBackbone
+from methods.components.clip.backbone import CLIPBackbone
 
 
 def open_recorded(config, weights):

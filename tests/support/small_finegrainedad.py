@@ -3,7 +3,7 @@
 import torch
 
 from datamodules.components.sample import Batch
-from methods.finegrainedad import FineGrainedAD
+from methods.finegrainedad.method import FineGrainedAD
 
 SIZE = 64
 WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}

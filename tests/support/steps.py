@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from benchmark import fitting
+from benchmark.execution import fitting
 
 
 def descend(optimizer: Optimizer, loss: Callable[[], Tensor], steps: int) -> list[float]:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from datamodules.procedural import Procedural
-from methods.components import weights as clip_weights
-from methods.components.backbone import CLIPBackbone
-from methods.components.feature_store import FeatureStore
+from methods.components.clip import weights as clip_weights
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.feature_store.store import FeatureStore
 from methods.nearest_patch import NearestPatch
 from methods.trivial_colour_knn import TrivialColourKNN
 from methods.trivial_colour_outlier import TrivialColourOutlier

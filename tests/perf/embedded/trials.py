@@ -14,8 +14,8 @@ from datamodules.components.base import AnomalyDataModule
 from datamodules.components.reading import SampleImages, collate
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
-from methods.components.backbone import CLIPBackbone
 from methods.components.base import Method, Prediction
+from methods.components.clip.backbone import CLIPBackbone
 from methods.components.losses import local_terms
 from methods.components.prompts import Templates, ensemble, join, new_prompt, write_context
 from methods.components.scoring import text_probability, to_map

@@ -1,0 +1,109 @@
+"""`bench doctor`: what this machine has, what is missing, and the next step."""
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import open_clip
+import torch
+from huggingface_hub import try_to_load_from_cache
+from rich.console import Console
+
+import benchmark
+import configs
+from benchmark.execution.provenance import PACKAGES
+from benchmark.records.store import StoreError, check_writable
+from benchmark.request import registry
+from benchmark.request.registry import data_root
+from benchmark.request.settings import choices, chosen
+from datamodules.components.roots import DATA_VARIABLE
+from datamodules.components.sample import DataError
+
+
+class Finding(NamedTuple):
+    """One line of the report. `advice` is what to do when something is absent."""
+
+    topic: str
+    good: bool
+    text: str
+    advice: str = ""
+
+
+def examine(results: Path, console: Console) -> int:
+    """Print all findings; 0 if the embedded default can run here, else 1."""
+    findings = [*_versions(), *_devices(), *_packages_are_ours(), *_weights(), *_data(), *_folders(results)]
+    for finding in findings:
+        mark = "[green]ok[/green]  " if finding.good else "[yellow]none[/yellow]"
+        console.print(f"{mark} {finding.topic:<10} {finding.text}", highlight=False, soft_wrap=True)
+    console.print("\nnext:")
+    for advice in dict.fromkeys(finding.advice for finding in findings if finding.advice):
+        console.print(f"  - {advice}", highlight=False, soft_wrap=True)
+    console.print("  - bench run --preset smoke   needs nothing that is missing above", highlight=False)
+    return 0 if all(finding.good for finding in findings if finding.topic in ("package", "results")) else 1
+
+
+def _versions() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding("package", True, f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Finding("package", False, f"{name} is not installed", "pip install -e . in the checkout")
+
+
+def _devices() -> Iterator[Finding]:
+    yield Finding("device", True, f"cpu, {os.cpu_count()} cores, {torch.get_num_threads()} threads used by torch")
+    for index in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+        yield Finding("device", True, f"cuda:{index} {torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
+    if not torch.cuda.is_available():
+        yield Finding(
+            "device", False, "no GPU seen by torch; a ViT-L at 518 px takes about 15 s per image on two cores"
+        )
+
+
+def _packages_are_ours() -> Iterator[Finding]:
+    home = Path(__file__).parents[2]
+    for module in (benchmark, configs):
+        place = Path(str(module.__file__)).parent
+        good = place.parent == home
+        advice = "" if good else f"uninstall the other package that ships {module.__name__}/"
+        yield Finding("package", good, f"{module.__name__} from {place}", advice)
+
+
+def _weights() -> Iterator[Finding]:
+    for name in choices("backbone"):
+        values = chosen("backbone", name).values["backbone"]
+        if values["name"] == "embedded":
+            yield Finding("weights", True, f"{name}: shipped with the suite")
+            continue
+        hub = open_clip.get_pretrained_cfg(values["name"], values["pretrained"]).get("hf_hub", "").rstrip("/")
+        files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+        cached = bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
+        place = "in the cache" if cached else "not in the cache of HF_HOME"
+        text = f"{name}: {values['name']}/{values['pretrained']} {place}"
+        advice = (
+            f"--backbone {name} downloads its weights on first use; offline, give backbone.pretrained=/path/to/file"
+        )
+        yield Finding("weights", cached, text, "" if cached else advice)
+
+
+def _data() -> Iterator[Finding]:
+    for facts in map(registry.dataset, registry.names("dataset")):
+        if not facts.needs_root:
+            yield Finding("data", True, f"{facts.name}: nothing to download")
+            continue
+        try:
+            yield Finding("data", True, f"{facts.name}: {data_root(facts, None)}")
+        except DataError as error:
+            advice = f"set {DATA_VARIABLE} to a folder that holds one folder per data set, or dataset.NAME.root=…"
+            yield Finding("data", False, str(error).partition(". Set ")[0], advice)
+
+
+def _folders(results: Path) -> Iterator[Finding]:
+    try:
+        check_writable(results)
+        yield Finding("results", True, f"{results.absolute()} can be written")
+    except StoreError as error:
+        yield Finding("results", False, str(error), "choose another folder with --results")

@@ -1,0 +1,131 @@
+"""`bench recertify`: after a refactoring, a few cells measured again vouch for all whose code alone has changed.
+
+A record is written once, so an adopted one is a new attempt: the old measurement under the new code, with what vouches
+for it. One metric that differs in its last digit adopts nothing.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.commands.report import open_store, reason
+from benchmark.execution.content import Contents, code
+from benchmark.execution.local import Sweep, attempt
+from benchmark.execution.states import absent_data
+from benchmark.records import superseding
+from benchmark.records.leaderboard import write_tables
+from benchmark.records.store import Record, Store, alone
+from benchmark.request import registry
+from benchmark.request.cell import Cell, differences
+from benchmark.request.code import hash_code
+
+DONE, DIFFERENT = 0, 1
+
+
+def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -> int:
+    """Measure `count` stale cells of each method again and adopt the others if every metric is equal.
+
+    Returns:
+        0 if all was adopted or nothing is stale by its code alone, else 1.
+    """
+    open_store(folder)
+    with alone(folder):
+        store = Store(folder)
+        stale = stale_by_code(store)
+        if not stale:
+            console.print("nothing to recertify: no record is stale by its code alone")
+            return DONE
+        chosen = {method: _spread(records, count) for method, records in _by_method(stale).items()}
+        measured = []
+        for record in (record for its in chosen.values() for record in its):
+            again = _measure(record, Sweep("recertify", argv, store), folder)
+            if problem := _difference(record, again):
+                console.print(f"nothing adopted: {record.cell_id} {problem}", markup=False, soft_wrap=True)
+                return DIFFERENT
+            console.print(f"equal  {record.cell_id}", markup=False, soft_wrap=True)
+            measured.append(again)
+        for again in measured:
+            store.save(again)
+        done = {record.cell_id for record in measured}
+        for record in stale:
+            if record.cell_id not in done:
+                witnesses = [each.cell_id for each in measured if each.cell.method == record.cell.method]
+                store.save(_adopt(record, witnesses, store))
+        write_tables(folder, store.all_current())
+        console.print(f"{len(measured)} cells measured again, {len(stale) - len(measured)} adopted")
+        return DONE
+
+
+def stale_by_code(store: Store) -> list[Record]:
+    """Successful records that stand in the tables and differ from today in their code alone."""
+    records = [
+        record
+        for record in superseding.standing(store.all_current())
+        if record.status == "ok" and _is_installed(record.cell)
+    ]
+    contents = Contents(absent_data([record.cell for record in records]))
+    return [
+        record
+        for record in records
+        if [words.partition(":")[0] for words in differences(record.content, contents.of(record.cell))] == ["code"]
+    ]
+
+
+def _is_installed(cell: Cell) -> bool:
+    """Whether the files of a cell's method and data sets are there; a plug-in's may be gone."""
+    datasets = {cell.dataset, cell.settings["protocol"]["auxiliary"] or cell.dataset}
+    return cell.method in registry.names("method") and datasets <= {*registry.names("dataset")}
+
+
+def _by_method(records: Sequence[Record]) -> Mapping[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.cell.method, []).append(record)
+    return found
+
+
+def _spread(records: Sequence[Record], count: int) -> list[Record]:
+    """`count` of the records in an order that their ids alone decide, not a kind of cell."""
+    return sorted(records, key=lambda record: hashlib.sha256(record.cell_id.encode()).hexdigest())[:count]
+
+
+def _measure(record: Record, sweep: Sweep, folder: Path) -> Record:
+    cell: Cell = record.cell
+    where = {**cell.where, "logger": {**cell.where["logger"], "name": "csv"}, "results": str(folder)}
+    return attempt(sweep, replace(cell, where=where))
+
+
+def _difference(before: Record, after: Record) -> str:
+    """In what a second measurement differs, in words; empty if in nothing."""
+    if after.status != "ok":
+        return f"is {after.status}: {reason(after)}"
+    if before.comparison_id != after.comparison_id or before.counts != after.counts:
+        return "was measured on other data"
+    for category, metrics in before.metrics.items():
+        for name, value in metrics.items():
+            if after.metrics[category].get(name) != value:
+                return f"has {name} {after.metrics[category].get(name)} of {category}, recorded was {value}"
+    return ""
+
+
+def _adopt(record: Record, witnesses: Sequence[str], store: Store) -> Record:
+    now = datetime.now(UTC).isoformat()
+    newer = code(record.cell)
+    return replace(
+        record,
+        attempt=store.attempt_folder(record.cell_id)[0],
+        started=now,
+        content={**record.content, "code": newer},
+        adopted={
+            "attempt": record.attempt,
+            "measured": record.started,
+            "when": now,
+            "remeasured": list(witnesses),
+            "old_code": hash_code(record.content["code"]),
+            "new_code": hash_code(newer),
+        },
+    )

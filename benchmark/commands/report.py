@@ -1,0 +1,100 @@
+"""`bench status` and `bench leaderboard`: what a results folder says, from its records alone."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.metrics.names import METRICS
+from benchmark.records import ablation
+from benchmark.records.ablation import write_ablations
+from benchmark.records.leaderboard import FILES, HEAD, cells, everything, legend, write_tables
+from benchmark.records.store import Record, Store, StoreError
+
+WIDE = 200  # columns of text; a pipe or a log file has no width of its own
+
+
+def open_store(folder: Path) -> Store:
+    """The records of a results folder; StoreError if it holds none."""
+    if not (folder / "cells").is_dir():
+        raise StoreError(f"{folder} is no results folder: it has no cells/. `bench run` makes one below results/.")
+    return Store(folder)
+
+
+def rebuild(folder: Path, show_all: bool = False) -> None:
+    """Write the tables anew and print the leaderboard, with the superseded records in rows of their own if asked."""
+    store = open_store(folder)
+    table = write_tables(folder, store.all_current())
+    print_leaderboard(everything(store.all_records()) if show_all else table, folder, Console())
+    print_ablations(store, Console())
+    _print_set_aside(store)
+
+
+def print_status(folder: Path) -> int:
+    """Print each sweep's progress and failures; 0 if every requested cell is there, else 1."""
+    store = open_store(folder)
+    missing = 0
+    for path in sorted((folder / "sweeps").glob("*.json")):
+        sweep = json.loads(path.read_text(encoding="utf-8"))
+        records = {cell: store.current(cell) for cell in sweep["cells"]}
+        done = sum(record is not None and record.status == "ok" for record in records.values())
+        failed = {cell: record for cell, record in records.items() if record and record.status != "ok"}
+        absent = len(records) - done - len(failed)
+        print(f"{path.stem}: {done} done, {len(failed)} failed, {absent} missing of {len(records)}")
+        for cell, record in failed.items():
+            print(f"  {record.status} {cell}: {reason(record)}")
+        if done < len(records):
+            print(f"  go on with: {shlex.join(sweep['argv'])}")
+        missing += len(records) - done
+    _print_set_aside(store)
+    return 1 if missing else 0
+
+
+def _print_set_aside(store: Store) -> None:
+    for path in store.set_aside:
+        print(f"corrupt record set aside: {path}")
+    if store.outdated:
+        print(f"{store.outdated} records of an older version of the suite are kept on disk and stand in no table.")
+
+
+def reason(record: Record) -> str:
+    """Why an attempt failed, in one line."""
+    return f"{record.error.get('type')}: {record.error.get('message', '').partition(chr(10))[0]}"
+
+
+def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> None:
+    """Print the leaderboard, a table per backbone, and the paths of the files."""
+    console = _wide(console)
+    for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
+        caption = "\n".join(filter(None, (str(note), legend(rows))))
+        grid = Table(title=str(backbone), caption=caption or None, title_justify="left")
+        for name in HEAD:
+            title = name.replace("_", " ") if name in METRICS else name
+            grid.add_column(title, justify="right" if name in METRICS else "left", overflow="fold")
+        for row in cells(rows):
+            grid.add_row(*row)
+        console.print(grid)
+    for name in FILES:
+        console.print(str(folder / name), highlight=False)
+
+
+def print_ablations(store: Store, console: Console) -> None:
+    """Write and print the comparisons of variants, a table each, if any were asked for in this folder."""
+    console = _wide(console)
+    tables = write_ablations(store)
+    for table in tables:
+        grid = Table(title=table.title, caption="\n".join(table.notes), title_justify="left", caption_justify="left")
+        for name in table.head:
+            grid.add_column(name.replace("_", " ") if name in METRICS else name, overflow="fold")
+        for row in table.rows:
+            grid.add_row(*row)
+        console.print(grid)
+    for name in ablation.FILES if tables else ():
+        console.print(str(store.folder / name), highlight=False)
+
+
+def _wide(console: Console) -> Console:
+    return console if console.is_terminal else Console(width=WIDE)

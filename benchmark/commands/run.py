@@ -1,0 +1,109 @@
+"""`bench run`: checks everything, runs what is missing, shows progress, prints the leaderboard."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.commands.report import print_ablations, print_leaderboard
+from benchmark.execution.states import State, absent_data, cell_states
+from benchmark.records.leaderboard import write_tables
+from benchmark.records.store import Store, alone, check_writable, sweep_up, write_atomic
+from benchmark.request.cell import Cell
+from benchmark.request.compose import Request, plan
+from benchmark.request.plan import Plan
+from benchmark.request.variants import trials
+from datamodules.components.sample import DataError
+
+OK, FAILED = 0, 1
+AGAIN = {
+    "never": ("missing", "stale"),
+    "failed": ("missing", "stale", "failed"),
+    "always": ("missing", "stale", "failed", "done"),
+}
+
+
+def dry_run(request: Request, folder: Path) -> None:
+    """Print every cell with its state; data may be absent, and then that is said."""
+    planned = plan(request, data_needed=False)
+    states = cell_states(planned.cells, Store(folder), absent := absent_data(planned.cells))
+    for cell in planned.cells:
+        name, why = states[cell.id]
+        state = f"{name} ({why})" if why else name
+        words = [f"{state:<8} {cell.id}", *([cell.method_label] if cell.method_label != cell.method else [])]
+        words += ["(data absent)"] if cell.dataset in absent else []
+        print("  ".join(words))
+    for note in (*planned.notes, *absent.values()):
+        print(f"note: {note}")
+    print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
+
+
+def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: Sequence[str]) -> int:
+    """Run what `overwrite` allows; the exit code says whether all requested cells are there."""
+    console = Console()
+    planned = plan(request, data_needed=True)
+    cells = planned.cells
+    for note in planned.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    check_writable(folder)
+    with alone(folder):
+        store, todo = _look(cells, folder, overwrite, console)
+        _write_request(folder, request, planned, argv)
+        code, table = OK, None
+        if todo:
+            from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
+
+            code, table = progress.run(todo, request.sweep, store, argv, console, fail_fast=fail_fast)
+        if table is None:
+            table = write_tables(folder, store.all_current())
+        print_leaderboard(table, folder, console)
+        print_ablations(store, console)
+    if code == OK and any(
+        record is None or record.status != "ok" for record in (store.current(cell.id) for cell in cells)
+    ):
+        return FAILED
+    return code
+
+
+def _look(cells: Sequence[Cell], folder: Path, overwrite: str, console: Console) -> tuple[Store, list[Cell]]:
+    """What the results folder holds, and which cells are to run; says so, and checks what they need."""
+    sweep_up(folder)
+    store = Store(folder)
+    if store.outdated:
+        console.print(f"note: {store.outdated} records of an older version of the suite stand in no table")
+    for path in store.set_aside:
+        console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
+    states = cell_states(cells, store, absent := absent_data(cells))
+    todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
+    for cell in todo:
+        for name in (cell.dataset, cell.settings["protocol"]["auxiliary"]):
+            if name in absent:
+                raise DataError(absent[name])
+    if todo:
+        from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
+
+        progress.check_before(todo)
+    words = f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}"
+    console.print(words, highlight=False, soft_wrap=True)
+    for why, count in Counter(its.why for its in states.values() if its.why).items():
+        console.print(f"note: {count} stale ({why})", markup=False, highlight=False, soft_wrap=True)
+    return store, todo
+
+
+def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence[str]) -> None:
+    content = {
+        "argv": list(argv),
+        "cells": [cell.id for cell in planned.cells],
+        "settings": request.settings.values,
+        "origins": request.settings.origins,
+    }
+    if "variants" in request.settings.values:
+        content["trials"] = trials(request.settings, planned.cells)
+    write_atomic(folder / "sweeps" / f"{request.sweep}.json", json.dumps(content, indent=1) + "\n")
+
+
+def _count(states: Iterable[State]) -> str:
+    counts = Counter(its.name for its in states)
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"

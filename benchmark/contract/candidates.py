@@ -1,0 +1,185 @@
+"""What the contract is checked on: a method in one of its protocols, a small random CLIP, and a run on noise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmark.execution.build import build_method
+from benchmark.execution.data import open_data
+from benchmark.execution.fitting import fit
+from benchmark.execution.run_cell import predict_tests
+from benchmark.request import registry
+from benchmark.request.cell import Cell
+from benchmark.request.merging import Layer
+from benchmark.request.plan import make_plan
+from benchmark.request.protocols import PROTOCOLS
+from benchmark.request.settings import compose, parse_words
+from datamodules.components.content import file_digest
+from methods.components.base import Method
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.seal import Seal, seal
+
+#: Categories that every method has words for, and how they are called.
+WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
+SIZE = 64  # side of the images, pixels
+SMALL = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": SIZE, "layers": 8, "width": 48, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 6},
+}
+
+
+def small_backbone() -> CLIPBackbone:
+    """A new random CLIP of 64 px, 4 x 4 patches, whose three widths differ; always the same numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = open_clip.CLIP(**SMALL)
+    return CLIPBackbone(clip, open_clip.SimpleTokenizer())
+
+
+class Loan(NamedTuple):
+    """A CLIP and what it was before a method had it."""
+
+    backbone: CLIPBackbone
+    seal: Seal
+
+
+@cache
+def lend() -> Loan:
+    """The CLIP that candidates share until one of them is found to have altered it."""
+    return Loan(backbone := small_backbone(), seal(backbone))
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A method in one of its protocols."""
+
+    name: str
+    protocol: str
+    settings: Mapping[str, Any]
+
+    @property
+    def facts(self) -> registry.MethodFacts:
+        """What its file says."""
+        return registry.method(self.name)
+
+    @property
+    def cls(self) -> type[Method]:
+        """Its class."""
+        loaded: type[Method] = registry.load(self.facts, Method)
+        return loaded
+
+    @property
+    def categories(self) -> list[str]:
+        """Those it is made for: both, unless a model is one category's."""
+        both = PROTOCOLS[self.protocol].joint or self.protocol == "zero_shot"
+        return list(WORDS) if both else list(WORDS)[:1]
+
+    def build(self, categories: Sequence[str]) -> Method:
+        """The method as it begins."""
+        torch.manual_seed(0)
+        config = self.cls.Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in self.settings.items()})
+        return self.cls(lend().backbone, {each: WORDS[each] for each in categories}, config).eval()
+
+    def prepare(self, first_seed: int = 0) -> Method:
+        """The method once it has seen what the protocol shows it; another seed shows it other shots."""
+        method = self.build(self.categories)
+        if PROTOCOLS[self.protocol].uses_shots:
+            for seed, category in enumerate(self.categories, start=first_seed):
+                method.adapt(draw(2, seed), category)
+        return method
+
+    @cached_property
+    def prepared(self) -> Method:
+        """The same, shared by checks that only predict."""
+        return self.prepare()
+
+    def keys(self, count: int) -> list[str]:
+        """Categories of `count` images."""
+        return [self.categories[i % len(self.categories)] for i in range(count)]
+
+
+def candidates(name: str, words: Sequence[str] = ()) -> list[Candidate]:
+    """A method in each of its protocols, one or more.
+
+    Args:
+        name: of a method.
+        words: `method.key=value`, as of `bench run`: a variant of it.
+
+    Raises:
+        ConfigError: there is no such method, it names no protocol or one that is none, or a word is wrong.
+    """
+    protocols, said = registry.method(name).protocols, parse_words(words)
+    if not protocols or not PROTOCOLS.keys() >= {*protocols}:
+        raise registry.ConfigError(f"protocols of {name} must be among {', '.join(PROTOCOLS)}; got {protocols!r}.")
+    if strangers := [*said.chosen, *(group for group in said.values if group != "method")]:
+        raise registry.ConfigError(f"a check takes words of the form method.key=value alone; got {strangers[0]}.")
+    settings = compose([Layer("contract", {"sweep": {"methods": [name]}}), said])["method"][name]
+    return [Candidate(name, protocol, settings) for protocol in protocols]
+
+
+def draw(count: int, seed: int = 7) -> Tensor:
+    """`count` images of noise, (count, 3, 64, 64)."""
+    return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def run(cell: Cell, root: Path, *, turned: bool) -> dict[str, tuple[Tensor, Tensor]]:
+    """Fit and test on images with labels as they are or `turned` round; score and map of each by its content."""
+    cell = replace(cell, where={**cell.where, "root": str(root)})
+    _write_images(root, turned=turned)
+    torch.manual_seed(0)
+    data, device = open_data(cell, SIZE), torch.device("cpu")
+    method = build_method(cell, lend().backbone, data)
+    method.max_epochs = min(method.max_epochs, 1)  # type: ignore[misc]
+    fit(method, cell, data, device, ())
+    samples = data.test_samples
+    found = {
+        file_digest(samples[int(index)].image): (score, anomaly_map)
+        for part in predict_tests(method, data, 32, device, ())
+        for index, score, anomaly_map in zip(*part, strict=True)
+    }
+    if len(found) != len(samples):
+        raise AssertionError(f"a run must measure all {len(samples)} test images; it measured {len(found)}.")
+    return found
+
+
+def small_cell(candidate: Candidate, folder: str) -> Cell:
+    """A cell of a candidate on the images that `run` writes, cut short."""
+    axes = {"methods": [candidate.name], "datasets": ["folder"], "protocols": [candidate.protocol]}
+    few = {"size": SIZE, "train": 1, "normal": 1, "per_defect": 1}
+    short = {"steps": 2} if "steps" in candidate.settings else {}
+    values = {
+        "sweep": {**axes, "shots": [2], "seeds": [0]},
+        "dataset": {"folder": {"root": folder}, "procedural_auxiliary": few},
+        "protocol": {"evaluation_size": 32, "auxiliary": "procedural_auxiliary"},
+        "method": {candidate.name: {**candidate.settings, **short}},
+        "trainer": {"accelerator": "cpu", "batch_size": 1},
+    }
+    return make_plan(compose([Layer("contract", values)]), {"folder": tuple(WORDS)}).cells[0]
+
+
+def _write_images(root: Path, *, turned: bool) -> None:
+    """Both categories in MVTec layout: three shots, and two test images of either label; the anomalous have masks."""
+    rng = np.random.default_rng(0)
+    mask = np.pad(np.full((32, 16), 255, np.uint8), ((8, SIZE - 40), (16, SIZE - 32)))
+    turn = {"test/good": "test/broken", "test/broken": "test/good"} if turned else {}
+    for category in WORDS:
+        for place in ("train/good", "test/good", "test/broken"):
+            label = turn.get(place, place)
+            for number in range(3 if place == "train/good" else 2):
+                _save(rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), root / category / label / f"{number}.png")
+                if label == "test/broken":
+                    _save(mask, root / category / "ground_truth" / "broken" / f"{number}_mask.png")
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,67 @@
+"""What a number depends on besides its request: the code, the bytes of the data, and the pixels that come of them.
+
+A record keeps its content. One that differs from the content of today is stale, and says in what.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from benchmark.execution.data import auxiliary_cell, open_data
+from benchmark.request import registry
+from benchmark.request.cell import VERSIONS, Cell, canonical
+from benchmark.request.code import MEASURING, code_of
+from benchmark.request.settings import CONFIGS
+from datamodules.components.base import AnomalyDataModule
+from datamodules.components.content import folder_digest
+from datamodules.components.pixel_probe import pixel_probe
+
+SMALLEST = 8  # image side used where only files are looked at
+
+
+class Contents:
+    """Looks at each data set once, however many cells there are; make another one to look again."""
+
+    def __init__(self, absent: Mapping[str, str]) -> None:
+        """Leave out the data sets of `absent`, by name."""
+        self.absent = absent
+        self._data: dict[str, AnomalyDataModule] = {}
+        self._hashes: dict[tuple[str, str], str] = {}
+
+    def of(self, cell: Cell) -> dict[str, Any]:
+        """The content of a cell, by kind; kinds whose data are absent are left out.
+
+        Raises:
+            DataError: a data set cannot be read.
+        """
+        content: dict[str, Any] = {"versions": VERSIONS, "code": code(cell), "pixels": pixel_probe()}
+        if cell.dataset not in self.absent:
+            content["data"] = self._fingerprints(cell, cell.seen)
+        auxiliary = cell.settings["protocol"]["auxiliary"]
+        if auxiliary and auxiliary not in self.absent:
+            source = auxiliary_cell(cell)
+            content["auxiliary"] = self._fingerprints(source, source.categories)
+        if "captions" in cell.settings["method"]:
+            content["captions"] = folder_digest(CONFIGS / "captions")
+        return content
+
+    def _fingerprints(self, cell: Cell, categories: Sequence[str]) -> dict[str, str]:
+        place = canonical([cell.dataset, cell.settings["dataset"], cell.where.get("root")])
+        for category in categories:
+            if (place, category) not in self._hashes:
+                if place not in self._data:
+                    self._data[place] = open_data(cell, SMALLEST, categories=categories)
+                self._hashes[place, category] = self._data[place].fingerprint(category)
+        return {category: self._hashes[place, category] for category in categories}
+
+
+def code(cell: Cell) -> dict[str, str]:
+    """Hashes of all in-house files behind a cell, by name."""
+    auxiliary = cell.settings["protocol"]["auxiliary"]
+    datasets = [registry.dataset(name) for name in (cell.dataset, auxiliary) if name]
+    return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
+
+
+@lru_cache
+def _code(modules: tuple[str, ...]) -> dict[str, str]:
+    return code_of((MEASURING, *modules))

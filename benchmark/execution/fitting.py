@@ -1,0 +1,209 @@
+"""Adapts and fits a method: on its shots, or on an auxiliary data set, and then once for all targets.
+
+A fit on an auxiliary set depends on the method, that set, the seed and the backbone, never on the target. What was
+learnt is kept as `fits/KEY.safetensors` in the results folder and serves every target and category.
+"""
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
+
+from benchmark.execution.data import auxiliary_cell, open_data
+from benchmark.records.store import write_atomic
+from benchmark.request import registry
+from benchmark.request.cell import VERSIONS, Cell, canonical
+from benchmark.request.code import MEASURING, code_of
+from benchmark.request.settings import CONFIGS
+from datamodules.components.base import AnomalyDataModule
+from datamodules.components.content import folder_digest
+from datamodules.components.pixel_probe import pixel_probe
+from datamodules.components.reading import Item
+from datamodules.components.sample import Batch
+from methods.components.base import Method
+from methods.components.clip.weights import hash_weights
+
+
+def make_trainer(device: torch.device, loggers: Sequence[Logger], **settings: Any) -> Trainer:
+    """A quiet Trainer on one device. Without checkpoints: the last step counts, nothing is selected."""
+    return Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=1,
+        logger=list(loggers) or False,
+        plugins=[LightningEnvironment()],  # a SLURM or torchrun variable must not make this one-device run a rank
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **settings,
+    )
+
+
+def quiet() -> None:
+    """Silence what Lightning says for every run anew; errors still show."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def fit(
+    method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
+) -> dict[str, Any]:
+    """Let the method see what its protocol allows; returns what a record says of an auxiliary fit, else {}.
+
+    A category that is held out is adapted to after the fit, so that nothing of its images can enter it.
+    """
+    if not cell.fitted:
+        _adapt(method, data, device)
+        return _learn(method, cell, data, device, loggers)
+    _adapt(method, open_data(replace(cell, categories=cell.fitted), data.image_size), device)
+    facts = _learn(method, cell, data, device, loggers)
+    _adapt(method, data, device)
+    return facts
+
+
+def _adapt(method: Method, data: AnomalyDataModule, device: torch.device) -> None:
+    with torch.no_grad():
+        for category in data.chosen if data.shots else ():
+            shots = data.shot_images(category, data.image_size * method.shot_scale)
+            method.adapt(shots.to(device), category)
+
+
+def _learn(
+    method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
+) -> dict[str, Any]:
+    if method.fits_on == "nothing":
+        return {}
+    size = data.image_size * method.train_scale
+    source = open_data(training_cell(cell, method, size), size)
+    if method.fits_on == "shots":
+        drawn, steps = method.augmentation(), method.steps
+        loader = source.drawn_dataloader(steps, drawn) if steps else source.train_dataloader()
+        _train(method, read_once(loader) if method.remembers_shots else loader, device, loggers)
+        return {}
+    return _fit_once(method, cell, source, device, loggers)
+
+
+def read_once(loader: DataLoader[Item]) -> DataLoader[Batch]:
+    """The batches of one epoch, held in memory and given in the same order in every epoch."""
+    batches: Any = list(loader)
+    return DataLoader(batches, batch_size=None)
+
+
+def training_cell(cell: Cell, method: Method, image_size: int) -> Cell:
+    """The cell whose data a method is fitted on: the method's own batches, masks as large as the images."""
+    shots = replace(cell, categories=cell.fitted or cell.categories)
+    source = shots if method.fits_on == "shots" else auxiliary_cell(cell)
+    return replace(
+        source,
+        settings={**source.settings, "protocol": {**source.settings["protocol"], "evaluation_size": image_size}},
+        where={**source.where, "trainer": {**source.where["trainer"], "batch_size": method.config.batch_size}},
+    )
+
+
+def _fit_once(
+    method: Method,
+    cell: Cell,
+    source: AnomalyDataModule,
+    device: torch.device,
+    loggers: Sequence[Logger],
+) -> dict[str, Any]:
+    fingerprints = {category: source.fingerprint(category) for category in source.chosen}
+    key = _key(method, cell, fingerprints)
+    folder = cell.where.get("results")
+    path = Path(folder) / "fits" / f"{key}.safetensors" if folder else None
+    state = _read(path, key) if path else None
+    reused = state is not None and _load(method, state)
+    if not reused:
+        _train(method, source.labelled_dataloader(), device, loggers)
+        if path:
+            _write(path, key, method.state_dict())
+    return {
+        "dataset": cell.settings["protocol"]["auxiliary"],
+        "fingerprints": fingerprints,
+        "fit": key,
+        "reused": reused,
+    }
+
+
+class _Steps(Callback):
+    """Counts the batches that a fit has seen: Lightning ends an epoch early without an error for several reasons."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
+        self.count += 1
+
+
+def _train(method: Method, loader: DataLoader[Any], device: torch.device, loggers: Sequence[Logger]) -> None:
+    """Fit to the last batch of the last epoch.
+
+    Raises:
+        RuntimeError: the fit ended before.
+    """
+    steps, wanted = _Steps(), method.max_epochs * len(loader)
+    make_trainer(device, loggers, max_epochs=method.max_epochs, callbacks=[steps]).fit(method, loader)
+    if steps.count != wanted:
+        raise RuntimeError(
+            f"the fit of {type(method).__name__} must see {wanted} batches ({method.max_epochs} epochs of "
+            f"{len(loader)}), it ended after {steps.count}: a hook of the method stopped it."
+        )
+    method.to(device)
+
+
+def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
+    """Everything that a fit depends on, hashed."""
+    auxiliary = registry.dataset(cell.settings["protocol"]["auxiliary"])
+    parts = {
+        "method": [
+            cell.method,
+            cell.settings["method"],
+            code_of((MEASURING, type(method).__module__, auxiliary.module)),
+        ],
+        "files": {key: sha256 for key, sha256 in cell.files.items() if key.startswith(("method.", "auxiliary."))},
+        "auxiliary": [auxiliary.name, cell.settings["auxiliary"], fingerprints, pixel_probe()],
+        "captions": folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None,
+        "seed": cell.seed,
+        "backbone": [method.backbone.weights_hash, cell.settings["backbone"], method.backbone.image_size],
+        "precision": cell.settings["protocol"]["precision"],
+        "versions": VERSIONS,
+    }
+    return f"{cell.method}-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]}"
+
+
+def _read(path: Path, key: str) -> dict[str, torch.Tensor] | None:
+    """What was learnt, or None if there is no such file or it is not whole and ours: then it is fitted anew."""
+    try:
+        content = path.read_bytes()
+        state = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        kept = json.loads(content[8 : 8 + length])["__metadata__"]
+        return state if kept == {"key": key, "sha256": hash_weights(state)} else None
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
+        return None
+
+
+def _load(method: Method, state: dict[str, torch.Tensor]) -> bool:
+    """Whether `state` fits the method; only then is it loaded."""
+    wanted = {name: (value.shape, value.dtype) for name, value in method.state_dict().items()}
+    if {name: (value.shape, value.dtype) for name, value in state.items()} != wanted:
+        return False
+    method.load_state_dict(state)
+    return True
+
+
+def _write(path: Path, key: str, state: dict[str, torch.Tensor]) -> None:
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    write_atomic(path, safetensors.torch.save(tensors, {"key": key, "sha256": hash_weights(tensors)}))

@@ -1,0 +1,193 @@
+"""Runs one cell: draw, adapt, fit, test, measure. The same function serves every executor."""
+
+import hashlib
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.loggers import Logger
+
+from benchmark.execution.build import build_method, close_backbone, open_backbone
+from benchmark.execution.data import auxiliary_cell, open_data
+from benchmark.execution.evaluator import Kept, Predictions, measure
+from benchmark.execution.fitting import fit, make_trainer
+from benchmark.execution.leaks import find_leaks
+from benchmark.request.cell import VERSIONS, Cell, canonical, digest
+from datamodules.components.base import AnomalyDataModule
+from datamodules.components.pixel_probe import pixel_probe
+from methods.components.base import Method
+from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.precision import set_arithmetic
+from methods.components.clip.seal import Seal, seal
+from methods.components.feature_store.store import FeatureCounts
+
+PHASES = ("load", "fit", "test", "metrics")
+
+
+class BackboneAlteredError(Exception):
+    """A method changed what all methods share."""
+
+
+class Measurement(NamedTuple):
+    """What a finished cell adds to its record; the names are those of `Record`."""
+
+    comparison_id: str
+    data: dict[str, Any]
+    backbone: dict[str, Any]
+    metrics: dict[str, dict[str, dict[str, Any]]]
+    counts: dict[str, dict[str, int]]
+    regions: dict[str, dict[str, Any]]
+    leaks: dict[str, Any]
+    seconds: dict[str, float]
+    peak_memory_mib: float
+    features: dict[str, int] | None
+    remarks: list[str]
+
+
+def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
+    """Measure `cell`, writing curves to `loggers`.
+
+    Raises:
+        BackboneAlteredError: the method changed the shared CLIP; what it wrote to the feature store is taken back, and
+            the next cell loads the CLIP anew.
+    """
+    clock = [time.perf_counter()]
+    arithmetic = set_arithmetic(cell.settings["protocol"]["precision"])
+    backbone = open_backbone(cell)
+    device = backbone.mean.device
+    counts = backbone.store.counts if backbone.store else None
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with unaltered(backbone):
+        seed_everything(cell.seed, workers=True, verbose=False)
+        data = open_data(cell, backbone.image_size)
+        method = build_method(cell, backbone, data).to(device)
+        clock.append(time.perf_counter())
+        auxiliary = fit(method, cell, data, device, loggers)
+        clock.append(time.perf_counter())
+        protocol = cell.settings["protocol"]
+        kept = predict_tests(method, data, protocol["evaluation_size"], device, loggers)
+        clock.append(time.perf_counter())
+    measured = measure(
+        kept,
+        data.test_samples,
+        {category: data.masks_known(category) for category in cell.categories},
+        root=data.root,
+        rule=protocol["regions"],
+        published=protocol["published_metric"],
+    )
+    clock.append(time.perf_counter())
+    seen = data if not cell.fitted else open_data(cell, backbone.image_size, categories=cell.seen)
+    facts = describe_data(cell, seen) | {"auxiliary": auxiliary}
+    source = open_data(auxiliary_cell(cell), backbone.image_size) if auxiliary else None
+    return Measurement(
+        comparison_id=comparison_id(cell, data, facts),
+        data=facts,
+        backbone={
+            "label": cell.backbone_label,
+            "note": cell.note,
+            "weights_sha256": backbone.weights_hash,
+            "image_size": backbone.image_size,
+            "arithmetic": arithmetic,
+        },
+        metrics={c: {n: value._asdict() for n, value in values.items()} for c, values in measured.metrics.items()},
+        counts=measured.counts,
+        regions=measured.regions,
+        leaks=find_leaks(data, facts["shots"], source),
+        seconds={phase: round(end - start, 4) for phase, start, end in zip(PHASES, clock, clock[1:], strict=False)},
+        peak_memory_mib=peak_memory(device),
+        features=used_since(backbone, counts),
+        remarks=method.remarks,
+    )
+
+
+def predict_tests(
+    method: Method, data: AnomalyDataModule, size: int, device: torch.device, loggers: Sequence[Logger]
+) -> list[Kept]:
+    """What a method says of every test image, maps as squares of side `size`; it is handed images and categories."""
+    predictions = Predictions(size)
+    trainer = make_trainer(device, loggers, callbacks=[predictions])
+    trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
+    return predictions.kept
+
+
+@contextmanager
+def unaltered(backbone: CLIPBackbone) -> Iterator[None]:
+    """Prove that what runs inside leaves the shared CLIP as it was, also when it fails."""
+    before = _first_seal(backbone)
+    if backbone.store:
+        backbone.store.mark()
+    try:
+        yield
+    except Exception as error:
+        _prove(before, backbone, error)
+        raise
+    _prove(before, backbone, None)
+
+
+@lru_cache(maxsize=1)
+def _first_seal(backbone: CLIPBackbone) -> Seal:
+    """The seal of a backbone as it was loaded."""
+    return seal(backbone)
+
+
+def _prove(before: Seal, backbone: CLIPBackbone, error: Exception | None) -> None:
+    if broken := before.broken(backbone):
+        close_backbone()
+        _first_seal.cache_clear()
+        if backbone.store:
+            backbone.store.forget()
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        raise BackboneAlteredError(
+            f"the method changed the shared CLIP, which every cell must leave as it was: {', '.join(broken[:5])}{more}."
+        ) from error
+
+
+def used_since(backbone: CLIPBackbone, before: FeatureCounts | None) -> dict[str, int] | None:
+    """What the feature store did for this cell."""
+    if backbone.store is None or before is None:
+        return None
+    return {name: value - getattr(before, name) for name, value in backbone.store.counts._asdict().items()}
+
+
+def describe_data(cell: Cell, data: AnomalyDataModule) -> dict[str, Any]:
+    """The shots that the cell saw, by name and content."""
+    manifest = data.manifest() if cell.shots else {}
+    return {
+        "shots": manifest,
+        "shot_rule": data.shot_rule,
+        "shots_sha256": hashlib.sha256(canonical(manifest).encode()).hexdigest() if cell.shots else None,
+    }
+
+
+def comparison_id(cell: Cell, data: AnomalyDataModule, facts: dict[str, Any]) -> str:
+    """Name of what two cells must share for their numbers to compare: equal ids, comparable numbers.
+
+    What the method used to get there (backbone, auxiliary set, seed of the fit, steps) is no part of it.
+    """
+    rules = {
+        "protocol": cell.protocol,
+        "versions": VERSIONS,
+        "tests": {category: data.test_fingerprint(category) for category in cell.categories},
+        "fitted": cell.fitted,
+        "shots": [cell.shots, facts["shot_rule"], facts["shots_sha256"]] if cell.shots else [],
+        "resolution": [cell.settings["protocol"]["evaluation_size"], cell.settings["protocol"]["regions"]],
+        "pixels": pixel_probe(),
+        "limit": cell.limit,
+        "selection": "last step",
+    }
+    return digest(rules)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak MiB: of the cell on a GPU, of the whole process so far on a CPU."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

@@ -1,0 +1,223 @@
+"""The variants of a method beside their reference, from the records and requests of a results folder alone.
+
+A pair is one category of two cells that differ in the variant only. A seed's difference is the mean over its pairs, as
+a seed's value is the mean over categories; the interval is Student's over the seeds: a bootstrap of five seeds is more
+than a third too narrow. Categories are not resampled: they are the data set, not a draw from one.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from benchmark.records import superseding
+from benchmark.records.leaderboard import csv_text, markdown_table
+from benchmark.records.store import Record, Store, write_atomic
+from benchmark.request.cell import overrides
+from benchmark.request.code import hash_code
+
+COMPARED = ("image_AUROC", "image_AP", "pixel_AUROC", "pixel_AP", "pixel_AUPRO")
+SETUP = ("dataset", "protocol", "shots", "backbone", "note")
+HEAD = ("variant", "settings", "seeds", "pairs", *COMPARED)  # of a rendered table; published figures and status follow
+FILES = ("ablation.csv", "ablation.md")
+HOW = (
+    "Mean in percent; difference to the first row in percentage points, with its 95 % interval (Student's t over the "
+    "seeds' mean paired differences). It tells of other seeds and other shots, on the same categories and test images. "
+    "Where there is no effect, one interval in twenty misses zero all the same."
+)
+Key = tuple[int, str]  # seed and category
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One table: the variants of a method in one setup."""
+
+    title: str
+    notes: tuple[str, ...]  # what must be read beside the numbers
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]  # the words of each variant
+    lines: tuple[dict[str, Any], ...]  # one for each variant and metric; fractions
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What one variant has measured in one setup."""
+
+    expected: int  # category runs that were asked for
+    failed: int  # cells
+    limited: bool
+    values: Mapping[Key, Mapping[str, float | None]]  # by metric
+    grounds: Mapping[Key, str]  # what a pair must have in common
+
+    def paired(self, reference: "Runs") -> list[Key]:
+        """Seeds and categories that both have measured, by the same protocol on the same data."""
+        return [key for key, name in self.grounds.items() if reference.grounds.get(key) == name]
+
+    def defined(self, metric: str) -> dict[Key, float]:
+        """The values of a metric, without those that the data leave undefined."""
+        return {key: value for key, values in self.values.items() if (value := values[metric]) is not None}
+
+
+def write_ablations(store: Store) -> list[Ablation]:
+    """Compare the variants that the requests of a results folder name, and write `FILES` if there are any."""
+    sweeps = sorted((store.folder / "sweeps").glob("*.json"))
+    found = [table for path in sweeps for table in ablations(path.stem, json.loads(path.read_text("utf-8")), store)]
+    if found:
+        lines = pd.DataFrame([line for table in found for line in table.lines])
+        for name, text in zip(FILES, (csv_text(lines), "\n".join(map(_markdown, found))), strict=True):
+            write_atomic(store.folder / name, text)
+    return found
+
+
+def ablations(sweep: str, request: Mapping[str, Any], store: Store) -> Iterable[Ablation]:
+    """The tables of one request: one for each method with variants, data set, protocol and number of shots."""
+    records = {record.cell_id: record for record in superseding.standing(store.all_current())}
+    for method, trials in request.get("trials", {}).items():
+        setups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        for trial in trials:
+            setups.setdefault(tuple(trial[key] for key in SETUP), []).append(trial)
+        for setup, its in setups.items():
+            yield _ablation(sweep, method, dict(zip(SETUP, setup, strict=True)), its, request["settings"], records)
+
+
+def _ablation(
+    sweep: str,
+    method: str,
+    setup: Mapping[str, Any],
+    trials: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    records: Mapping[str, Record],
+) -> Ablation:
+    variants = settings["variants"][method]
+    printed = settings.get("published", {}).get(method, {"figures": {}})
+    datasets = list(dict.fromkeys(name for figures in printed["figures"].values() for name in figures))
+    heads = [_published_head(name, printed, setup, settings) for name in datasets]
+    notes = (setup["note"], HOW, f"Published: {printed['backbone']}. {printed['source']}" if heads else "")
+    reference = _runs(trials, variants[0]["label"], records)
+    rows, lines = [], []
+    for variant in variants:
+        its = reference if variant is variants[0] else _runs(trials, variant["label"], records)
+        facts = {"variant": variant["label"], "settings": overrides(variant["changes"], {})} | _facts(its, reference)
+        measured = {metric: _measure(its, reference, metric) for metric in COMPARED}
+        figures = [printed["figures"].get(variant["label"], {}).get(name) for name in datasets]
+        rows.append(_row(facts, measured.values(), figures))
+        for metric, found in measured.items():
+            known = figures if metric == printed.get("metric") else [None] * len(datasets)
+            columns = {f"published_{n}": v and v / 100 for n, v in zip(datasets, known, strict=True)}
+            lines.append({"sweep": sweep, "method": method, **setup, **facts, "metric": metric, **found, **columns})
+    title = f"{method}: {setup['dataset']}, {setup['protocol']}, shots {setup['shots']}, {setup['backbone']} ({sweep})"
+    return Ablation(title, tuple(filter(None, notes)), (*HEAD, *heads, "status"), tuple(rows), tuple(lines))
+
+
+def _runs(trials: Sequence[Mapping[str, Any]], label: str, records: Mapping[str, Record]) -> Runs:
+    values: dict[Key, Mapping[str, float | None]] = {}
+    ids: dict[Key, str] = {}
+    found: list[Record] = []
+    for trial in trials:
+        record = records.get(trial["cells"][label])
+        if record is not None:
+            found.append(record)
+            for category, metrics in record.metrics.items():
+                values[trial["seed"], category] = {name: metric["value"] for name, metric in metrics.items()}
+                ids[trial["seed"], category] = same_ground(record)
+    expected = sum(len(trial["categories"]) for trial in trials)
+    failed = sum(record.status != "ok" for record in found)
+    return Runs(expected, failed, any(record.cell.limit is not None for record in found), values, ids)
+
+
+def same_ground(record: Record) -> str:
+    """What two cells of a pair must share: their comparison, the code of the suite and the weights."""
+    code = hash_code(record.content.get("code", {}))
+    return f"{record.comparison_id} {code} {record.backbone.get('weights_sha256')}"
+
+
+def _facts(its: Runs, reference: Runs) -> dict[str, Any]:
+    """How much of a variant is there to be compared; the reference is compared with itself."""
+    paired = its.paired(reference)
+    words = ["limited"] if its.limited else []
+    if len(paired) < its.expected or its.failed:
+        failed = f", {its.failed} failed" if its.failed else ""
+        words.append(f"partial: {len(paired)} of {its.expected} pairs{failed}")
+    return {
+        "paired_seeds": len({seed for seed, _ in paired}),
+        "paired": len(paired),
+        "expected": its.expected,
+        "status": "; ".join(words) or "ok",
+    }
+
+
+def _measure(its: Runs, reference: Runs, metric: str) -> dict[str, Any]:
+    """Mean and deviation over seeds, mean paired difference with its interval; None where there is none."""
+    own, others = its.defined(metric), reference.defined(metric)
+    pairs = [key for key in its.paired(reference) if key in own and key in others]
+    seeds = _by_seed(own)
+    differences = _by_seed({key: own[key] - others[key] for key in pairs}) if its is not reference else []
+    low, high = student(differences)
+    return {
+        "mean": fmean(seeds) if seeds else None,
+        "std": stdev(seeds) if len(seeds) > 1 else None,
+        "difference": fmean(differences) if differences else None,
+        "low": low,
+        "high": high,
+        "pairs": len(pairs),
+    }
+
+
+def _by_seed(values: Mapping[Key, float]) -> list[float]:
+    """The mean over the categories of each seed."""
+    seeds = dict.fromkeys(seed for seed, _ in values)
+    return [fmean(value for (other, _), value in values.items() if other == seed) for seed in seeds]
+
+
+def student(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of the mean of independent values; (None, None) for fewer than two."""
+    if len(values) < 2:
+        return None, None
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def _row(
+    facts: Mapping[str, Any], measured: Iterable[Mapping[str, Any]], figures: Iterable[float | None]
+) -> tuple[str, ...]:
+    """The words of one variant, in the order of the head."""
+    return (
+        facts["variant"],
+        facts["settings"] or "–",
+        str(facts["paired_seeds"]),
+        f"{facts['paired']}/{facts['expected']}",
+        *map(_words, measured),
+        *("–" if value is None else f"{value:.1f}" for value in figures),
+        facts["status"],
+    )
+
+
+def _words(found: Mapping[str, Any]) -> str:
+    if found["mean"] is None:
+        return "–"
+    words = f"{100 * found['mean']:.1f}"
+    if found["difference"] is not None:
+        words += f", {100 * found['difference']:+.1f}"
+    if found["low"] is not None:
+        words += f" [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    return words
+
+
+def _published_head(
+    dataset: str, printed: Mapping[str, Any], setup: Mapping[str, Any], settings: Mapping[str, Any]
+) -> str:
+    """The heading of published figures: what they are of, and in what they differ from what was measured here."""
+    other = ["other data"] if dataset != setup["dataset"] else []
+    other += ["other backbone"] if printed["backbone"] != settings["backbone"]["name"] else []
+    words = f"published {dataset} {printed['metric']}, percent"
+    return words + (f" ({', '.join(other)})" if other else "")
+
+
+def _markdown(table: Ablation) -> str:
+    notes = "".join(f"\n> {note}\n" for note in table.notes)
+    return f"### {table.title}\n{notes}\n{markdown_table(table.head, table.rows)}"

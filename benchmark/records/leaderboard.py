@@ -1,0 +1,228 @@
+"""From records to tables: pure functions, so every file can be rebuilt from the records alone.
+
+Values are fractions in files and percent in rendered tables. A row takes cells of one setup, one code and one set of
+weights, and of each category one content; rows compare where their comparison ids are equal. A row is valid for a
+leaderboard when its `status` is ok.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.metrics.names import METRICS
+from benchmark.records import superseding
+from benchmark.records.rows import SETUP, category_rows, rows
+from benchmark.records.store import Record, write_atomic
+from benchmark.request import registry
+from benchmark.request.cell import Cell
+from benchmark.request.code import hash_code
+from benchmark.request.registry import ConfigError
+
+LONG = (
+    "sweep", "cell", "comparison_id", *SETUP, "category", "seed", "metric", "value", "status", "tested", "leaked",
+)  # fmt: skip
+HEAD = (
+    "backbone",
+    "dataset",
+    "kind",
+    "protocol",
+    "shots",
+    "method",
+    "comparison",
+    "seeds",
+    *METRICS,
+    "status",
+)  # of a rendered table
+FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
+INNER = ("code", "superseded")  # columns of results.csv alone: equal numbers of refactored code leave no trace
+CODE_DIGITS = 10
+#: Beside every AUPRO.
+RESIZED = (
+    "pixel_AUPRO weighs the regions of the resized mask, as published code does, unless a row says regions=native: a "
+    "thin defect that falls into pieces counts as several."
+)
+BELOW = " ▼"  # beside a rendered value below chance
+
+
+def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
+    """Write the four files of `FILES`, each whole or not at all, and return the leaderboard.
+
+    Superseded records are left out; `everything` shows them.
+    """
+    long = long_table(superseding.standing(records))
+    wide = wide_table(long)
+    shown = [table.drop(columns=list(INNER)) for table in (wide, category_table(long))]
+    texts = (csv_text(long), *map(csv_text, shown), markdown(wide))
+    for name, text in zip(FILES, texts, strict=True):
+        write_atomic(folder / name, text)
+    return wide
+
+
+def everything(records: Iterable[Record]) -> pd.DataFrame:
+    """The leaderboard with a row of its own for whatever is superseded, from all attempts that succeeded."""
+    records = [record for record in records if record.status == "ok"]
+    older = superseding.reasons(records)
+    ages: dict[str, int] = {}
+    words = {}
+    for record in sorted(records, key=lambda record: record.started, reverse=True):
+        if id(record) in older:
+            ages[record.cell_id] = ages.get(record.cell_id, 0) + 1
+            words[id(record)] = f"{older[id(record)]} (no. {ages[record.cell_id]})"
+    latest = {(record.cell_id, words.get(id(record), "")): record for record in records}
+    return wide_table(long_table(latest.values(), words))
+
+
+def long_table(records: Iterable[Record], superseded: Mapping[int, str] | None = None) -> pd.DataFrame:
+    """One line per cell, category and metric; a failed cell has one line without a metric."""
+    lines: list[dict[str, Any]] = []
+    for record in records:
+        cell = record.cell
+        common = _common(record) | {"superseded": (superseded or {}).get(id(record), "")}
+        if record.status != "ok":
+            why = f"{record.status}: {record.error.get('type', '')} {record.error.get('message', '')}"
+            lines.append(
+                common | {"category": cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]}
+            )
+        for category, metrics in record.metrics.items():
+            for name in (*METRICS, *(extra for extra in metrics if extra not in METRICS)):
+                value, reason = metrics[name]["value"], metrics[name]["reason"]
+                status = f"undefined: {reason}" if value is None else f"limited: {cell.limit}" if cell.limit else "ok"
+                lines.append(common | {"category": category, "metric": name, "value": value, "status": status})
+    return pd.DataFrame(lines, columns=list(LONG)).astype({"value": float})
+
+
+def _common(record: Record) -> dict[str, Any]:
+    cell, leaks = record.cell, record.leaks
+    return {
+        "sweep": record.sweep,
+        "cell": record.cell_id,
+        "comparison_id": record.comparison_id,
+        "method": cell.method_label,
+        "dataset": cell.dataset,
+        "variant": _variant(cell),
+        "protocol": cell.protocol_label,
+        "shots": cell.shots,
+        "backbone": cell.backbone_label,
+        "note": cell.note,
+        "setup": cell.setup,
+        "limit": cell.limit or "",
+        "code": hash_code(record.content.get("code", {}))[:CODE_DIGITS],
+        "weights": record.backbone.get("weights_sha256", "")[:CODE_DIGITS],
+        "seed": cell.seed,
+        "tested": leaks.get("tested", 0),
+        "leaked": len({*leaks.get("shots", ()), *leaks.get("auxiliary", ())}),
+    }
+
+
+def category_table(long: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds for each setup, category and metric."""
+    return category_rows(long)
+
+
+def wide_table(long: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard: macro mean over categories for each seed, then mean and deviation (n - 1) over seeds.
+
+    A row of kind "all" takes all categories; where a data set has textures and objects, each has a row besides. Rows
+    that compare stand together, the best first.
+    """
+    table = rows(_by_kind(long), {name: _categories(name) for name in long["dataset"].unique()})
+    compared = ["backbone", "dataset", "kind", "protocol", "shots", "comparison"]
+    best = table.groupby(compared, sort=False)["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
+    order = table.assign(best=best).sort_values([*compared, "best", "method", "superseded"]).index
+    return table.loc[order].reset_index(drop=True)
+
+
+def markdown(wide: pd.DataFrame) -> str:
+    """The leaderboard for people: one table per backbone, never mixed, metrics in percent as mean ± std."""
+    parts = []
+    for (backbone, note), its in wide.groupby(["backbone", "note"], sort=False):
+        parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
+        parts.append(markdown_table(HEAD, cells(its)))
+        parts += [f"{legend(its)}\n"] if legend(its) else []
+    return "\n".join(parts) if parts else "No finished cell yet.\n"
+
+
+def cells(table: pd.DataFrame) -> list[list[str]]:
+    """The words of each rendered row, in the order of `HEAD`; an undefined value is a dash."""
+    return [
+        [
+            row["backbone"],
+            row["dataset"],
+            row["kind"],
+            row["protocol"],
+            str(row["shots"]),
+            row["method"],
+            row["comparison"],
+            str(row["n_seeds"]),
+        ]
+        + [_percent(row[name], row[f"{name}_std"]) + BELOW * (name in row["below_chance"]) for name in METRICS]
+        + [row["status"]]
+        for row in table.to_dict("records")
+    ]
+
+
+def legend(table: pd.DataFrame) -> str:
+    """What must be known to read rendered rows; empty if nothing."""
+    words = [f"{BELOW.strip()} below chance."] if table["below_chance"].astype(bool).any() else []
+    return " ".join([*words, RESIZED] if table["pixel_AUPRO"].notna().any() else words)
+
+
+def describe_leaks(leaks: Mapping[str, Any]) -> str:
+    """How many test images of a cell were seen before the test, in words; empty if none was."""
+    words = [
+        f"{len(leaks[kind])} of {leaks['tested']} test images {'is' if len(leaks[kind]) == 1 else 'are'} {place}"
+        for kind, place in (("shots", "among the shots"), ("auxiliary", "in the auxiliary set"))
+        if leaks.get(kind)
+    ]
+    return ", ".join(words)
+
+
+def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
+    """Each line once for every kind that it tells of; a failed cell of all categories tells of all kinds."""
+    told = [
+        (dataset, category, kind)
+        for dataset, category in long[["dataset", "category"]].drop_duplicates().itertuples(index=False)
+        for kind, members in _categories(dataset).items()
+        if "all" in (kind, category) or category in members
+    ]
+    kinds = pd.DataFrame(told, columns=["dataset", "category", "kind"], dtype=object)
+    return long.merge(kinds, on=["dataset", "category"])
+
+
+def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
+    """The categories of "all" and, if there are several kinds, of each; none where they are found on disk."""
+    try:
+        facts = registry.dataset(dataset)
+    except ConfigError:  # a plug-in that is no longer installed
+        return {"all": ()}
+    kinds = sorted(set(facts.kinds.values()))
+    parts = {kind: [category for category, its in facts.kinds.items() if its == kind] for kind in kinds}
+    return {"all": facts.categories} | (parts if len(kinds) > 1 else {})
+
+
+def _variant(cell: Cell) -> str:
+    """The variant with the settings of the data set that differ from its defaults: other images, another row."""
+    changed = cell.changed("dataset")
+    return f"{cell.variant} ({changed})" if changed else cell.variant
+
+
+def _percent(mean: float, std: float) -> str:
+    if pd.isna(mean):
+        return "–"
+    return f"{100 * mean:.1f}" + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words in Markdown; a bar within a word, as a setting may hold one, ends no cell."""
+
+    def line(words: Sequence[str]) -> str:
+        return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
+
+    return "\n".join([line(head), "|" + " --- |" * len(head), *map(line, rows)]) + "\n"
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as every CSV of a results folder is written."""
+    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")

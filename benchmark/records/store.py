@@ -1,0 +1,175 @@
+"""Records on disk: one attempt at a cell, one JSON file, written once and whole."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from benchmark.request.cell import Cell, canonical, differences, from_json
+from datamodules.components.sample import UserError
+
+SCHEMA = 2
+
+
+class StoreError(UserError):
+    """The results folder cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attempt at one cell; results/README.md explains every field."""
+
+    cell_id: str
+    attempt: int
+    status: str  # ok, failed, interrupted
+    sweep: str
+    argv: list[str]
+    cell: Cell
+    started: str  # UTC, ISO 8601
+    content: dict[str, Any] = field(
+        default_factory=dict
+    )  # code, data and pixels behind it, see benchmark.execution.content
+    comparison_id: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # category, metric, value and reason
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    regions: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the masks; those that vanished by image
+    leaks: dict[str, Any] = field(default_factory=dict)  # test images that were seen before the test
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: float | None = None
+    features: dict[str, int] | None = None  # what the feature store did; None when it is off
+    remarks: list[str] = field(default_factory=list)  # of the method
+    adopted: dict[str, Any] = field(default_factory=dict)  # by `bench recertify`: what vouches for newer code
+    provenance: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+class Store:
+    """The records below `folder`/cells. Holds them in memory once read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.set_aside: list[Path] = []  # corrupt records, renamed
+        self.outdated = 0  # records of an older schema: kept on disk, read by none
+        self._records: dict[str, list[Record]] = {}
+        self._shared: dict[str, Any] = {}  # parts that many records have in common, held once
+        for path in sorted((folder / "cells").glob("*/attempt-*.json")):
+            record = self._read(path)
+            if record:
+                self._records.setdefault(record.cell_id, []).append(record)
+        for attempts in self._records.values():
+            attempts.sort(key=lambda record: record.attempt)
+
+    def current(self, cell_id: str) -> Record | None:
+        """The last success by the code and data of the last attempt, else the last attempt."""
+        attempts = self._records.get(cell_id, [])
+        if not attempts:
+            return None
+        newest = attempts[-1]
+        good = (r for r in reversed(attempts) if r.status == "ok" and not differences(r.content, newest.content))
+        return next(good, newest)
+
+    def all_current(self) -> list[Record]:
+        """The current record of every cell, in the order of their ids."""
+        return [record for cell_id in sorted(self._records) if (record := self.current(cell_id))]
+
+    def all_records(self) -> list[Record]:
+        """Every attempt, cell by cell."""
+        return [record for cell_id in sorted(self._records) for record in self._records[cell_id]]
+
+    def attempt_folder(self, cell_id: str) -> tuple[int, Path]:
+        """Number of the next attempt at a cell and the folder of its logs."""
+        folder = self.folder / "cells" / cell_id
+        used = [int(path.stem.split(".")[0].split("-")[1]) for path in folder.glob("attempt-*.json*")]
+        number = max(used, default=0) + 1
+        return number, folder / f"attempt-{number}"
+
+    def save(self, record: Record) -> Path:
+        """Keep a record; StoreError if it cannot be written, and then no part of it is on disk."""
+        path = self.folder / "cells" / record.cell_id / f"attempt-{record.attempt}.json"
+        fields = asdict(record)
+        write_atomic(path, json.dumps(fields | {"checksum": checksum(fields)}, indent=1, allow_nan=False) + "\n")
+        self._records.setdefault(record.cell_id, []).append(record)
+        return path
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields["schema"] < SCHEMA:
+                self.outdated += 1
+                return None
+            if fields.pop("checksum") != checksum(fields):
+                raise ValueError("its checksum differs")
+            fields["content"] = {kind: self._share(value) for kind, value in fields["content"].items()}
+            fields["provenance"], fields["argv"] = self._share(fields["provenance"]), self._share(fields["argv"])
+            record = Record(**{**fields, "cell": from_json(fields["cell"])})
+            if record.cell_id != path.parent.name or record.schema != SCHEMA:
+                raise ValueError(f"cell {record.cell_id!r}, schema {record.schema}")
+        except (ValueError, TypeError, KeyError):
+            aside = path.with_name(f"{path.name}.corrupt")
+            path.replace(aside)
+            self.set_aside.append(aside)
+            return None
+        return record
+
+    def _share(self, value: Any) -> Any:
+        """An equal value that was met before: thousands of records hold the same lists of files and versions."""
+        return self._shared.setdefault(repr(value), value)
+
+
+def checksum(fields: dict[str, Any]) -> str:
+    """Of a record's fields, so that neither a flipped bit nor an edited digit passes for a measurement."""
+    return hashlib.sha256(canonical(fields).encode()).hexdigest()
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a machine that dies, sees the old content or the new, never a part.
+
+    Raises:
+        StoreError: if the disk is full or the place cannot be written; the old content stays.
+    """
+    partial = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise StoreError(f"cannot write {path}: {error.strerror or error}. What was written before is kept.") from error
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove what a killed writer left half written."""
+    for partial in folder.rglob(".tmp-*"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a results folder; StoreError if another process does."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise StoreError(
+            f"another `bench run` is writing to {folder}; wait for it or choose another --results."
+        ) from None
+
+
+def check_writable(folder: Path) -> None:
+    """StoreError unless files can be made in `folder`."""
+    probe = folder / ".tmp-probe"
+    write_atomic(probe, "")
+    probe.unlink()

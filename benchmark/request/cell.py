@@ -1,0 +1,187 @@
+"""The cell: the unit of work, of failure, of storage and of resumption. Plain data, no torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from benchmark.metrics.names import METRIC_VERSION
+from benchmark.request.protocols import PROTOCOL_VERSION
+from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
+
+#: What every record and table of the embedded backbone says of itself.
+RANDOM_NOTE = (
+    "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
+)
+DEMO_NOTE = "mask-supervised on drawn data, a demonstration, not comparable with any published result"
+VERSIONS = {"protocol": PROTOCOL_VERSION, "metrics": METRIC_VERSION}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement, as it was asked for.
+
+    Every field but `where` and `defaults` changes its numbers. What they also depend on and what no request says (the
+    code, the bytes of the data, what decodes them) is the record's `content`.
+    """
+
+    method: str
+    dataset: str
+    variant: str  # of the data set: which of several splits in circulation
+    protocol: str
+    categories: tuple[str, ...]  # those tested
+    shots: int
+    seed: int
+    limit: int | None
+    settings: Mapping[str, Mapping[str, Any]]  # resolved: method, dataset, auxiliary, protocol, backbone
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the same groups, to name overrides
+    files: Mapping[str, str] = field(default_factory=dict)  # "group.key" that names a file or folder → its sha256
+    joint: bool = False  # all categories in one cell
+    where: Mapping[str, Any] = field(default_factory=dict)  # root, trainer, logger: must not change a number
+    fitted: tuple[str, ...] = ()  # categories whose shots are fitted on, where those tested are held out
+
+    @cached_property
+    def id(self) -> str:
+        """Readable words and the first 10 digits of the request's hash; a file counts by its content, not its path."""
+        identity = self._request | {
+            "categories": self.categories,
+            "fitted": self.fitted,
+            "seed": self.seed,
+            "limit": self.limit,
+            "versions": VERSIONS,
+        }
+        words = (self.method, self.dataset, self.protocol, self.part, f"k{self.shots}", f"s{self.seed}")
+        return "-".join((*words, digest(identity)))
+
+    @cached_property
+    def setup(self) -> str:
+        """Hash of what the cells of one row of a table share: all but seed, limit and, unless joint, categories."""
+        return digest(self._request | {"categories": self.categories if self.joint else None})
+
+    @cached_property
+    def words(self) -> str:
+        """Hash of what the user asked for, less limit, seed and categories: of its answers the newest counts.
+
+        Only what differs from the defaults of its time enters, and files by their paths.
+        """
+        labels = [self.method_label, self.dataset, self.variant, self.protocol_label, self.backbone_label]
+        changed = [self.changed(group) for group in ("dataset", "auxiliary")]
+        return digest([labels, changed, self.shots, self.categories if self.joint else None])
+
+    @property
+    def _request(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "dataset": [self.dataset, self.variant],
+            "protocol": self.protocol,
+            "shots": self.shots,
+            "settings": self._by_content,
+        }
+
+    @property
+    def _by_content(self) -> dict[str, dict[str, Any]]:
+        """The settings, with hashes in the place of paths."""
+        found = {group: dict(values) for group, values in self.settings.items()}
+        for key, sha256 in self.files.items():
+            group, _, name = key.partition(".")
+            found[group][name] = sha256
+        found["backbone"].pop("activation", None)  # states what must be so, changes nothing
+        return found
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """All categories that the method sees images of, tested or not."""
+        return tuple(sorted((*self.fitted, *self.categories))) if self.fitted else self.categories
+
+    @property
+    def part(self) -> str:
+        """The category, or "all"."""
+        return "all" if self.joint else self.categories[0]
+
+    @property
+    def method_label(self) -> str:
+        """The method with the settings that differ from its defaults, e.g. "winclip(temperature=0.07)"."""
+        changed = self.changed("method")
+        return f"{self.method}({changed})" if changed else self.method
+
+    @property
+    def protocol_label(self) -> str:
+        """The protocol with what differs from its defaults, e.g. "zero_shot(evaluation_size=64)"."""
+        changed = self.changed("protocol")
+        return f"{self.protocol}({changed})" if changed else self.protocol
+
+    @property
+    def backbone_label(self) -> str:
+        """The weights by their content, with what differs from the model's own size, bilinear positions and fp32."""
+        backbone, precision = self.settings["backbone"], self.settings["protocol"]["precision"]
+        parts = [
+            self._weights_label,
+            *([f"{backbone['image_size']}px"] if backbone["image_size"] else []),
+            *([f"positions {backbone['position_resize']}"] if backbone["position_resize"] != "bilinear" else []),
+            *([precision] if precision != "fp32" else []),
+        ]
+        return " ".join(parts)
+
+    @property
+    def _weights_label(self) -> str:
+        """A published name, or what a file is called with 8 digits of its content."""
+        name, pretrained = self.settings["backbone"]["name"], str(self.settings["backbone"]["pretrained"])
+        named = name == EMBEDDED and pretrained in ("random", "demo")
+        sha256 = None if named else self.files.get("backbone.pretrained")
+        model = name.removesuffix("-quickgelu")  # the activation is that of the weights, or they are not loaded
+        if sha256 is None:
+            return f"embedded-{pretrained}" if named else f"{model}/{pretrained}"
+        label = weights_label(pretrained, sha256)
+        if name == EMBEDDED:
+            return f"embedded-demo {label}"
+        return label if sha256 in PUBLISHED_FILES else f"{model}/{label}"
+
+    @property
+    def note(self) -> str:
+        """What must be read beside every number of this backbone; empty for a published CLIP."""
+        backbone = self.settings["backbone"]
+        if backbone["name"] != EMBEDDED:
+            return ""
+        return RANDOM_NOTE if backbone["pretrained"] == "random" else DEMO_NOTE
+
+    def changed(self, group: str) -> str:
+        """The settings of a group that differ from their defaults, by name: "scale=2, sigma=0"."""
+        hidden = ("precision",) if group == "protocol" else ()  # stands in the backbone's label
+        values = {key: value for key, value in self.settings[group].items() if key not in hidden}
+        return overrides(values, self.defaults.get(group, {}))
+
+
+def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The settings that differ from their defaults, by name: "scale=2, sigma=0"."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(settings.items()) if value != defaults.get(key))
+
+
+def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what a record's content differs from that of today, in words; empty if in nothing that both know."""
+    words = []
+    for kind in (kind for kind in now if kind in recorded):
+        before, after = recorded[kind], now[kind]
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            parts = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+            words += [f"{kind}: {', '.join(parts)}"] if parts else []
+        elif before != after:
+            words.append(kind)
+    return words
+
+
+def from_json(fields: Mapping[str, Any]) -> Cell:
+    """The cell that `dataclasses.asdict` and JSON made of one."""
+    lists = {key: tuple(fields.get(key, ())) for key in ("categories", "fitted")}
+    return Cell(**{**fields, **lists})
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """The first 10 digits of the hash of plain data."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:10]

@@ -1,0 +1,138 @@
+"""The in-house source behind a number: what a module imports, directly or not, hashed without comments and layout.
+
+In-house are the three floors, the top-level package of a third party's module, and what it imports from outside of
+`site-packages`. A data file that a module names by a literal and that lies beside it belongs to its code; weights do
+not, they are identified by their content.
+"""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FLOORS = ("benchmark", "methods", "datamodules")
+#: Runs and measures every cell.
+MEASURING = "benchmark.execution.run_cell"
+NO_CODE = (".py", ".safetensors", ".md")  # endings of neighbours that are modules, weights or prose
+DIGITS = 16  # of a file's hash
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def code_of(modules: Iterable[str]) -> dict[str, str]:
+    """Hashes of all files that the modules are made of.
+
+    Args:
+        modules: names, such as "methods.winclip", a plug-in's "mine.method", or `MEASURING`.
+
+    Returns:
+        File, named from the folder of its top-level package, to the first digits of its hash; sorted.
+    """
+    return dict(_closure(tuple(sorted({*modules}))))
+
+
+def hash_code(code: Mapping[str, str]) -> str:
+    """One name for a whole set of files."""
+    return hashlib.sha256("".join(f"{name} {digits}\n" for name, digits in sorted(code.items())).encode()).hexdigest()
+
+
+@cache
+def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    own = {module.partition(".")[0] for module in modules}
+    found: dict[Path, Path] = {}  # file → the folder it is named from
+    left = list(modules)
+    while left:
+        module = left.pop()
+        home = _home(top := module.partition(".")[0])
+        if home is None or not (top in own or _is_local(home)):
+            continue
+        for path in _files(module, home):
+            if path not in found:
+                found[path] = home
+                source = _read(path)
+                found |= dict.fromkeys(source.neighbours, home)
+                left += source.imports(module, is_package=path.name == "__init__.py")
+    return tuple(sorted((path.relative_to(home).as_posix(), _digest(path)) for path, home in found.items()))
+
+
+@cache
+def _home(top: str) -> Path | None:
+    """The folder that holds a top-level package or module; None of what is built in or absent."""
+    if top in FLOORS:
+        return ROOT
+    if not top or top in sys.stdlib_module_names or not (spec := find_spec(top)) or not spec.origin:
+        return None
+    origin = Path(spec.origin)
+    return origin.parents[1 if spec.submodule_search_locations else 0] if origin.is_file() else None
+
+
+def _is_local(home: Path) -> bool:
+    """Whether a package is somebody's own source, not installed by a release, whose version a record holds."""
+    return home == ROOT or not {"site-packages", "dist-packages"} & {*home.parts}
+
+
+def _files(module: str, home: Path) -> Iterator[Path]:
+    """The file of a module and those of the packages around it, which an import runs too; none if it is no module."""
+    parts = module.split(".")
+    place = home.joinpath(*parts)
+    own = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    if own.is_file():
+        yield own
+    for depth in range(1, len(parts)):
+        package = home.joinpath(*parts[:depth], "__init__.py")
+        if package.is_file():
+            yield package
+
+
+class _Source:
+    """What a file says, without comments, docstrings and layout."""
+
+    def __init__(self, path: Path) -> None:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        nodes = list(ast.walk(tree))
+        for node in nodes:
+            if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+        words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        beside = {other.name: other for other in path.parent.iterdir() if other.suffix not in NO_CODE}
+        self.neighbours = [other for name, other in beside.items() if name in words and other.is_file()]
+        self._imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        self.digest = hashlib.sha256(_spell(tree).encode()).hexdigest()[:DIGITS]
+
+    def imports(self, module: str, *, is_package: bool) -> Iterator[str]:
+        """Modules that `module`, which this file is, may import; a name imported from a package may be one."""
+        for node in self._imports:
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+                continue
+            around = module.split(".")[: len(module.split(".")) - node.level + is_package] if node.level else []
+            base = ".".join([*around, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@cache
+def _read(path: Path) -> _Source:
+    return _Source(path)
+
+
+@cache
+def _digest(path: Path) -> str:
+    if path.suffix == ".py":
+        return _read(path).digest
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
+
+
+def _spell(node: object) -> str:
+    """A syntax tree in one spelling that no release of Python changes: fields that are empty are left out."""
+    if isinstance(node, ast.Constant):
+        return repr(node.value)
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(f'{name}={_spell(value)}' for name, value in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_spell, node))}]"
+    return repr(node)

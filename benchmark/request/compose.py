@@ -1,0 +1,116 @@
+"""From the words of the command line to cells with their states."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.request import registry
+from benchmark.request.cell import canonical
+from benchmark.request.merging import Settings
+from benchmark.request.plan import Plan, make_plan
+from benchmark.request.registry import ConfigError
+from benchmark.request.settings import chosen, compose, parse_words, read_yaml
+from benchmark.request.variants import method_settings
+from benchmark.request.words import Said
+from datamodules.components.sample import DataError
+
+AXES = ("methods", "datasets", "protocols", "categories", "shots", "seeds")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, composed."""
+
+    settings: Settings
+    sweep: str  # name: the preset, else the methods, and a hash of the request
+    default_folder: Path
+
+
+def read_request(
+    preset: str | None,
+    config: Path | None,
+    axes: Mapping[str, str | None],
+    backbone: str | None,
+    limit: int | None,
+    words: Sequence[str],
+) -> Request:
+    """Compose the layers of a request.
+
+    Args:
+        preset: file of configs/preset.
+        config: a user's YAML.
+        axes: comma-separated lists by the names of `AXES`; None leaves what the layers below say.
+        backbone: file of configs/backbone or NAME/PRETRAINED.
+        limit: test images per category.
+        words: `key=value`.
+
+    Raises:
+        ConfigError: naming what is wrong, where it came from and what is allowed; also a key said by two words, or by
+            a word and an option.
+    """
+    options = [
+        Said(f"--{axis} {text}", ("sweep", axis), split(axis, text)) for axis, text in axes.items() if text is not None
+    ]
+    options += [] if limit is None else [Said(f"--limit {limit}", ("sweep", "limit"), limit)]
+    options += [] if backbone is None else [Said(f"--backbone {backbone}", ("backbone",), backbone)]
+    layers = [
+        *([chosen("preset", preset)] if preset else []),
+        *([read_yaml(config)] if config else []),
+        parse_words(words, options),
+    ]
+    settings = compose(layers)
+    identity: dict[str, Any] = {
+        group: settings[group]
+        for group in ("sweep", "method", "dataset", "protocol", "backbone")
+        if group in settings.values
+    }
+    if "variants" in settings.values:  # their labels name rows, the settings and their order are the request
+        identity["variants"] = {name: method_settings(settings, name) for name in settings["variants"]}
+    digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:8]
+    name = (preset or "-".join(settings["sweep"]["methods"]) or "run").replace("/", "-")
+    return Request(settings, f"{name[:40]}-{digits}", Path("results") / (preset or "main").replace("/", "-"))
+
+
+def plan(request: Request, *, data_needed: bool) -> Plan:
+    """The cells of a request; reads the folders of data sets whose categories are only known on disk.
+
+    Raises:
+        ConfigError: the request cannot be honoured.
+        DataError: such a folder is absent, unless `data_needed` is False; then its cells are left out and noted.
+    """
+    on_disk: dict[str, Sequence[str]] = {}
+    notes = []
+    for facts in map(registry.dataset, request.settings["sweep"]["datasets"]):
+        if not facts.categories:
+            try:
+                on_disk[facts.name] = _find_categories(facts, request.settings)
+            except DataError as error:
+                if data_needed:
+                    raise
+                on_disk[facts.name] = ()
+                notes.append(f"{facts.name}: its categories are only known on disk. {error}")
+    made = make_plan(request.settings, on_disk)
+    return replace(made, notes=(*made.notes, *notes))
+
+
+def _find_categories(facts: registry.DatasetFacts, settings: Settings) -> Sequence[str]:
+    from datamodules.components.base import AnomalyDataModule  # noqa: PLC0415  (imports torch)
+
+    values = dict(settings["dataset"][facts.name])
+    root = registry.data_root(facts, values.pop("root"))
+    cls = registry.load(facts, AnomalyDataModule)
+    found: Sequence[str] = cls.find_categories(root, cls.Config(**values))
+    return found
+
+
+def split(axis: str, text: str) -> list[Any]:
+    """The values of a comma-separated list, whole numbers for shots and seeds; ConfigError if they are none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if axis not in ("shots", "seeds"):
+        return parts
+    try:
+        return [int(part) for part in parts]
+    except ValueError as error:
+        raise ConfigError(f"--{axis} must be whole numbers like 1,2,4; got {text!r}.") from error

@@ -1,0 +1,136 @@
+"""Names to facts and classes. A file is its own registration: `methods/winclip.py` is the method "winclip".
+
+Facts are read from the source, so that listing, planning and refusing need no torch. A third party adds a
+module through the entry-point groups `clip_ad_bench.methods` and `clip_ad_bench.datasets`.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from inspect import isabstract
+from pathlib import Path
+from typing import Any
+
+from benchmark.request.source import Setting, SourceError, read_source
+from datamodules.components.roots import find_root
+from datamodules.components.sample import UserError
+
+PACKAGES = {"method": "methods", "dataset": "datamodules"}
+ROOT = Path(__file__).parents[2]
+
+
+class ConfigError(UserError):
+    """The request is wrong; the message says what came and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stands in the file of every method and every data set."""
+
+    name: str
+    module: str
+    path: Path
+    summary: str
+    settings: Mapping[str, Setting]
+
+
+@dataclass(frozen=True)
+class MethodFacts(Facts):
+    """Literals of a method's class; the meaning of each is in `methods.components.base.Method`."""
+
+    paper: str
+    protocols: tuple[str, ...]
+    fits_on: str = "nothing"
+    max_epochs: int = 0
+
+
+@dataclass(frozen=True)
+class DatasetFacts(Facts):
+    """Literals of a data set's class; their meaning is in `datamodules.components.base.AnomalyDataModule`."""
+
+    categories: tuple[str, ...]
+    source: str
+    licence: str
+    variant: str = "standard"
+    has_masks: bool = True
+    needs_root: bool = True
+    folder_name: str = ""
+    object_names: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Every key of `kind` ("method" or "dataset")."""
+    return tuple(_modules(kind))
+
+
+def method(name: str) -> MethodFacts:
+    """Facts of a method; ConfigError if there is none of this name."""
+    facts: MethodFacts = _facts("method", name, MethodFacts, ("paper", "protocols"))
+    return facts
+
+
+def dataset(name: str) -> DatasetFacts:
+    """Facts of a data set; ConfigError if there is none of this name."""
+    facts: DatasetFacts = _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))
+    return facts
+
+
+def load(facts: Facts, base: type) -> Any:
+    """The one concrete subclass of `base` in the file; imports what the file imports."""
+    module = import_module(facts.module)
+    local = [cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__]
+    found = [cls for cls in local if issubclass(cls, base) and not isabstract(cls)]
+    if len(found) != 1:
+        raise ConfigError(f"{facts.path} must define exactly one {base.__name__}, got {[c.__name__ for c in found]}.")
+    return found[0]
+
+
+def data_root(facts: DatasetFacts, explicit: str | None) -> Path | None:
+    """Where a data set lies; None if it needs no folder and none is named. DataError if it is absent."""
+    if not facts.needs_root and not explicit:
+        return None
+    return find_root(facts.name, facts.folder_name, facts.source, explicit)
+
+
+def unknown(kind: str, name: object, allowed: Iterable[object]) -> ConfigError:
+    """The error for an unknown name: what came, the nearest allowed one, and all that are allowed."""
+    known = [str(item) for item in allowed]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"unknown {kind} {str(name)!r}.{hint} Allowed: {', '.join(known) or 'none'}.")
+
+
+@cache
+def _modules(kind: str) -> dict[str, tuple[str, Path]]:
+    package = PACKAGES[kind]
+    found = {path.stem: (f"{package}.{path.stem}", path) for path in (ROOT / package).glob("[!_]*.py")}
+    for path in (ROOT / package).glob(f"*/{kind}.py"):  # a folder of its own
+        found[path.parent.name] = (f"{package}.{path.parent.name}.{kind}", path)
+    found = dict(sorted(found.items()))
+    for point in entry_points(group=f"clip_ad_bench.{kind}s"):
+        spec = find_spec(point.value)
+        if point.name in found or spec is None or spec.origin is None:
+            why = f"the name is taken by {found[point.name][1]}" if point.name in found else "no such module"
+            raise ConfigError(f"the entry point {point.name!r} = {point.value!r} cannot be a {kind}: {why}.")
+        found[point.name] = (point.value, Path(spec.origin))
+    return found
+
+
+@cache
+def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
+    modules = _modules(kind)
+    if name not in modules:
+        raise unknown(kind, name, modules)
+    module, path = modules[name]
+    try:
+        source = read_source(path, required)
+    except SourceError as error:
+        raise ConfigError(str(error)) from error
+    known = {key: value for key, value in source.attributes.items() if key in cls.__dataclass_fields__}
+    common = {"name": name, "module": module, "path": path, "summary": source.summary}
+    return cls(**common, settings=source.settings, **known)

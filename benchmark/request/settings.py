@@ -1,0 +1,225 @@
+"""Layers of YAML, method defaults and `key=value` words, merged, typed, and with the origin of every key.
+
+Order, later wins: configs/base.yaml, the chosen files of configs/backbone and configs/logger, the defaults in
+the method's and data set's source, the preset, the user's YAML, the command line.
+
+`backbone` and `logger` are chosen by a word, the last layer's. What a layer beside or after that says of their keys
+holds. Of what layers before it said, `name` and `pretrained` give way, since the choice is about them, and other keys
+hold; but a key of `backbone` that was said of another one, which a layer had chosen or named, is refused if the chosen
+file says otherwise: it might be meant for that one alone, and said again beside the choice it holds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from benchmark.request import registry
+from benchmark.request.merging import Layer, Settings, merge, unknown_key
+from benchmark.request.registry import ConfigError, unknown
+from benchmark.request.source import Setting
+from benchmark.request.variants import VARIANTS, merge_variants
+from benchmark.request.words import COMMAND_LINE, Said, one_layer, read_word
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+GROUPS: dict[str, dict[str, Setting]] = {
+    "sweep": {
+        "methods": Setting(list[str], []),
+        "datasets": Setting(list[str], []),
+        "protocols": Setting(list[str], []),
+        "categories": Setting(list[str], []),
+        "shots": Setting(list[int], [], range=">= 0"),
+        "seeds": Setting(list[int], [], range=f">= 0, <= {2**32 - 1}"),
+        "limit": Setting(int | None, None, range=">= 1"),
+    },
+    "backbone": {
+        "name": Setting(str, ""),
+        "pretrained": Setting(str, ""),
+        "activation": Setting(str | None, None, ("gelu", "quick_gelu")),
+        "image_size": Setting(int | None, None, range=">= 1, <= 4096"),
+        "position_resize": Setting(str, "bilinear", ("bilinear", "open_clip")),
+    },
+    "protocol": {
+        "evaluation_size": Setting(int, 0, range=">= 8, <= 4096"),
+        "precision": Setting(str, "fp32", ("fp32", "tf32", "bf16", "fp16")),
+        "auxiliary": Setting(str | None, None),
+        "regions": Setting(str, "resized", ("resized", "native")),
+        "published_metric": Setting(bool, False),
+    },
+    "trainer": {
+        "accelerator": Setting(str, "auto", ("auto", "cpu", "gpu", "mps")),
+        "batch_size": Setting(int, 0, range=">= 1"),
+        "num_workers": Setting(int, 0, range=">= 0, <= 512"),
+    },
+    "features": {
+        "enabled": Setting(bool, False),
+        "folder": Setting(str | None, None),
+        "max_gib": Setting(float, 0.0, range="> 0"),
+    },
+    "logger": {
+        "name": Setting(str, "csv", ("csv", "wandb")),
+        "project": Setting(str | None, None),
+        "entity": Setting(str | None, None),
+        "mode": Setting(str | None, None, ("online", "offline", "disabled")),
+    },
+}
+# groups of which a word chooses a file, and the keys that say which it is
+CHOSEN = {"backbone": ("name", "pretrained"), "logger": ("name",)}
+NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
+KEYS = (*GROUPS, *NAMED, *VARIANTS)  # of a YAML file
+BASE = "configs/base.yaml"  # origin of what nobody asked for
+AUXILIARY, AUXILIARY_OF_MVTEC = "mvtec_ad", "visa"  # fit on MVTec AD and test elsewhere; on VisA to test on MVTec AD
+ROOT = Setting(str | None, None)
+
+
+def read_yaml(path: Path) -> Layer:
+    """A YAML file as a layer; ConfigError if it cannot be read or is no mapping."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError as error:
+        raise ConfigError(f"no configuration file {path}.") from error
+    except Exception as error:
+        raise ConfigError(f"{path} is no readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of {', '.join(KEYS)}, got {type(values).__name__}.")
+    return Layer(_short(path), {str(key): value for key, value in values.items()})
+
+
+def choices(group: str) -> tuple[str, ...]:
+    """Names of the files of a configuration group; a preset may lie in a folder."""
+    folder = CONFIGS / group
+    return tuple(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")))
+
+
+def chosen(group: str, name: str) -> Layer:
+    """The file `name` of a configuration group; a backbone may also be NAME/PRETRAINED of open_clip."""
+    if name in choices(group):
+        layer = read_yaml(CONFIGS / group / f"{name}.yaml")
+        return layer if group == "preset" else Layer(layer.origin, {group: layer.values})
+    model, slash, pretrained = name.partition("/")
+    if group == "backbone" and slash:
+        values = {"name": model, "pretrained": pretrained}
+        return Layer(f"--backbone {name}", {group: values})
+    more = ("NAME/PRETRAINED of open_clip",) if group == "backbone" else ()
+    raise unknown(group, name, (*choices(group), *more))
+
+
+def parse_words(words: Iterable[str], options: Iterable[Said] = ()) -> Layer:
+    """`key=value` words of the command line, and the options that say the same, as a layer; their order is nothing.
+
+    Raises:
+        ConfigError: a word that is none or cannot be read, or a key that is said twice.
+    """
+    said = [*options, *(each for word in words for each in read_word(word))]
+    for each in said:
+        if each.key[0] in VARIANTS:
+            raise ConfigError(f"{each.typed}: the order of {each.key[0]} counts, so they stand in a YAML (--config).")
+    return one_layer(said, CHOSEN)
+
+
+def compose(layers: Sequence[Layer]) -> Settings:
+    """Merge `layers` onto the base and the chosen groups; each key is checked against its type and range.
+
+    Raises:
+        ConfigError: for a key that is unknown, or on the command line of a method or data set that is not requested,
+            and for a wrong value, naming it, its origin, what came and what is allowed.
+    """
+    layers = [read_yaml(CONFIGS.parent / BASE), *layers]
+    settings = Settings()
+    for group, schema in GROUPS.items():
+        merge(settings, group, schema, _parts(layers, group))
+    for group, axis in NAMED.items():
+        requested = settings["sweep"][axis]
+        for name in dict.fromkeys((*requested, *(auxiliaries(settings) if group == "dataset" else ()))):
+            _merge_named(settings, group, name, requested, layers)
+    merge_variants(settings, layers)
+    for layer in layers:
+        for key in layer.values:
+            if key not in KEYS:
+                raise unknown_key(key, layer.origin, KEYS)
+        if layer.origin == COMMAND_LINE:
+            _check_requested(settings, layer)
+    return settings
+
+
+def auxiliaries(settings: Settings) -> tuple[str, ...]:
+    """Data sets a method may be fitted on: the one asked for, or the field's two habitual ones."""
+    asked = settings["protocol"]["auxiliary"]
+    return (asked,) if asked else (AUXILIARY, AUXILIARY_OF_MVTEC)
+
+
+def _check_requested(settings: Settings, layer: Layer) -> None:
+    """Refuse what is said of one method or data set that the request does not run; a preset may hold it."""
+    fitted = [name for name in settings["sweep"]["methods"] if registry.method(name).fits_on == "auxiliary"]
+    for group, axis in NAMED.items():
+        used = [*settings["sweep"][axis], *(auxiliaries(settings) if group == "dataset" and fitted else ())]
+        said = layer.values.get(group)
+        for name, values in said.items() if isinstance(said, Mapping) else ():
+            if isinstance(values, Mapping) and name not in used:
+                raise ConfigError(
+                    f"{group}.{name}.{next(iter(values))} ({layer.origin}) sets a {group} that does not run: "
+                    f"used are {', '.join(dict.fromkeys(used)) or 'none'}."
+                )
+
+
+def _choice(layer: Layer, group: str) -> str | None:
+    said = layer.values.get(group)
+    return said if isinstance(said, str) else layer.chosen.get(group)
+
+
+def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
+    """What layers say of a group, in order; of one that is chosen, the chosen file first."""
+    parts = [(layer.origin, layer.values.get(group)) for layer in layers]
+    if group not in CHOSEN:
+        return parts
+    parts = [(origin, None if isinstance(values, str) else values) for origin, values in parts]
+    picks = {index: name for index, layer in enumerate(layers) if (name := _choice(layer, group)) is not None}
+    last, name = max(picks.items())
+    file = chosen(group, name)
+    again = {key for _, values in parts[last:] if isinstance(values, Mapping) for key in values}
+    of_another = False  # what is said here; the base picks for want of another
+    for index, (origin, values) in enumerate(parts[1:last], start=1):
+        of_another = picks[index] != name if index in picks else of_another
+        if isinstance(values, Mapping):
+            of_another = of_another or any(key in CHOSEN[group] for key in values)
+            kept = {key: value for key, value in values.items() if key not in CHOSEN[group]}
+            strange = [key for key in kept if key not in again and kept[key] != file.values[group].get(key)]
+            if strange and group == "backbone" and of_another:
+                key = f"{group}.{strange[0]}"
+                raise ConfigError(
+                    f"{key}={kept[strange[0]]} ({origin}) was said of another {group} than {name} "
+                    f"({layers[last].origin}): say {key}=… beside {name}, or take it out."
+                )
+            parts[index] = (origin, kept)
+    return [(file.origin, file.values[group]), *parts]
+
+
+def _merge_named(settings: Settings, group: str, name: str, requested: Sequence[str], layers: Sequence[Layer]) -> None:
+    facts = registry.method(name) if group == "method" else registry.dataset(name)
+    schema = dict(facts.settings) | ({"root": ROOT} if group == "dataset" else {})
+    parts: list[tuple[str, Any]] = [(_short(facts.path), {key: setting.default for key, setting in schema.items()})]
+    for layer in layers:
+        values = layer.values.get(group) or {}
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{group} ({layer.origin}) must hold settings, got {values!r}.")
+        strangers = [
+            key for key, value in values.items() if isinstance(value, Mapping) and key not in registry.names(group)
+        ]
+        if strangers:
+            raise unknown(f"{group} in {layer.origin}", strangers[0], registry.names(group))
+        common = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+        common = common if name in requested else {}
+        if "root" in common and group == "dataset" and len(requested) > 1:
+            raise ConfigError(
+                f"dataset.root={common['root']} ({layer.origin}) is ambiguous for {', '.join(requested)}: "
+                f"write dataset.{name}.root=…"
+            )
+        parts += [(layer.origin, common), (layer.origin, values.get(name))]
+    merge(settings, f"{group}.{name}", schema, parts)
+
+
+def _short(path: Path) -> str:
+    root = CONFIGS.parent
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,41 @@
+"""Data sets that are drawn on this machine: a subclass says which categories, and what of them by default."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.components.base import AnomalyDataModule
+from datamodules.components.layouts import mvtec_normals, mvtec_tests
+from datamodules.components.rendering.cache import Counts, drawn_folder
+from datamodules.components.sample import Sample
+
+
+class DrawnDataModule(AnomalyDataModule):
+    """Textures and objects drawn with numpy and OpenCV, and drawn defects with masks.
+
+    Defects are faint and neutral in colour, every photograph has its own lamp, pose and material, and colour or
+    subtraction alone finds little (tests/perf/drawn_set.py measures how little). A drawn set stands in for photographs
+    where none can be had; numbers on it compare with nothing published.
+    """
+
+    @dataclass(kw_only=True)
+    class Config:
+        """What is drawn; each setting gives a set of its own. A subclass gives every field its default."""
+
+        draw_seed: int  # picks the products' style and every image; independent of the seed of the run
+        size: int  # side of the images, pixels
+        train: int  # normal training images per category
+        normal: int  # normal test images per category
+        per_defect: int  # anomalous test images per category and defect type
+
+    config: Config
+
+    def prepare(self) -> Path:
+        """The folder of the set below `$BENCH_CACHE` or the user's cache, drawn if it is not there."""
+        counts = Counts(self.config.train, self.config.normal, self.config.per_defect)
+        return drawn_folder(self.config.draw_seed, self.config.size, counts, self.categories)
+
+    def normals(self, category: str) -> list[Sample]:
+        return mvtec_normals(self.root, category)
+
+    def tests(self, category: str) -> list[Sample]:
+        return mvtec_tests(self.root, category)

@@ -1,0 +1,146 @@
+"""A light decoder of patch tokens: to features of the joint space, and from these to a map (arXiv:2408.13516)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
+from methods.components.clip.depth import blocks_at
+from methods.components.clip.weights import check_choice
+from methods.components.maps import class_maps
+from methods.components.prompts import new_prompt
+
+MaskHeadKind = Literal["text", "conv"]
+
+
+class Decoded(NamedTuple):
+    """What is seen of each patch."""
+
+    patches: Tensor  # (B, N, D) unit features
+    maps: Tensor  # (B, 2, h, w) probabilities of both classes
+
+
+class FeatureDecoder(nn.Module):
+    """Corrects unit patch features of CLIP from the tokens they were made of; at first the correction is zero."""
+
+    def __init__(self, in_width: int, width: int, embed_dim: int) -> None:
+        """Draw the layers.
+
+        Args:
+            in_width: of the tokens.
+            width: of the hidden layers, a multiple of 8.
+            embed_dim: of the joint space.
+
+        Raises:
+            ValueError: `width` is no positive multiple of 8, the groups of the norm.
+        """
+        super().__init__()
+        if width < 8 or width % 8:
+            raise ValueError(f"decoder_width must be a multiple of 8, 8 or more; got {width}.")
+        self.enter = nn.Linear(in_width, width)
+        self.mix = nn.Sequential(*[layer for _ in range(2) for layer in _mixing_layers(width)])
+        self.leave = nn.Conv2d(width, embed_dim, 1)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, tokens: Tensor, patches: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Unit float32 features (B, N, D), from tokens (B, N, in_width) and unit features `patches` (B, N, D)."""
+        h = self.enter(tokens).transpose(1, 2).unflatten(2, grid)  # (B, width, rows, columns)
+        h = h + self.mix(h)
+        correction = self.leave(h).flatten(2).transpose(1, 2)  # (B, N, D)
+        return F.normalize(correction.float() + patches, dim=-1)
+
+
+def _mixing_layers(width: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.GELU()
+
+
+class MaskHead(nn.Module):
+    """Two transposed convolutions from features to a map of four times the grid, which knows no text."""
+
+    def __init__(self, embed_dim: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(embed_dim, width, 2, stride=2), nn.GELU(), nn.ConvTranspose2d(width, 1, 2, stride=2)
+        )
+
+    def forward(self, patches: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Probabilities of both classes, (B, 2, h, w) of `size`, from features (B, N, D)."""
+        raised = self.layers(patches.transpose(1, 2).unflatten(2, grid)).float()
+        logits = F.interpolate(raised, size, mode="bilinear", align_corners=False)  # (B, 1, h, w)
+        return torch.cat([-logits, logits], dim=1).sigmoid()
+
+
+class LocalReader(nn.Module):
+    """Reads maps off an image's features.
+
+    The mask head "text" compares decoded patches with both texts, enlarges the cosines and takes their softmax at
+    CLIP's own temperature; "conv" is a `MaskHead`.
+    """
+
+    def __init__(
+        self,
+        backbone: CLIPBackbone,
+        *,
+        layers: Sequence[float],
+        width: int,
+        decode: bool,
+        mask_head: MaskHeadKind,
+        n_signals: int,
+    ) -> None:
+        """Draw decoder, head and signals.
+
+        Args:
+            backbone: whose features are read.
+            layers: blocks whose tokens the decoder reads, as fractions of the tower's depth.
+            width: of decoder and head.
+            decode: False reads CLIP's own patch features.
+            mask_head: see the class.
+            n_signals: learnt signals, one for each view, of which one is added to the decoder's input; 0 for none.
+
+        Raises:
+            ValueError: a layer or the width is out of range.
+            BackboneError: no such head.
+        """
+        super().__init__()
+        check_choice("mask_head", mask_head, ("text", "conv"))
+        self.taps = blocks_at(layers, backbone.n_image_blocks) if decode else ()
+        in_width = len(self.taps) * backbone.image_width
+        self.scale = math.exp(backbone.logit_scale)
+        self.decoder = FeatureDecoder(in_width, width, backbone.embed_dim) if decode else None
+        self.head = MaskHead(backbone.embed_dim, width) if mask_head == "conv" else None
+        self.signals = new_prompt(n_signals, in_width) if decode and n_signals else None
+
+    def forward(
+        self,
+        backbone: CLIPBackbone,
+        features: ImageFeatures,
+        text: Tensor,
+        size: tuple[int, int],
+        signal: Tensor | None = None,
+    ) -> Decoded:
+        """Read.
+
+        Args:
+            backbone: that gave the features.
+            features: with the tokens of blocks `taps` first among its taps.
+            text: unit features of both texts of each image, (B, 2, D).
+            size: of the maps.
+            signal: of each image's view, (B, in_width).
+        """
+        patches = features.patches[0]  # (B, N, D)
+        with backbone.autocast():
+            if self.decoder is not None:
+                tokens = backbone.clip.visual.ln_post(features.taps[: len(self.taps)])  # (T, B, N, width)
+                tokens = tokens.movedim(0, 2).flatten(2)  # (B, N, in_width)
+                if signal is not None:
+                    tokens = tokens + signal.unsqueeze(1)
+                patches = self.decoder(tokens, patches, features.grid)
+            if self.head is not None:
+                return Decoded(patches, self.head(patches, features.grid, size))
+        cosines = patches @ text.transpose(1, 2)  # (B, N, 2)
+        return Decoded(patches, class_maps(self.scale * cosines, features.grid, size).softmax(dim=1))
