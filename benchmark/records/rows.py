@@ -90,7 +90,8 @@ def _counted_seeds(measured: pd.DataFrame) -> pd.DataFrame:
 def _facts(group: pd.DataFrame, counted: pd.DataFrame | None, expected: Sequence[str]) -> dict[str, Any]:
     measured = group[group["metric"] != ""]
     categories = set(measured["category"])
-    wanted = len(expected or categories) * group["seed"].nunique()
+    named = set(group["category"]) - {"all"}  # a failed cell of all categories names none
+    wanted = len(expected or named) * group["seed"].nunique()
     ids = sorted(set(counted["comparison_id"])) if counted is not None else []
     return {
         "comparison": digest(ids)[:8] if ids else "",

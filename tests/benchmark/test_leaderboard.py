@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 
 from benchmark.metrics.names import METRICS
-from benchmark.records.leaderboard import HEAD, LONG, category_table, long_table, markdown, wide_table, write_tables
+from benchmark.records import superseding
+from benchmark.records.leaderboard import (
+    HEAD,
+    LONG,
+    category_table,
+    everything,
+    long_table,
+    markdown,
+    wide_table,
+    write_tables,
+)
 from benchmark.records.store import Record
 from benchmark.request import registry
 from benchmark.request.cell import DEMO_NOTE, RANDOM_NOTE, Cell
@@ -226,3 +236,96 @@ def test_a_data_set_that_is_read_in_part_has_a_row_of_its_own():
         "standard": 0.5,
         "standard (per_kind=50)": 0.9,
     }
+
+
+def test_an_undefined_metric_of_one_category_is_counted_and_left_out_of_the_mean():
+    wide = wide_table(
+        long_table([record("a", value=0.4), record("b", value=0.8, undefined=("pixel_AP", "pixel_AUPRO"))])
+    )
+    (row,) = wide.to_dict("records")
+    assert (row["pixel_AP"], row["pixel_AP_n"], row["image_AP"], row["image_AP_n"]) == (0.4, 1, pytest.approx(0.6), 2)
+    assert row["status"] == "undefined in 1 of 2: pixel_AP, pixel_AUPRO"
+
+
+def test_a_row_without_any_number_is_not_ok():
+    assert wide_table(long_table([record(undefined=METRICS)]))["status"].item() == "nothing is defined"
+
+
+def test_a_row_below_chance_is_flagged_and_not_hidden(tmp_path):
+    wide = write_tables(tmp_path, [record(value=0.3, method="low"), record(value=0.6, method="high")]).set_index(
+        "method"
+    )
+    assert wide["below_chance"].to_dict() == {"high": "", "low": "image_AUROC, pixel_AUROC"}
+    assert set(wide["status"]) == {"ok"}
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert text.count("30.0 ▼") == 2
+    assert "60.0 ▼" not in text
+    assert "▼ below chance" in text
+
+
+def test_a_leak_is_a_status_and_counts_the_test_images_of_all_cells():
+    leaks = {"tested": 10, "shots": ["x"], "auxiliary": ["x", "y"]}
+    status = wide_table(long_table([record("a", leaks=leaks), record("b", leaks={"tested": 5})]))["status"].item()
+    assert status == "leak: 2 of 15 test images were seen before the test"
+
+
+def at(second):
+    return f"2026-01-01T00:00:{second:02}+00:00"
+
+
+def coded(digits):
+    return {"code": {"m.py": digits}}
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "words"),
+    [
+        ({"content": coded("1")}, {"content": coded("2")}, "older code: m.py"),
+        ({"content": coded("1") | {"pixels": "p"}}, {"content": coded("1") | {"pixels": "q"}}, "older pixels"),
+        ({"files": {"method.states_file": "1"}}, {"files": {"method.states_file": "2"}}, "older files"),
+        ({"backbone": {"weights_sha256": "1"}}, {"backbone": {"weights_sha256": "2"}}, "older weights"),
+        ({"content": {"data": {"a": "1", "b": "1"}}}, {"content": {"data": {"a": "2"}}}, "older data: a"),
+        ({"content": {"versions": {"protocol": 3}}}, {"content": {"versions": {"protocol": 4}}}, "older versions"),
+        ({"limit": 3}, {}, "a full run stands beside this limited one"),
+    ],
+)
+def test_an_older_record_leaves_the_table_and_is_never_averaged_with_the_newer(tmp_path, older, newer, words):
+    old = record(seed=0, value=0.9, started=at(1), **older)
+    new = record(seed=1, value=0.6, started=at(2), **newer)
+    for records in ([old, new], [new, old]):
+        (row,) = write_tables(tmp_path, records).to_dict("records")
+        assert (row["image_AUROC"], row["n_seeds"]) == (0.6, 1)
+        assert list(superseding.standing(records)) == [new]
+        assert superseding.reasons(records)[id(old)].startswith(f"superseded: {words}")
+        shown = everything(records)
+        assert sorted(shown["image_AUROC"]) == [0.6, 0.9]
+        assert shown["status"].str.startswith("superseded: ").sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"content": {"data": {"a": "1"}}}, {"content": {"data": {"b": "2"}}}),  # other categories
+        ({"limit": 3}, {"limit": 4}),
+        ({"protocol": {"evaluation_size": 9}}, {}),
+        ({"embedded": "demo"}, {"embedded": "random"}),
+    ],
+)
+def test_what_was_asked_for_otherwise_supersedes_nothing(one, other):
+    records = [record("a", started=at(1), **one), record("b", started=at(2), **other)]
+    assert superseding.standing(records) == records
+
+
+def test_a_failure_by_newer_code_takes_the_older_success_out_of_the_table():
+    old, new = (
+        record(content=coded("1"), started=at(1)),
+        record(seed=1, status="failed", content=coded("2"), started=at(2)),
+    )
+    (row,) = wide_table(long_table(superseding.standing([old, new]))).to_dict("records")
+    assert row["status"] == "partial: 0 of 1 category runs, 1 failed"
+
+
+def test_two_cells_of_one_category_and_seed_are_never_averaged():
+    twin = record()
+    with pytest.raises(AssertionError, match="would average over several cells"):
+        wide_table(long_table([twin, replace(twin, cell_id="another")]))

@@ -51,6 +51,26 @@ def test_the_last_success_counts_and_else_the_last_attempt(tmp_path):
     assert Store(tmp_path).attempt_folder(CELL.id)[0] == 5
 
 
+@pytest.mark.parametrize(("old", "new"), [("0.7", "0.9"), ('"ok"', '"ko"'), ('"seed": 0', '"seed": 1')])
+def test_an_edited_record_is_no_measurement(tmp_path, old, new):
+    metrics = {"c": {"image_AUROC": {"value": 0.7, "reason": ""}}}
+    path = Store(tmp_path).save(record(metrics=metrics))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert Store(tmp_path).all_current() == []
+    assert path.with_name(f"{path.name}.corrupt").exists()
+
+
+def test_records_of_an_older_version_stay_and_are_counted(tmp_path):
+    path = Store(tmp_path).save(record())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
+    store = Store(tmp_path)
+    assert (store.all_current(), store.outdated, store.set_aside) == ([], 1, [])
+    assert path.exists()
+    assert store.attempt_folder(CELL.id)[0] == 2
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"cell_id": "x"}', None])
 def test_a_corrupt_record_is_set_aside_and_its_number_not_used_again(tmp_path, damage):
     path = Store(tmp_path).save(record())
