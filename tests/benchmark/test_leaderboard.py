@@ -134,7 +134,8 @@ def test_backbones_stand_in_tables_of_their_own_and_embedded_ones_are_stamped(we
 
 
 def test_a_bar_in_a_label_ends_no_cell_of_the_rendered_table():
-    head, _, row = markdown(wide_table(long_table([record(weights="mine | ours")]))).splitlines()[-3:]
+    lines = markdown(wide_table(long_table([record(weights="mine | ours")]))).splitlines()
+    head, _, row = (line for line in lines if line.startswith("|"))
     assert row.startswith("| ViT-B-32/mine \\| ours | plugin_set |")
     assert row.replace("\\|", "").count("|") == head.count("|")
 
