@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.contract.promises import SMALL
+from benchmark.contract.candidates import SMALL
 from methods.components.clip import weights
 from methods.components.clip.backbone import BackboneError, CLIPBackbone
 from methods.components.clip.published_weights import PUBLISHED_FILES, PublishedFile, weights_label
