@@ -16,6 +16,7 @@ RANDOM_NOTE = (
     "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 )
 DEMO_NOTE = "mask-supervised on drawn data, a demonstration, not comparable with any published result"
+NAMED = 6  # parts of a content that are named where more differ
 VERSIONS = {"protocol": PROTOCOL_VERSION, "metrics": METRIC_VERSION}
 
 
@@ -165,7 +166,8 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
         before, after = recorded[kind], now[kind]
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             parts = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-            words += [f"{kind}: {', '.join(parts)}"] if parts else []
+            more = f" and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
+            words += [f"{kind}: {', '.join(parts[:NAMED])}{more}"] if parts else []
         elif before != after:
             words.append(kind)
     return words

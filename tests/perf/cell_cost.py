@@ -1,4 +1,6 @@
-"""Fixed cost of a cell after the first in one process: wall time of an attempt less its forward passes.
+"""Fixed cost of a cell after the first in one process: wall time of an attempt, kept, less its forward passes.
+
+Tables are not rewritten after each cell; `tests.perf.identity` times them.
 
 Promise: under 0.3 s. Run as `python tests/perf/cell_cost.py`; figures are seconds in this process on this machine.
 """
@@ -10,7 +12,6 @@ import time
 from pathlib import Path
 
 from benchmark.execution.local import Sweep, attempt
-from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import Store
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose
@@ -34,7 +35,6 @@ def main() -> None:
             spent[0], start = 0.0, time.perf_counter()
             record = attempt(Sweep("perf", [], store), cell)
             store.save(record)
-            write_tables(store.folder, store.all_current())
             if record.status != "ok":
                 sys.exit(record.error["traceback"])
             rows.append((time.perf_counter() - start, spent[0]))
