@@ -1,6 +1,8 @@
 """Habits of the repository that a reader relies on."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import yaml
 from benchmark.request.protocols import PROTOCOL_VERSION
 
 ROOT = Path(__file__).parents[1]
+#: Packages that are imported by another name than they are installed by.
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "open_clip": "open_clip_torch"}
 PYTHON = sorted(
     path for top in ("benchmark", "methods", "datamodules", "configs", "tests") for path in (ROOT / top).rglob("*.py")
 )
@@ -26,6 +30,20 @@ def test_every_dependency_has_a_reason():
     for requirement in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
         (line,) = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]
         assert len(line.partition("#")[2].strip()) > 10, f"{requirement} has no reason beside it"
+
+
+def test_every_imported_package_is_a_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]}
+    imported = set()
+    for path in PYTHON:
+        if path.relative_to(ROOT).parts[0] != "tests":
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                imported |= {name.partition(".")[0] for name in names}
+    foreign = imported - set(sys.stdlib_module_names) - {"benchmark", "methods", "datamodules", "configs"}
+    assert {DISTRIBUTIONS.get(name, name) for name in foreign} <= declared
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.relative_to(ROOT).as_posix())
