@@ -61,12 +61,9 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
 
 
 def stale_by_code(store: Store) -> list[Record]:
-    """Successful records that stand in the tables and differ from today in their code alone."""
-    records = [
-        record
-        for record in superseding.standing(store.all_current())
-        if record.status == "ok" and _is_installed(record.cell)
-    ]
+    """Successful records, whole, that stand in the tables and differ from today in their code alone."""
+    standing = [record for record in superseding.standing(store.all_current()) if record.status == "ok"]
+    records = [store.whole(record) for record in standing if _is_installed(record.cell)]
     contents = Contents(absent_data([record.cell for record in records]))
     return [
         record

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from benchmark.request.cell import Cell, canonical, differences, from_json
 from datamodules.components.sample import UserError
 
 SCHEMA = 2
+#: Fields that neither a state nor a table needs.
+UNHELD = ("argv", "data", "counts", "regions", "seconds", "remarks", "provenance")
 
 
 class StoreError(UserError):
@@ -53,18 +55,18 @@ class Record:
 
 
 class Store:
-    """The records below `folder`/cells. Holds them in memory once read."""
+    """The records below `folder`/cells. Holds in memory what states and tables need of them; `whole` reads the rest."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.set_aside: list[Path] = []  # corrupt records, renamed
-        self.outdated = 0  # records of an older schema: kept on disk, read by none
+        self.outdated = 0  # records of another schema: kept on disk, read by none
         self._records: dict[str, list[Record]] = {}
         self._shared: dict[str, Any] = {}  # parts that many records have in common, held once
         for path in sorted((folder / "cells").glob("*/attempt-*.json")):
             record = self._read(path)
             if record:
-                self._records.setdefault(record.cell_id, []).append(record)
+                self._hold(record)
         for attempts in self._records.values():
             attempts.sort(key=lambda record: record.attempt)
 
@@ -85,6 +87,17 @@ class Store:
         """Every attempt, cell by cell."""
         return [record for cell_id in sorted(self._records) for record in self._records[cell_id]]
 
+    def whole(self, record: Record) -> Record:
+        """All of a record, from disk.
+
+        Raises:
+            StoreError: it is gone or altered since.
+        """
+        read = self._read(self._path(record))
+        if read is None:
+            raise StoreError(f"the record {self._path(record)} was altered while this command ran; start it again.")
+        return read
+
     def attempt_folder(self, cell_id: str) -> tuple[int, Path]:
         """Number of the next attempt at a cell and the folder of its logs."""
         folder = self.folder / "cells" / cell_id
@@ -94,25 +107,42 @@ class Store:
 
     def save(self, record: Record) -> Path:
         """Keep a record; StoreError if it cannot be written, and then no part of it is on disk."""
-        path = self.folder / "cells" / record.cell_id / f"attempt-{record.attempt}.json"
+        path = self._path(record)
         fields = asdict(record)
         write_atomic(path, json.dumps(fields | {"checksum": checksum(fields)}, indent=1, allow_nan=False) + "\n")
-        self._records.setdefault(record.cell_id, []).append(record)
+        self._hold(record)
         return path
+
+    def _path(self, record: Record) -> Path:
+        return self.folder / "cells" / record.cell_id / f"attempt-{record.attempt}.json"
+
+    def _hold(self, record: Record) -> None:
+        """Keep a record without what is told of it alone, and equal parts of many once: sweeps are large."""
+        cell = record.cell
+        parts = {name: self._share(getattr(cell, name)) for name in ("settings", "defaults", "files", "categories")}
+        light = replace(
+            record,
+            cell=replace(cell, **parts, fitted=self._share(cell.fitted), where={}),
+            content={kind: self._share(value) for kind, value in record.content.items()},
+            backbone=self._share(record.backbone),
+            error={key: value for key, value in record.error.items() if key != "traceback"},
+            **{name: type(getattr(record, name))() for name in UNHELD},
+        )
+        self._records.setdefault(record.cell_id, []).append(light)
 
     def _read(self, path: Path) -> Record | None:
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            if fields["schema"] < SCHEMA:
+            if fields["schema"] != SCHEMA:
                 self.outdated += 1
                 return None
             if fields.pop("checksum") != checksum(fields):
                 raise ValueError("its checksum differs")
-            fields["content"] = {kind: self._share(value) for kind, value in fields["content"].items()}
-            fields["provenance"], fields["argv"] = self._share(fields["provenance"]), self._share(fields["argv"])
             record = Record(**{**fields, "cell": from_json(fields["cell"])})
-            if record.cell_id != path.parent.name or record.schema != SCHEMA:
-                raise ValueError(f"cell {record.cell_id!r}, schema {record.schema}")
+            if record.cell_id != path.parent.name:
+                raise ValueError(f"cell {record.cell_id!r}")
+        except FileNotFoundError:
+            return None
         except (ValueError, TypeError, KeyError):
             aside = path.with_name(f"{path.name}.corrupt")
             path.replace(aside)

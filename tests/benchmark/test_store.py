@@ -28,10 +28,15 @@ def record(attempt=1, status="ok", cell=CELL, **fields):
     return Record(cell.id, attempt, status, "sweep", ["bench"], cell, "2026-01-01T00:00:00+00:00", **fields)
 
 
+def read_back(folder):
+    store = Store(folder)
+    return store.whole(store.current(CELL.id))
+
+
 def test_what_is_saved_is_read_back(tmp_path):
     saved = record(metrics={"c": {"image_AUROC": {"value": 0.1 + 0.2, "reason": ""}}})
     Store(tmp_path).save(saved)
-    assert dataclasses.asdict(Store(tmp_path).current(CELL.id)) == json.loads(
+    assert dataclasses.asdict(read_back(tmp_path)) == json.loads(
         json.dumps(dataclasses.asdict(saved)), object_hook=tuples
     )
 
@@ -60,6 +65,27 @@ def test_an_edited_record_is_no_measurement(tmp_path, old, new):
     path.write_text(text.replace(old, new))
     assert Store(tmp_path).all_current() == []
     assert path.with_name(f"{path.name}.corrupt").exists()
+
+
+def test_a_store_holds_what_tables_need_and_reads_the_rest(tmp_path):
+    store = Store(tmp_path)
+    saved = record(
+        provenance={"python": "3"}, data={"shots": {}}, error={"type": "E", "traceback": "long"}, remarks=["x"]
+    )
+    path = store.save(saved)
+    for held in (store.current(CELL.id), Store(tmp_path).current(CELL.id)):
+        assert (held.provenance, held.data, held.remarks, held.error, held.cell.where) == (
+            {},
+            {},
+            [],
+            {"type": "E"},
+            {},
+        )
+        assert (held.cell.id, held.status) == (CELL.id, "ok")
+    assert dataclasses.asdict(store.whole(store.current(CELL.id)))["provenance"] == {"python": "3"}
+    path.unlink()
+    with pytest.raises(StoreError, match="was altered while this command ran"):
+        store.whole(store.current(CELL.id))
 
 
 def test_records_of_an_older_version_stay_and_are_counted(tmp_path):
