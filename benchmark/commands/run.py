@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.report import print_ablations, print_leaderboard
-from benchmark.execution.states import State, absent_data, cell_states
+from benchmark.execution.states import State, absent_data, cell_states, data_of
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import Store, alone, check_writable, sweep_up, write_atomic
 from benchmark.request.cell import Cell
@@ -78,7 +78,7 @@ def _look(cells: Sequence[Cell], folder: Path, overwrite: str, console: Console)
     states = cell_states(cells, store, absent := absent_data(cells))
     todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
     for cell in todo:
-        for name in (cell.dataset, cell.settings["protocol"]["auxiliary"]):
+        for name in data_of(cell):
             if name in absent:
                 raise DataError(absent[name])
     if todo:
@@ -87,6 +87,9 @@ def _look(cells: Sequence[Cell], folder: Path, overwrite: str, console: Console)
         progress.check_before(todo)
     words = f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}"
     console.print(words, highlight=False, soft_wrap=True)
+    unseen = {name for cell in cells if states[cell.id].name == "done" for name in data_of(cell) if name in absent}
+    for name in sorted(unseen):
+        console.print(f"note: {name} is absent, so recorded cells were not compared with its files", soft_wrap=True)
     for why, count in Counter(its.why for its in states.values() if its.why).items():
         console.print(f"note: {count} stale ({why})", markup=False, highlight=False, soft_wrap=True)
     return store, todo

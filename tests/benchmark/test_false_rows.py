@@ -292,6 +292,8 @@ def test_a_deleted_auxiliary_image_makes_a_cell_stale(bench, part, data, tmp_pat
     assert "2 stale; 2 to run" in out
     assert "stale (auxiliary: pipe_fryum)" in out
     assert len({record["data"]["auxiliary"]["fit"] for record in records(tmp_path / "r")}) == 2
+    visa.rename(tmp_path / "gone")
+    assert "note: visa is absent, so recorded cells were not compared with its files" in bench(*words).out
 
 
 def states_of(path, words):
