@@ -378,6 +378,14 @@ def test_other_pixels_of_equal_files_make_a_cell_stale_and_are_another_compariso
     assert len(table(tmp_path / "r")) == 1
 
 
+def test_a_record_says_in_what_float32_was_computed(run, tmp_path):
+    run("--categories", "nut")
+    run("--categories", "nut", "protocol.precision=tf32")
+    run("--categories", "nut", "protocol.precision=bf16")
+    said = [set(record["backbone"]["arithmetic"].values()) for record in records(tmp_path / "r")]
+    assert said == [{"ieee"}, {"tf32"}, {"ieee"}]
+
+
 def test_files_that_change_while_a_cell_runs_make_it_fail(run, part, tmp_path, monkeypatch):
     real = sweep.run_cell
 

@@ -56,6 +56,7 @@ class ToyCheats(Method):
             next(iter(()))
         if self.config.how == "alter":
             self.backbone.clip.visual.conv1.weight.data.mul_(2)
+            self.backbone.encode_image(images, taps=(2, 4, 6, 8))  # what nearest_patch asks for
         distance = (images - self.level).abs().mean(dim=1)
         score = distance.mean(dim=(1, 2)) if self.known is None else self.known
         return Prediction(score, distance)
