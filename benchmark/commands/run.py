@@ -51,13 +51,12 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
     with alone(folder):
         store, todo = _look(cells, folder, overwrite, console)
         _write_request(folder, request, planned, argv)
-        code, table = OK, None
         if todo:
             from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
 
             code, table = progress.run(todo, request.sweep, store, argv, console, fail_fast=fail_fast)
-        if table is None:
-            table = write_tables(folder, store.all_current())
+        else:
+            code, table = OK, write_tables(folder, store.all_current())
         print_leaderboard(table, folder, console)
         print_ablations(store, console)
     if code == OK and any(

@@ -41,8 +41,8 @@ class Contents:
         if auxiliary and auxiliary not in self.absent:
             source = auxiliary_cell(cell)
             content["auxiliary"] = self._fingerprints(source, source.categories)
-        if "captions" in cell.settings["method"]:
-            content["captions"] = folder_digest(CONFIGS / "captions")
+        if captions := hash_captions(cell):
+            content["captions"] = captions
         return content
 
     def _fingerprints(self, cell: Cell, categories: Sequence[str]) -> dict[str, str]:
@@ -53,6 +53,11 @@ class Contents:
                     self._data[place] = open_data(cell, SMALLEST, categories=categories)
                 self._hashes[place, category] = self._data[place].fingerprint(category)
         return {category: self._hashes[place, category] for category in categories}
+
+
+def hash_captions(cell: Cell) -> str | None:
+    """Hash of all captions of the suite, of which a method may read each; None for a method that reads none."""
+    return folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None
 
 
 def code(cell: Cell) -> dict[str, str]:

@@ -20,14 +20,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
+from benchmark.execution.content import hash_captions
 from benchmark.execution.data import auxiliary_cell, open_data
 from benchmark.records.store import write_atomic
 from benchmark.request import registry
 from benchmark.request.cell import VERSIONS, Cell, canonical
 from benchmark.request.code import MEASURING, code_of
-from benchmark.request.settings import CONFIGS
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.content import folder_digest
 from datamodules.components.pixel_probe import pixel_probe
 from datamodules.components.reading import Item
 from datamodules.components.sample import Batch
@@ -174,7 +173,7 @@ def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
         ],
         "files": {key: sha256 for key, sha256 in cell.files.items() if key.startswith(("method.", "auxiliary."))},
         "auxiliary": [auxiliary.name, cell.settings["auxiliary"], fingerprints, pixel_probe()],
-        "captions": folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None,
+        "captions": hash_captions(cell),
         "seed": cell.seed,
         "backbone": [method.backbone.weights_hash, cell.settings["backbone"], method.backbone.image_size],
         "precision": cell.settings["protocol"]["precision"],

@@ -85,7 +85,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     clock.append(time.perf_counter())
     seen = data if not cell.fitted else open_data(cell, backbone.image_size, categories=cell.seen)
     facts = describe_data(cell, seen) | {"auxiliary": auxiliary}
-    source = open_data(auxiliary_cell(cell), backbone.image_size) if auxiliary else None
+    fitted = open_data(auxiliary_cell(cell), backbone.image_size).test_samples if auxiliary else []
     return Measurement(
         comparison_id=comparison_id(cell, data, facts),
         data=facts,
@@ -99,7 +99,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         metrics={c: {n: value._asdict() for n, value in values.items()} for c, values in measured.metrics.items()},
         counts=measured.counts,
         regions=measured.regions,
-        leaks=find_leaks(data, facts["shots"], source),
+        leaks=find_leaks(data, facts["shots"], fitted),
         seconds={phase: round(end - start, 4) for phase, start, end in zip(PHASES, clock, clock[1:], strict=False)},
         peak_memory_mib=peak_memory(device),
         features=used_since(backbone, counts),

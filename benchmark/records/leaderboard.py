@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmark.metrics.names import METRICS
 from benchmark.records import superseding
-from benchmark.records.rows import SETUP, category_rows, rows
+from benchmark.records.rows import SETUP, category_table, rows
 from benchmark.records.store import Record, write_atomic
 from benchmark.request import registry
 from benchmark.request.cell import Cell
@@ -114,11 +114,6 @@ def _common(record: Record) -> dict[str, Any]:
         "tested": leaks.get("tested", 0),
         "leaked": len({*leaks.get("shots", ()), *leaks.get("auxiliary", ())}),
     }
-
-
-def category_table(long: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds for each setup, category and metric."""
-    return category_rows(long)
 
 
 def wide_table(long: pd.DataFrame) -> pd.DataFrame:

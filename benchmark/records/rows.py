@@ -53,7 +53,7 @@ def rows(long: pd.DataFrame, categories: Mapping[str, Mapping[str, Sequence[str]
     return found
 
 
-def category_rows(long: pd.DataFrame) -> pd.DataFrame:
+def category_table(long: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation over seeds of each setup and category."""
     return over_seeds(long[long["metric"] != ""], [*SETUP, "category"])
 
