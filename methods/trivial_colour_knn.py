@@ -33,7 +33,7 @@ class TrivialColourKNN(Method):
         """Settings.
 
         Attributes:
-            cells: per side of the image.
+            cells: parts per side of the image, whose colours are compared.
         """
 
         cells: Annotated[int, ">= 1"] = 16

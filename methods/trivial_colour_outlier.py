@@ -29,7 +29,7 @@ class TrivialColourOutlier(Method):
         """Settings.
 
         Attributes:
-            cells: per side of the image.
+            cells: parts per side of the image, whose colours are compared.
         """
 
         cells: Annotated[int, ">= 1"] = 16

@@ -90,7 +90,11 @@ def _weights() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    for facts in map(registry.dataset, registry.names("dataset")):
+    for name in registry.names("dataset"):
+        if why := registry.why_broken("dataset", name):
+            yield Finding("data", False, f"{name} is broken: {why}")
+            continue
+        facts = registry.dataset(name)
         if not facts.needs_root:
             yield Finding("data", True, f"{facts.name}: nothing to download")
             continue

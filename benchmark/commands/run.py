@@ -101,8 +101,8 @@ def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence
         "settings": request.settings.values,
         "origins": request.settings.origins,
     }
-    if "variants" in request.settings.values:
-        content["trials"] = trials(request.settings, planned.cells)
+    if compared := trials(planned.cells):
+        content["trials"] = compared
     write_atomic(folder / "sweeps" / f"{request.sweep}.json", json.dumps(content, indent=1) + "\n")
 
 

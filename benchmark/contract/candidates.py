@@ -133,7 +133,7 @@ def draw(count: int, seed: int = 7) -> Tensor:
 
 def run(cell: Cell, root: Path, *, turned: bool) -> dict[str, tuple[Tensor, Tensor]]:
     """Fit and test on images with labels as they are or `turned` round; score and map of each by its content."""
-    cell = replace(cell, where={**cell.where, "root": str(root)})
+    cell = replace(cell, where=replace(cell.where, root=str(root)))
     _write_images(root, turned=turned)
     torch.manual_seed(0)
     data, device = open_data(cell, SIZE), torch.device("cpu")

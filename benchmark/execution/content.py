@@ -37,7 +37,7 @@ class Contents:
         content: dict[str, Any] = {"versions": VERSIONS, "code": code(cell), "pixels": pixel_probe()}
         if cell.dataset not in self.absent:
             content["data"] = self._fingerprints(cell, cell.seen)
-        auxiliary = cell.settings["protocol"]["auxiliary"]
+        auxiliary = cell.settings.protocol.auxiliary
         if auxiliary and auxiliary not in self.absent:
             source = auxiliary_cell(cell)
             content["auxiliary"] = self._fingerprints(source, source.categories)
@@ -46,7 +46,7 @@ class Contents:
         return content
 
     def _fingerprints(self, cell: Cell, categories: Sequence[str]) -> dict[str, str]:
-        place = canonical([cell.dataset, cell.settings["dataset"], cell.where.get("root")])
+        place = canonical([cell.dataset, cell.settings.dataset, cell.where.root])
         for category in categories:
             if (place, category) not in self._hashes:
                 if place not in self._data:
@@ -57,12 +57,12 @@ class Contents:
 
 def hash_captions(cell: Cell) -> str | None:
     """Hash of all captions of the suite, of which a method may read each; None for a method that reads none."""
-    return folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None
+    return folder_digest(CONFIGS / "captions") if "captions" in cell.settings.method else None
 
 
 def code(cell: Cell) -> dict[str, str]:
     """Hashes of all in-house files behind a cell, by name."""
-    auxiliary = cell.settings["protocol"]["auxiliary"]
+    auxiliary = cell.settings.protocol.auxiliary
     datasets = [registry.dataset(name) for name in (cell.dataset, auxiliary) if name]
     return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
 

@@ -13,23 +13,23 @@ def open_data(cell: Cell, image_size: int, categories: Sequence[str] | None = No
     facts = registry.dataset(cell.dataset)
     cls = registry.load(facts, AnomalyDataModule)
     data: AnomalyDataModule = cls(
-        registry.data_root(facts, cell.where["root"]),
+        registry.data_root(facts, cell.where.root),
         categories or cell.categories,
         image_size=image_size,
-        evaluation_size=cell.settings["protocol"]["evaluation_size"],
+        evaluation_size=cell.settings.protocol.evaluation_size,
         shots=cell.shots,
         seed=cell.seed,
-        batch_size=cell.where["trainer"]["batch_size"],
-        num_workers=cell.where["trainer"]["num_workers"],
+        batch_size=cell.where.trainer.batch_size,
+        num_workers=cell.where.trainer.num_workers,
         limit=cell.limit,
-        config=cls.Config(**cell.settings["dataset"]),
+        config=cls.Config(**cell.settings.dataset),
     )
     return data
 
 
 def auxiliary_cell(cell: Cell) -> Cell:
     """A cell on all categories of the auxiliary data set."""
-    facts = registry.dataset(cell.settings["protocol"]["auxiliary"])
+    facts = registry.dataset(cell.settings.protocol.auxiliary or "")
     return replace(
         cell,
         dataset=facts.name,
@@ -37,6 +37,6 @@ def auxiliary_cell(cell: Cell) -> Cell:
         categories=facts.categories,
         shots=0,
         limit=None,
-        settings={**cell.settings, "dataset": cell.settings["auxiliary"]},
-        where={**cell.where, "root": cell.where["auxiliary_root"]},
+        settings=replace(cell.settings, dataset=cell.settings.auxiliary),
+        where=replace(cell.where, root=cell.where.auxiliary_root),
     )

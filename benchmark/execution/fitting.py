@@ -104,11 +104,10 @@ def training_cell(cell: Cell, method: Method, image_size: int) -> Cell:
     """The cell whose data a method is fitted on: the method's own batches, masks as large as the images."""
     shots = replace(cell, categories=cell.fitted or cell.categories)
     source = shots if method.fits_on == "shots" else auxiliary_cell(cell)
-    return replace(
-        source,
-        settings={**source.settings, "protocol": {**source.settings["protocol"], "evaluation_size": image_size}},
-        where={**source.where, "trainer": {**source.where["trainer"], "batch_size": method.config.batch_size}},
-    )
+    protocol = replace(source.settings.protocol, evaluation_size=image_size)
+    trainer = replace(source.where.trainer, batch_size=method.config.batch_size)
+    settings, where = replace(source.settings, protocol=protocol), replace(source.where, trainer=trainer)
+    return replace(source, settings=settings, where=where)
 
 
 def _fit_once(
@@ -120,7 +119,7 @@ def _fit_once(
 ) -> dict[str, Any]:
     fingerprints = {category: source.fingerprint(category) for category in source.chosen}
     key = _key(method, cell, fingerprints)
-    folder = cell.where.get("results")
+    folder = cell.where.results
     path = Path(folder) / "fits" / f"{key}.safetensors" if folder else None
     state = _read(path, key) if path else None
     reused = state is not None and _load(method, state)
@@ -129,7 +128,7 @@ def _fit_once(
         if path:
             _write(path, key, method.state_dict())
     return {
-        "dataset": cell.settings["protocol"]["auxiliary"],
+        "dataset": cell.settings.protocol.auxiliary,
         "fingerprints": fingerprints,
         "fit": key,
         "reused": reused,
@@ -164,19 +163,19 @@ def _train(method: Method, loader: DataLoader[Any], device: torch.device, logger
 
 def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
     """Everything that a fit depends on, hashed."""
-    auxiliary = registry.dataset(cell.settings["protocol"]["auxiliary"])
+    auxiliary = registry.dataset(cell.settings.protocol.auxiliary or "")
     parts = {
         "method": [
             cell.method,
-            cell.settings["method"],
+            cell.settings.method,
             code_of((MEASURING, type(method).__module__, auxiliary.module)),
         ],
         "files": {key: sha256 for key, sha256 in cell.files.items() if key.startswith(("method.", "auxiliary."))},
-        "auxiliary": [auxiliary.name, cell.settings["auxiliary"], fingerprints, pixel_probe()],
+        "auxiliary": [auxiliary.name, cell.settings.auxiliary, fingerprints, pixel_probe()],
         "captions": hash_captions(cell),
         "seed": cell.seed,
-        "backbone": [method.backbone.weights_hash, cell.settings["backbone"], method.backbone.image_size],
-        "precision": cell.settings["protocol"]["precision"],
+        "backbone": [method.backbone.weights_hash, cell.settings.backbone.arguments, method.backbone.image_size],
+        "precision": cell.settings.protocol.precision,
         "versions": VERSIONS,
     }
     return f"{cell.method}-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]}"

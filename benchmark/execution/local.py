@@ -49,8 +49,8 @@ def verify_data(cells: Sequence[Cell]) -> None:
             largest[key] = cell
     for cell in largest.values():
         open_data(cell, SMALLEST, categories=cell.seen).verify()
-    for cell in {cell.settings["protocol"]["auxiliary"]: cell for cell in cells}.values():
-        if cell.settings["protocol"]["auxiliary"]:
+    for cell in {cell.settings.protocol.auxiliary: cell for cell in cells}.values():
+        if cell.settings.protocol.auxiliary:
             _verify_auxiliary(auxiliary_cell(cell))
 
 

@@ -3,11 +3,19 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from benchmark.metrics.names import METRIC_VERSION
+from benchmark.request.groups import (
+    BackboneSettings,
+    FeatureSettings,
+    LoggerSettings,
+    ProtocolSettings,
+    TrainerSettings,
+    from_values,
+)
 from benchmark.request.protocols import PROTOCOL_VERSION
 from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
 
@@ -16,16 +24,41 @@ RANDOM_NOTE = (
     "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 )
 DEMO_NOTE = "mask-supervised on drawn data, a demonstration, not comparable with any published result"
+#: Settings of the backbone that state what is so and change no number.
+STATED = ("activation", "offers")
 NAMED = 6  # parts of a content that are named where more differ
 VERSIONS = {"protocol": PROTOCOL_VERSION, "metrics": METRIC_VERSION}
+
+
+@dataclass(frozen=True)
+class CellSettings:
+    """The settings that change the numbers of a cell, resolved. The keys of the first three are those of a `Config`."""
+
+    method: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    auxiliary: Mapping[str, Any] = field(default_factory=dict)  # of the data set that `protocol.auxiliary` names
+    protocol: ProtocolSettings = field(default_factory=ProtocolSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a cell runs on and where its files lie: must not change a number."""
+
+    root: str | None = None  # of the data set; None is looked for below $BENCH_DATA
+    auxiliary_root: str | None = None
+    results: str | None = None  # the results folder; None keeps no fit
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    logger: LoggerSettings = field(default_factory=LoggerSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One measurement, as it was asked for.
 
-    Every field but `where` and `defaults` changes its numbers. What they also depend on and what no request says (the
-    code, the bytes of the data, what decodes them) is the record's `content`.
+    Every field but `where`, `defaults` and `label` changes its numbers. What they also depend on and what no request
+    says (the code, the bytes of the data, what decodes them) is the record's `content`.
     """
 
     method: str
@@ -36,12 +69,13 @@ class Cell:
     shots: int
     seed: int
     limit: int | None
-    settings: Mapping[str, Mapping[str, Any]]  # resolved: method, dataset, auxiliary, protocol, backbone
+    settings: CellSettings
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the same groups, to name overrides
     files: Mapping[str, str] = field(default_factory=dict)  # "group.key" that names a file or folder → its sha256
     joint: bool = False  # all categories in one cell
-    where: Mapping[str, Any] = field(default_factory=dict)  # root, trainer, logger: must not change a number
+    where: Where = field(default_factory=Where)
     fitted: tuple[str, ...] = ()  # categories whose shots are fitted on, where those tested are held out
+    label: str = ""  # of the variant, where several settings of the method are compared
 
     @cached_property
     def id(self) -> str:
@@ -84,11 +118,12 @@ class Cell:
     @property
     def _by_content(self) -> dict[str, dict[str, Any]]:
         """The settings, with hashes in the place of paths."""
-        found = {group: dict(values) for group, values in self.settings.items()}
+        found: dict[str, dict[str, Any]] = asdict(self.settings)
         for key, sha256 in self.files.items():
             group, _, name = key.partition(".")
             found[group][name] = sha256
-        found["backbone"].pop("activation", None)  # states what must be so, changes nothing
+        for name in STATED:
+            del found["backbone"][name]
         return found
 
     @property
@@ -116,11 +151,11 @@ class Cell:
     @property
     def backbone_label(self) -> str:
         """The weights by their content, with what differs from the model's own size, bilinear positions and fp32."""
-        backbone, precision = self.settings["backbone"], self.settings["protocol"]["precision"]
+        backbone, precision = self.settings.backbone, self.settings.protocol.precision
         parts = [
             self._weights_label,
-            *([f"{backbone['image_size']}px"] if backbone["image_size"] else []),
-            *([f"positions {backbone['position_resize']}"] if backbone["position_resize"] != "bilinear" else []),
+            *([f"{backbone.image_size}px"] if backbone.image_size else []),
+            *([f"positions {backbone.position_resize}"] if backbone.position_resize != "bilinear" else []),
             *([precision] if precision != "fp32" else []),
         ]
         return " ".join(parts)
@@ -128,7 +163,7 @@ class Cell:
     @property
     def _weights_label(self) -> str:
         """A published name, or what a file is called with 8 digits of its content."""
-        name, pretrained = self.settings["backbone"]["name"], str(self.settings["backbone"]["pretrained"])
+        name, pretrained = self.settings.backbone.name, self.settings.backbone.pretrained
         named = name == EMBEDDED and pretrained in ("random", "demo")
         sha256 = None if named else self.files.get("backbone.pretrained")
         model = name.removesuffix("-quickgelu")  # the activation is that of the weights, or they are not loaded
@@ -142,15 +177,18 @@ class Cell:
     @property
     def note(self) -> str:
         """What must be read beside every number of this backbone; empty for a published CLIP."""
-        backbone = self.settings["backbone"]
-        if backbone["name"] != EMBEDDED:
+        if self.settings.backbone.name != EMBEDDED:
             return ""
-        return RANDOM_NOTE if backbone["pretrained"] == "random" else DEMO_NOTE
+        return RANDOM_NOTE if self.settings.backbone.pretrained == "random" else DEMO_NOTE
 
     def changed(self, group: str) -> str:
-        """The settings of a group that differ from their defaults, by name: "scale=2, sigma=0"."""
-        hidden = ("precision",) if group == "protocol" else ()  # stands in the backbone's label
-        values = {key: value for key, value in self.settings[group].items() if key not in hidden}
+        """The settings of a group that differ from their defaults, by name: "scale=2, sigma=0".
+
+        Args:
+            group: "method", "dataset", "auxiliary" or "protocol"; its precision stands in the backbone's label.
+        """
+        values = vars(self.settings.protocol) if group == "protocol" else getattr(self.settings, group)
+        values = {key: value for key, value in values.items() if (group, key) != ("protocol", "precision")}
         return overrides(values, self.defaults.get(group, {}))
 
 
@@ -174,9 +212,8 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def from_json(fields: Mapping[str, Any]) -> Cell:
-    """The cell that `dataclasses.asdict` and JSON made of one."""
-    lists = {key: tuple(fields.get(key, ())) for key in ("categories", "fitted")}
-    return Cell(**{**fields, **lists})
+    """The cell that `dataclasses.asdict` and JSON made of one, also of an older one: see `from_values`."""
+    return from_values(Cell, fields)
 
 
 def canonical(value: Any) -> str:

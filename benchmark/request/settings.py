@@ -15,63 +15,23 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from benchmark.request import registry
+from benchmark.request import groups, registry
 from benchmark.request.merging import Layer, Settings, merge, unknown_key
 from benchmark.request.registry import ConfigError, unknown
-from benchmark.request.source import Setting
+from benchmark.request.source import Setting, read_fields
 from benchmark.request.variants import VARIANTS, merge_variants
 from benchmark.request.words import COMMAND_LINE, Said, one_layer, read_word
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-GROUPS: dict[str, dict[str, Setting]] = {
-    "sweep": {
-        "methods": Setting(list[str], []),
-        "datasets": Setting(list[str], []),
-        "protocols": Setting(list[str], []),
-        "categories": Setting(list[str], []),
-        "shots": Setting(list[int], [], range=">= 0"),
-        "seeds": Setting(list[int], [], range=f">= 0, <= {2**32 - 1}"),
-        "limit": Setting(int | None, None, range=">= 1"),
-    },
-    "backbone": {
-        "name": Setting(str, ""),
-        "pretrained": Setting(str, ""),
-        "activation": Setting(str | None, None, ("gelu", "quick_gelu")),
-        "image_size": Setting(int | None, None, range=">= 1, <= 4096"),
-        "position_resize": Setting(str, "bilinear", ("bilinear", "open_clip")),
-    },
-    "protocol": {
-        "evaluation_size": Setting(int, 0, range=">= 8, <= 4096"),
-        "precision": Setting(str, "fp32", ("fp32", "tf32", "bf16", "fp16")),
-        "auxiliary": Setting(str | None, None),
-        "regions": Setting(str, "resized", ("resized", "native")),
-        "published_metric": Setting(bool, False),
-    },
-    "trainer": {
-        "accelerator": Setting(str, "auto", ("auto", "cpu", "gpu", "mps")),
-        "batch_size": Setting(int, 0, range=">= 1"),
-        "num_workers": Setting(int, 0, range=">= 0, <= 512"),
-    },
-    "features": {
-        "enabled": Setting(bool, False),
-        "folder": Setting(str | None, None),
-        "max_gib": Setting(float, 0.0, range="> 0"),
-    },
-    "logger": {
-        "name": Setting(str, "csv", ("csv", "wandb")),
-        "project": Setting(str | None, None),
-        "entity": Setting(str | None, None),
-        "mode": Setting(str | None, None, ("online", "offline", "disabled")),
-    },
-}
+GROUPS = {group: read_fields(Path(groups.__file__), cls.__name__) for group, cls in groups.CLASSES.items()}
 # groups of which a word chooses a file, and the keys that say which it is
 CHOSEN = {"backbone": ("name", "pretrained"), "logger": ("name",)}
 NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
 KEYS = (*GROUPS, *NAMED, *VARIANTS)  # of a YAML file
 BASE = "configs/base.yaml"  # origin of what nobody asked for
 AUXILIARY, AUXILIARY_OF_MVTEC = "mvtec_ad", "visa"  # fit on MVTec AD and test elsewhere; on VisA to test on MVTec AD
-ROOT = Setting(str | None, None)
+ROOT = Setting(str | None, None, meaning="folder of the data set; null looks below $BENCH_DATA.")
 
 
 def read_yaml(path: Path) -> Layer:
@@ -131,8 +91,8 @@ def compose(layers: Sequence[Layer]) -> Settings:
     for group, schema in GROUPS.items():
         merge(settings, group, schema, _parts(layers, group))
     for group, axis in NAMED.items():
-        requested = settings["sweep"][axis]
-        for name in dict.fromkeys((*requested, *(auxiliaries(settings) if group == "dataset" else ()))):
+        requested = getattr(settings.sweep, axis)
+        for name in dict.fromkeys((*requested, *(_at_hand(settings) if group == "dataset" else ()))):
             _merge_named(settings, group, name, requested, layers)
     merge_variants(settings, layers)
     for layer in layers:
@@ -146,15 +106,25 @@ def compose(layers: Sequence[Layer]) -> Settings:
 
 def auxiliaries(settings: Settings) -> tuple[str, ...]:
     """Data sets a method may be fitted on: the one asked for, or the field's two habitual ones."""
-    asked = settings["protocol"]["auxiliary"]
+    asked = settings.protocol.auxiliary
     return (asked,) if asked else (AUXILIARY, AUXILIARY_OF_MVTEC)
+
+
+def _fits_on_auxiliary(settings: Settings) -> bool:
+    return any(registry.method(name).fits_on == "auxiliary" for name in settings.sweep.methods)
+
+
+def _at_hand(settings: Settings) -> tuple[str, ...]:
+    """The auxiliary data sets; those that nobody asked for and no method needs are left out where they are broken."""
+    needed = bool(settings.protocol.auxiliary) or _fits_on_auxiliary(settings)
+    return tuple(name for name in auxiliaries(settings) if needed or not registry.why_broken("dataset", name))
 
 
 def _check_requested(settings: Settings, layer: Layer) -> None:
     """Refuse what is said of one method or data set that the request does not run; a preset may hold it."""
-    fitted = [name for name in settings["sweep"]["methods"] if registry.method(name).fits_on == "auxiliary"]
+    fitted = _fits_on_auxiliary(settings)
     for group, axis in NAMED.items():
-        used = [*settings["sweep"][axis], *(auxiliaries(settings) if group == "dataset" and fitted else ())]
+        used = [*getattr(settings.sweep, axis), *(auxiliaries(settings) if group == "dataset" and fitted else ())]
         said = layer.values.get(group)
         for name, values in said.items() if isinstance(said, Mapping) else ():
             if isinstance(values, Mapping) and name not in used:
