@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -187,9 +187,11 @@ class Cell:
         Args:
             group: "method", "dataset", "auxiliary" or "protocol"; its precision stands in the backbone's label.
         """
-        values = vars(self.settings.protocol) if group == "protocol" else getattr(self.settings, group)
-        values = {key: value for key, value in values.items() if (group, key) != ("protocol", "precision")}
-        return overrides(values, self.defaults.get(group, {}))
+        defaults = self.defaults.get(group, {})
+        if group != "protocol":
+            return overrides(getattr(self.settings, group), defaults)
+        protocol = replace(self.settings.protocol, precision="fp32")
+        return overrides(asdict(protocol), asdict(replace(from_values(ProtocolSettings, defaults), precision="fp32")))
 
 
 def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

@@ -1,26 +1,23 @@
 """What a method needs of the backbone and of a category, compared with what they offer. Loads no torch."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmark.request.cell import CellSettings
 from benchmark.request.registry import ConfigError, MethodFacts, unknown
-from methods.components.states import anomalous_states
+from methods.components.states import STATES_FILE, anomalous_states
 
 OF_BACKBONE = ("text_tower", "patch_tokens")
 NEEDS = (*OF_BACKBONE, "category", "defect_words")
 
 
 class Need(NamedTuple):
-    """One entry of a method's `needs`: "NAME", or "NAME if KEY=VALUE"."""
+    """One entry of a method's `needs`."""
 
+    text: str  # as it is written: "NAME", or "NAME if KEY=VALUE"
     name: str  # one of `NEEDS`
-    key: str = ""  # of the setting that makes it one; "" of a need that always holds
-    value: str = ""
-
-    def holds(self, settings: Any) -> bool:
-        """Whether a method with these settings has this need."""
-        return not self.key or str(settings[self.key]) == self.value
+    key: str  # of the setting that makes it a need; "" where it always is one
+    value: str
 
 
 def read_need(method: MethodFacts, text: str) -> Need:
@@ -31,10 +28,10 @@ def read_need(method: MethodFacts, text: str) -> Need:
         raise unknown(f"need of {method.name}", name, NEEDS)
     if condition and not (equals and key in method.settings):
         raise ConfigError(
-            f"need {text!r} of {method.name} must be NAME or NAME if KEY=VALUE with a KEY of "
-            f"{', '.join(method.settings) or 'no setting'}; got {condition!r}."
+            f"a need of {method.name} must be NAME, or NAME if KEY=VALUE with one of its settings as KEY "
+            f"({', '.join(method.settings) or 'it has none'}); got {text!r}."
         )
-    return Need(name, key, value)
+    return Need(text, name, key, value)
 
 
 def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequence[str]) -> None:
@@ -49,21 +46,16 @@ def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequenc
         ConfigError: naming the method, the need, what is offered and what to change.
     """
     for need in (read_need(method, text) for text in method.needs):
-        if not need.holds(settings.method):
+        if need.key and str(settings.method[need.key]).lower() != need.value.lower():
             continue
-        if need.name in OF_BACKBONE:
-            _check_backbone(method, need, settings)
-        elif need.name == "defect_words" and not settings.method.get("states_file"):
+        if need.name in OF_BACKBONE and need.name not in settings.backbone.offers:
+            raise ConfigError(
+                f"{method.name} needs {need.text}, but the backbone {settings.backbone.name} offers "
+                f"{' and '.join(settings.backbone.offers) or 'nothing'} (backbone.offers): "
+                f"{_or_another_value('choose another --backbone', method, need)}."
+            )
+        if need.name == "defect_words" and not settings.method.get("states_file"):
             _check_words(method, need, categories)
-
-
-def _check_backbone(method: MethodFacts, need: Need, settings: CellSettings) -> None:
-    offers = settings.backbone.offers
-    if need.name not in offers:
-        raise ConfigError(
-            f"{method.name} needs {need.name}, but backbone.offers of {settings.backbone.name} is "
-            f"[{', '.join(offers)}]: choose another --backbone{_or_other_setting(method, need)}."
-        )
 
 
 def _check_words(method: MethodFacts, need: Need, categories: Sequence[str]) -> None:
@@ -71,15 +63,16 @@ def _check_words(method: MethodFacts, need: Need, categories: Sequence[str]) -> 
         try:
             anomalous_states(category, "specific")
         except ValueError as error:
-            own = f"give method.{method.name}.states_file=FILE" if "states_file" in method.settings else ""
+            own = "states_file" in method.settings
+            mend = f"give method.{method.name}.states_file=FILE" if own else f"leave {category} out with --categories"
             raise ConfigError(
-                f"{method.name} needs defect_words, but category {category!r} has no list of them: "
-                f"{own or 'leave it out'}{_or_other_setting(method, need)}."
+                f"{method.name} needs {need.text}, but the category {category} has no list in {STATES_FILE.name}: "
+                f"{_or_another_value(mend, method, need)}."
             ) from error
 
 
-def _or_other_setting(method: MethodFacts, need: Need) -> str:
-    if not need.key:
-        return ""
-    others = [str(choice) for choice in method.settings[need.key].choices if str(choice) != need.value]
-    return f", or set method.{method.name}.{need.key}={'|'.join(others) or '…'} (the need comes of {need.value})"
+def _or_another_value(mend: str, method: MethodFacts, need: Need) -> str:
+    """What mends an unmet need, and the values of its setting that end it."""
+    others = [str(choice) for choice in method.settings[need.key].choices] if need.key else []
+    others = [choice for choice in others if choice != need.value]
+    return f"{mend}, or set method.{method.name}.{need.key}={' or '.join(others)}" if others else mend

@@ -74,7 +74,7 @@ class Claim(NamedTuple):
 
 def names(kind: str) -> tuple[str, ...]:
     """Every key of `kind` ("method" or "dataset"), also of what is broken."""
-    return tuple(_claims(kind))
+    return tuple(_modules(kind))
 
 
 def why_broken(kind: str, name: str) -> str:
@@ -124,7 +124,7 @@ def unknown(kind: str, name: object, allowed: Iterable[object]) -> ConfigError:
 
 
 @cache
-def _claims(kind: str) -> dict[str, list[Claim]]:
+def _modules(kind: str) -> dict[str, list[Claim]]:
     """The modules that claim each name, one where all is well."""
     package = PACKAGES[kind]
     found: dict[str, list[Claim]] = {}
@@ -151,7 +151,7 @@ def _plugin(module: str) -> Claim:
 
 @cache
 def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
-    claims = _claims(kind)
+    claims = _modules(kind)
     if name not in claims:
         raise unknown(kind, name, claims)
     (module, path, problem), *others = claims[name]

@@ -146,13 +146,13 @@ def _fields(file: _File, node: ast.ClassDef) -> dict[str, Setting]:
                 f"that it imports from."
             )
         fields |= _fields(*found)
+    said = {key: setting.meaning for key, setting in fields.items()} | _meanings(node)
     for item in node.body:
         if isinstance(item, ast.AnnAssign):
             fields |= [_setting(file, node.name, item)]
         elif isinstance(item, ast.Assign) and {ast.unparse(target) for target in item.targets} & fields.keys():
             raise SourceError(f"{file.path}: {node.name}.{ast.unparse(item)} must repeat the annotation of the field.")
-    said = _meanings(node)
-    return {key: replace(setting, meaning=said.get(key, setting.meaning)) for key, setting in fields.items()}
+    return {key: replace(setting, meaning=said.get(key, "")) for key, setting in fields.items()}
 
 
 def _meanings(node: ast.ClassDef) -> dict[str, str]:

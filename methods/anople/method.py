@@ -87,7 +87,7 @@ class AnoPLe(Method):
             mix: [u] what is drawn with equal chances for each image: "normal", "pixel", "latent".
             pixel_kinds: [i] kinds of simulated anomalies of the pixels.
             exponents: [i] smallest and largest power of two of the cells of the Perlin noise.
-            textures: [i] folder of images that are pasted; None draws textures.
+            textures: [i] folder of images that textures are cut from; None takes the shots themselves.
             jitter: [u] largest change of brightness, contrast and saturation of a drawn shot.
             latent_block: [i] block before which tokens are noised, from 0; None takes 6 of 12.
             latent_ratio: [i] range of the noise's length, in lengths of the token.

@@ -97,10 +97,10 @@ def test_the_data_that_is_fitted_on_has_its_own_settings(method, seed):
     learner = registry.load(registry.method(method), Method)
     fitted = fitting.training_cell(cell, learner(None, {}), 48)
     own = {"procedural_auxiliary": (1, 64), "procedural": (0, 256)}[fitted.dataset]
-    assert (fitted.settings["dataset"]["draw_seed"], fitted.settings["dataset"]["size"]) == own
+    assert (fitted.settings.dataset["draw_seed"], fitted.settings.dataset["size"]) == own
     assert own[0] == seed
-    assert fitted.settings["protocol"]["evaluation_size"] == 48
-    assert fitted.where["trainer"]["batch_size"] == learner.Config().batch_size
+    assert fitted.settings.protocol.evaluation_size == 48
+    assert fitted.where.trainer.batch_size == learner.Config().batch_size
 
 
 def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_path, fits):

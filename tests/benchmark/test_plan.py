@@ -31,8 +31,8 @@ def test_each_method_runs_in_its_first_protocol_unless_asked():
         ("toy_mean", "few_shot", 1),
         ("toy_transfers", "zero_shot", 0),
     ]
-    assert made.cells[1].settings["protocol"]["auxiliary"] == "mvtec_ad"
-    assert plan(["toy_transfers"], ["mvtec_ad"]).cells[0].settings["protocol"]["auxiliary"] == "visa"
+    assert made.cells[1].settings.protocol.auxiliary == "mvtec_ad"
+    assert plan(["toy_transfers"], ["mvtec_ad"]).cells[0].settings.protocol.auxiliary == "visa"
 
 
 def test_shots_that_a_protocol_does_not_use_are_said():
