@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.request import registry
+from benchmark.request.groups import BackboneSettings, from_values
 from benchmark.request.merging import Layer, Settings
 from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.registry import ConfigError, unknown
@@ -62,8 +63,8 @@ def _protocols() -> Iterable[tuple[str, ...]]:
 
 def _backbones() -> Iterable[tuple[str, ...]]:
     for name in choices("backbone"):
-        values = chosen("backbone", name).values["backbone"]
-        yield name, values["name"], values["pretrained"]
+        backbone = from_values(BackboneSettings, chosen("backbone", name).values["backbone"])
+        yield name, backbone.name, backbone.pretrained
     yield "NAME/PRETRAINED", "any ViT of open_clip", "tag or checkpoint path"
 
 
@@ -128,7 +129,7 @@ def _yaml(settings: Settings, groups: Iterable[str], only: str | None = None) ->
     for group in groups:
         values = settings.values.get(group, {})
         if group in ("method", "dataset"):
-            requested = [only] if only else settings["sweep"][f"{group}s"]
+            requested = [only] if only else getattr(settings.sweep, NAMED[group])
             lines.append(f"{group}:")
             for name in requested:
                 lines += [f"  {name}:" + ("" if values[name] else " {}")]

@@ -19,7 +19,7 @@ from benchmark.request.groups import (
 from benchmark.request.protocols import PROTOCOL_VERSION
 from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
 
-#: What every record and table of the embedded backbone says of itself.
+#: Warnings in every record and table of the embedded backbone.
 RANDOM_NOTE = (
     "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 )
@@ -97,9 +97,9 @@ class Cell:
 
     @cached_property
     def words(self) -> str:
-        """Hash of what the user asked for, less limit, seed and categories: of its answers the newest counts.
+        """Hash of the request without limit, seed and categories; of the records that share it, the newest counts.
 
-        Only what differs from the defaults of its time enters, and files by their paths.
+        Settings enter as they differ from the defaults of their time, and files by their paths.
         """
         labels = [self.method_label, self.dataset, self.variant, self.protocol_label, self.backbone_label]
         changed = [self.changed(group) for group in ("dataset", "auxiliary")]
@@ -176,7 +176,7 @@ class Cell:
 
     @property
     def note(self) -> str:
-        """What must be read beside every number of this backbone; empty for a published CLIP."""
+        """The warning that stands beside every number of this backbone; "" for a published CLIP."""
         if self.settings.backbone.name != EMBEDDED:
             return ""
         return RANDOM_NOTE if self.settings.backbone.pretrained == "random" else DEMO_NOTE
@@ -200,7 +200,7 @@ def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what a record's content differs from that of today, in words; empty if in nothing that both know."""
+    """Names of the parts in which a record's content differs from today's; parts that one side lacks do not count."""
     words = []
     for kind in (kind for kind in now if kind in recorded):
         before, after = recorded[kind], now[kind]

@@ -41,14 +41,14 @@ def read_request(
     Args:
         preset: file of configs/preset.
         config: a user's YAML.
-        axes: comma-separated lists by the names of `AXES`; None leaves what the layers below say.
+        axes: comma-separated lists by the names of `AXES`; None keeps the value of the layers below.
         backbone: file of configs/backbone or NAME/PRETRAINED.
         limit: test images per category.
         words: `key=value`.
 
     Raises:
-        ConfigError: naming what is wrong, where it came from and what is allowed; also a key said by two words, or by
-            a word and an option.
+        ConfigError: naming what is wrong, where it came from and what is allowed; also a key that two words, or a word
+            and an option, set.
     """
     layers = [
         *([chosen("preset", preset)] if preset else []),

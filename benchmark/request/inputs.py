@@ -15,7 +15,7 @@ def named_files(method: str, dataset: str, settings: CellSettings) -> dict[str, 
     A name in configs/captions is no path: the whole folder is part of the record's content.
 
     Returns:
-        "group.key" → sha256. What does not exist is left out: whoever opens it says so.
+        "group.key" → sha256. A path that does not exist is left out; opening it raises later.
     """
     facts: dict[str, registry.Facts] = {"method": registry.method(method), "dataset": registry.dataset(dataset)}
     if settings.protocol.auxiliary:

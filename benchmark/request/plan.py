@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmark.request import registry
 from benchmark.request.cell import Cell, CellSettings, Where
-from benchmark.request.groups import FeatureSettings, LoggerSettings, ProtocolSettings, TrainerSettings, from_values
+from benchmark.request.groups import ProtocolSettings, from_values
 from benchmark.request.inputs import named_files
 from benchmark.request.merging import Settings
 from benchmark.request.needs import check_needs
@@ -70,18 +70,19 @@ def _check(settings: Settings) -> None:
     for axis in ("methods", "datasets", "protocols", "categories", "shots", "seeds"):
         asked = getattr(sweep, axis)
         if len(set(asked)) < len(asked):
-            raise ConfigError(f"--{axis} names one twice: {', '.join(map(str, asked))}.")
+            raise ConfigError(f"--{axis} must name each one once, got {', '.join(map(str, asked))}.")
     for name in sweep.protocols:
         if name not in PROTOCOLS:
             raise unknown("protocol", name, PROTOCOLS)
     if protocol.published_metric and protocol.regions != "resized":
         raise ConfigError(
-            "protocol.published_metric=true computes PRO as published code does: on regions=resized alone."
+            f"protocol.published_metric=true needs protocol.regions=resized, as in published code; got "
+            f"protocol.regions={protocol.regions}."
         )
     if protocol.auxiliary in sweep.datasets:
         raise ConfigError(
             f"protocol.auxiliary={protocol.auxiliary} is also a target: a method must not be fitted on the set "
-            f"it is tested on. Take it out of --datasets or choose another auxiliary."
+            f"that it is tested on. Remove it from --datasets or choose another auxiliary."
         )
 
 
@@ -116,8 +117,8 @@ def _why_not(method: MethodFacts, asked: Sequence[str]) -> str:
 def _parts(protocol: Protocol, dataset: str, categories: tuple[str, ...], known: Sequence[str]) -> list[Part]:
     """The categories of each cell.
 
-    Beside a category that is held out stand all others of the data set, also those that --categories does not name:
-    else a request for fewer cells would change what they measure.
+    A category that is held out is tested after a fit on all others of the data set, also on those that --categories
+    leaves out: otherwise a request for fewer cells would change what each one measures.
     """
     if protocol.joint:
         return [Part(categories, ())]
@@ -234,13 +235,11 @@ def _captioned(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
 
 def _where(dataset: str, resolved: CellSettings, settings: Settings) -> Where:
     auxiliary = resolved.protocol.auxiliary
-    return Where(
-        root=settings["dataset"][dataset]["root"],
-        auxiliary_root=settings["dataset"][auxiliary]["root"] if auxiliary else None,
-        trainer=from_values(TrainerSettings, settings["trainer"]),
-        logger=from_values(LoggerSettings, settings["logger"]),
-        features=from_values(FeatureSettings, settings["features"]),
-    )
+    roots = {
+        "root": settings["dataset"][dataset]["root"],
+        "auxiliary_root": settings["dataset"][auxiliary]["root"] if auxiliary else None,
+    }
+    return from_values(Where, roots | {group: settings[group] for group in ("trainer", "logger", "features")})
 
 
 def _without_root(values: Mapping[str, Any]) -> dict[str, Any]:

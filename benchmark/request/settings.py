@@ -1,12 +1,12 @@
-"""Layers of YAML, method defaults and `key=value` words, merged, typed, and with the origin of every key.
+"""Layers of YAML, defaults of methods and `key=value` words, merged and typed, with the origin of every key.
 
-Order, later wins: configs/base.yaml, the chosen files of configs/backbone and configs/logger, the defaults in
-the method's and data set's source, the preset, the user's YAML, the command line.
+Order, later wins: configs/base.yaml, the chosen files of configs/backbone and configs/logger, the defaults in the
+source of methods and data sets, the preset, the user's YAML, the command line.
 
-`backbone` and `logger` are chosen by a word, the last layer's. What a layer beside or after that says of their keys
-holds. Of what layers before it said, `name` and `pretrained` give way, since the choice is about them, and other keys
-hold; but a key of `backbone` that was said of another one, which a layer had chosen or named, is refused if the chosen
-file says otherwise: it might be meant for that one alone, and said again beside the choice it holds.
+A file of `backbone` or `logger` is chosen by its name; the last layer that chooses one decides. The group then holds
+the keys of that file, overridden by those of earlier layers except `name` and `pretrained`, which the choice replaces,
+and by those of the choosing layer and later ones. A key of `backbone` that an earlier layer set for another backbone,
+and that contradicts the chosen file, is refused unless it is set again beside the choice or later.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,15 +67,15 @@ def chosen(group: str, name: str) -> Layer:
 
 
 def parse_words(words: Iterable[str], options: Iterable[Said] = ()) -> Layer:
-    """`key=value` words of the command line, and the options that say the same, as a layer; their order is nothing.
+    """`key=value` words of the command line and its options as one layer, whatever their order.
 
     Raises:
-        ConfigError: a word that is none or cannot be read, or a key that is said twice.
+        ConfigError: a word is no key=value or cannot be read, or a key is set twice.
     """
     said = [*options, *(each for word in words for each in read_word(word))]
     for each in said:
         if each.key[0] in VARIANTS:
-            raise ConfigError(f"{each.typed}: the order of {each.key[0]} counts, so they stand in a YAML (--config).")
+            raise ConfigError(f"{each.typed}: {each.key[0]} are ordered, so they must be given in a YAML (--config).")
     return one_layer(said, CHOSEN)
 
 
@@ -121,7 +121,7 @@ def _at_hand(settings: Settings) -> tuple[str, ...]:
 
 
 def _check_requested(settings: Settings, layer: Layer) -> None:
-    """Refuse what is said of one method or data set that the request does not run; a preset may hold it."""
+    """Refuse a setting of a method or data set that the request does not run; only a file may hold one."""
     fitted = _fits_on_auxiliary(settings)
     for group, axis in NAMED.items():
         used = [*getattr(settings.sweep, axis), *(auxiliaries(settings) if group == "dataset" and fitted else ())]
@@ -140,7 +140,7 @@ def _choice(layer: Layer, group: str) -> str | None:
 
 
 def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
-    """What layers say of a group, in order; of one that is chosen, the chosen file first."""
+    """The values of a group by origin, lowest first; the chosen file comes first where there is one."""
     parts = [(layer.origin, layer.values.get(group)) for layer in layers]
     if group not in CHOSEN:
         return parts
@@ -149,7 +149,7 @@ def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
     last, name = max(picks.items())
     file = chosen(group, name)
     again = {key for _, values in parts[last:] if isinstance(values, Mapping) for key in values}
-    of_another = False  # what is said here; the base picks for want of another
+    of_another = False  # whether a layer below the choice had set another backbone; the base's does not count
     for index, (origin, values) in enumerate(parts[1:last], start=1):
         of_another = picks[index] != name if index in picks else of_another
         if isinstance(values, Mapping):
@@ -159,8 +159,8 @@ def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
             if strange and group == "backbone" and of_another:
                 key = f"{group}.{strange[0]}"
                 raise ConfigError(
-                    f"{key}={kept[strange[0]]} ({origin}) was said of another {group} than {name} "
-                    f"({layers[last].origin}): say {key}=… beside {name}, or take it out."
+                    f"{key}={kept[strange[0]]} ({origin}) was set for another {group} than {name} "
+                    f"({layers[last].origin}): set {key}=… beside {name} too, or remove it."
                 )
             parts[index] = (origin, kept)
     return [(file.origin, file.values[group]), *parts]

@@ -16,7 +16,7 @@ from benchmark.request.registry import ConfigError, MethodFacts, unknown
 from benchmark.request.source import Setting
 
 VARIANTS = ("variants", "published")  # keys of a YAML file
-PRINTED = {  # what `published` must say of its figures, which are in percent
+PRINTED = {  # keys that `published` must have beside its figures, which are in percent
     "source": Setting(str, ""),
     "backbone": Setting(str, ""),
     "metric": Setting(str, "", METRICS),
@@ -114,7 +114,7 @@ def _published(name: str, labels: Sequence[str], layer: Layer) -> dict[str, Any]
     said: dict[str, Any] = merged["published"][name]
     for key in PRINTED:
         if not said[key]:
-            raise ConfigError(f"{where} must say {', '.join(PRINTED)} and figures; {key} is missing.")
+            raise ConfigError(f"{where} must have {', '.join(PRINTED)} and figures; {key} is missing.")
     for label, of_datasets in figures.items():
         if label not in labels:
             raise unknown(f"variant in {where}", label, labels)

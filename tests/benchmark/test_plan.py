@@ -108,7 +108,7 @@ def test_the_stamp_of_the_embedded_backbone_follows_its_weights(word, label, not
     [
         ({"methods": []}, "no methods requested"),
         ({"methods": ["toy_mean"], "datasets": []}, "no datasets requested"),
-        ({"methods": ["toy_mean", "toy_mean"]}, "--methods names one twice"),
+        ({"methods": ["toy_mean", "toy_mean"]}, "--methods must name each one once, got toy_mean, toy_mean"),
         ({"methods": ["toy_maen"]}, "unknown method 'toy_maen'. Did you mean 'toy_mean'"),
         ({"methods": ["toy_mean"], "datasets": ["viza"]}, "unknown dataset 'viza'. Did you mean 'visa'"),
         ({"methods": ["toy_mean"], "protocols": ["fewshot"]}, "unknown protocol 'fewshot'. Did you mean 'few_shot'"),

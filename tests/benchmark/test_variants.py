@@ -78,7 +78,7 @@ def test_wrong_variants_are_refused(variants, message):
         ({"figures": {"wide": {"visa": 101}}}, r"must be percent from 0 to 100, got 101"),
         ({"figures": {"wide": 80}}, r"published.toy_mean.figures.wide \(mine.yaml\) must be a mapping, got 80"),
         ({}, r"published.toy_mean.figures \(mine.yaml\) must be a mapping, got None"),
-        ({"figures": {}, "source": ""}, r"must say source, backbone, metric and figures; source is missing"),
+        ({"figures": {}, "source": ""}, r"must have source, backbone, metric and figures; source is missing"),
         ({"figures": {}, "metric": "AUROC"}, r"published.toy_mean.metric.*'AUROC'"),
         ({"figures": {}, "page": 3}, r"'published.toy_mean.page'"),
     ],
