@@ -105,9 +105,17 @@ def print_settings(what: str, name: str | None) -> None:
     print(f"# {facts.summary}")
     for key, value in vars(facts).items():
         if key in SHOWN_FACTS and value not in ("", (), {}):
-            print(f"# {key}: {', '.join(value) if isinstance(value, tuple) else value}")
+            print("\n".join(wrap(f"{key}: {_words(value)}", WIDTH, initial_indent="# ", subsequent_indent="#   ")))
     settings = compose([Layer("", {"sweep": {f"{what}s": [name]}})])
     print("\n".join(_yaml(settings, (what,), only=name)))
+
+
+def _words(fact: object) -> str:
+    """A fact in words; of a mapping such as `kinds` what has the same value stands together."""
+    if not isinstance(fact, Mapping):
+        return ", ".join(fact) if isinstance(fact, tuple) else str(fact)
+    values = dict.fromkeys(fact.values())
+    return "; ".join(f"{value} ({', '.join(key for key in fact if fact[key] == value)})" for value in values)
 
 
 SHOWN_FACTS = (

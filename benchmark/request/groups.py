@@ -19,7 +19,7 @@ class SweepSettings:
         methods: names of `bench list methods`.
         datasets: names of `bench list datasets`.
         protocols: names of `bench list protocols`; [] takes the first of each method.
-        categories: those tested; [] takes all of each data set.
+        categories: names of the tested ones; [] takes all of each data set.
         shots: normal images per category, for all protocols but zero_shot.
         seeds: each fits from another start and, in a protocol with shots, on other shots.
         limit: test images per category; a number marks every row as not fit for a leaderboard.

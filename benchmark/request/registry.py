@@ -6,15 +6,16 @@ module through the entry-point groups `clip_ad_bench.methods` and `clip_ad_bench
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import isabstract
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin
 
+from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.source import Setting, SourceError, read_source
 from datamodules.components.roots import find_root
 from datamodules.components.sample import UserError
@@ -89,6 +90,8 @@ def why_broken(kind: str, name: str) -> str:
 def method(name: str) -> MethodFacts:
     """Facts of a method; ConfigError if there is none of this name or its file is broken."""
     facts: MethodFacts = _facts("method", name, MethodFacts, ("paper", "protocols"))
+    if not facts.protocols or not PROTOCOLS.keys() >= {*facts.protocols}:
+        raise ConfigError(f"{facts.path}: protocols must be among {', '.join(PROTOCOLS)}; got {facts.protocols!r}.")
     return facts
 
 
@@ -164,6 +167,10 @@ def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
         source = read_source(path, required)
     except SourceError as error:
         raise ConfigError(str(error)) from error
-    known = {key: value for key, value in source.attributes.items() if key in cls.__dataclass_fields__}
-    common = {"name": name, "module": module, "path": path, "summary": source.summary}
-    return cls(**common, settings=source.settings, **known)
+    kinds: dict[str, Any] = {literal.name: literal.type for literal in fields(cls)[len(fields(Facts)) :]}
+    known = {key: value for key, value in source.attributes.items() if key in kinds}
+    for key, value in known.items():
+        kind = kinds[key]
+        if not isinstance(value, get_origin(kind) or kind):
+            raise ConfigError(f"{path}: {key} must be {kind if get_origin(kind) else kind.__name__}, got {value!r}.")
+    return cls(name, module, path, source.summary, source.settings, **known)

@@ -58,6 +58,12 @@ def test_every_file_of_the_suite_is_whole():
         (GOOD.format(type="Path"), "Config.size must be a literal of type"),
         (GOOD.format(type='Annotated[int, "big"]'), "Config.size: a range is"),
         ("x = 1", "must define exactly one class with the literals paper, protocols"),
+        (
+            GOOD.format(type="int").replace("few_shot", "few_shots"),
+            r"protocols must be among zero_shot, .*got \('few_sh",
+        ),
+        (GOOD.format(type="int").replace('("few_shot",)', "3"), r"protocols must be tuple\[str, \.\.\.\], got 3"),
+        (GOOD.format(type="int").replace('("few_shot",)', "()"), r"protocols must be among .*; got \(\)"),
         (None, "method 'broken' is the entry point 'broken_plugin', which cannot be found: no such module"),
     ],
 )
