@@ -167,10 +167,11 @@ def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
         source = read_source(path, required)
     except SourceError as error:
         raise ConfigError(str(error)) from error
-    kinds: dict[str, Any] = {literal.name: literal.type for literal in fields(cls)[len(fields(Facts)) :]}
-    known = {key: value for key, value in source.attributes.items() if key in kinds}
+    types: dict[str, Any] = {literal.name: literal.type for literal in fields(cls)[len(fields(Facts)) :]}
+    known = {key: value for key, value in source.attributes.items() if key in types}
     for key, value in known.items():
-        kind = kinds[key]
-        if not isinstance(value, get_origin(kind) or kind):
-            raise ConfigError(f"{path}: {key} must be {kind if get_origin(kind) else kind.__name__}, got {value!r}.")
+        wanted = types[key]
+        if not isinstance(value, get_origin(wanted) or wanted):
+            wanted = wanted if get_origin(wanted) else wanted.__name__
+            raise ConfigError(f"{path}: {key} must be {wanted}, got {value!r}.")
     return cls(name, module, path, source.summary, source.settings, **known)
