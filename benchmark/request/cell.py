@@ -190,8 +190,8 @@ class Cell:
         defaults = self.defaults.get(group, {})
         if group != "protocol":
             return overrides(getattr(self.settings, group), defaults)
-        protocol = replace(self.settings.protocol, precision="fp32")
-        return overrides(asdict(protocol), asdict(replace(from_values(ProtocolSettings, defaults), precision="fp32")))
+        both = self.settings.protocol, from_values(ProtocolSettings, defaults)
+        return overrides(*(asdict(replace(protocol, precision="fp32")) for protocol in both))
 
 
 def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

@@ -91,6 +91,8 @@ def _variants(method: MethodFacts, base: Mapping[str, Any], layer: Layer) -> lis
         raise ConfigError(
             f"{where} must name two settings or more, the reference first, got {', '.join(map(str, named)) or 'none'}."
         )
+    if len({"", *map(str, named)}) <= len(named):
+        raise ConfigError(f"{where} must have labels that differ and are not empty, got {', '.join(map(repr, named))}.")
     variants: list[dict[str, Any]] = []
     for label, changes in named.items():
         merged = Settings()

@@ -58,6 +58,8 @@ def test_the_last_layer_that_names_variants_replaces_them_with_their_figures():
         ({"toy_mean": {"a": {}, "b": {"kind": "cube"}}}, r"variant 'b'.* 'cube'.*Allowed: abs, square"),
         ({"toy_mean": {"a": {}, "b": 3}}, r"variants.toy_mean.b \(mine.yaml\) must be a mapping, got 3"),
         ({"toy_mean": {"a": {}}}, r"variants.toy_mean \(mine.yaml\) must name two settings or more.* got a\."),
+        ({"toy_mean": {"": {}, "b": {"scale": 2}}}, r"must have labels that differ and are not empty, got '', 'b'"),
+        ({"toy_mean": {1: {}, "1": {"scale": 2}}}, r"labels that differ and are not empty, got 1, '1'"),
         ({"toy_mean": None}, r"must name two settings or more, the reference first, got none"),
         ({"toy_mean": ["a"]}, r"variants.toy_mean \(mine.yaml\) must be a mapping, got \['a'\]"),
         ("toy_mean", r"variants \(mine.yaml\) must be a mapping, got 'toy_mean'"),
