@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from datamodules.components.synthetic import DrawnDataModule
+from datamodules.components.synthetic import SyntheticDataModule
 
 
-class Procedural(DrawnDataModule):
+class Procedural(SyntheticDataModule):
     """The half of the drawn categories that is held out, to test on.
 
     Nothing that is learnt from `procedural_auxiliary` has seen them. Generator, lamps and kinds of defects are
@@ -40,8 +40,8 @@ class Procedural(DrawnDataModule):
     needs_root = False
 
     @dataclass(kw_only=True)
-    class Config(DrawnDataModule.Config):
-        """What is drawn by default; `DrawnDataModule.Config` says what each number counts."""
+    class Config(SyntheticDataModule.Config):
+        """What is drawn by default; `SyntheticDataModule.Config` says what each number counts."""
 
         draw_seed: Annotated[int, ">= 0"] = 0
         size: Annotated[int, ">= 32, <= 4096"] = 256

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from datamodules.components.synthetic import DrawnDataModule
+from datamodules.components.synthetic import SyntheticDataModule
 
 
-class ProceduralAuxiliary(DrawnDataModule):
+class ProceduralAuxiliary(SyntheticDataModule):
     """The half of the drawn categories that may be learnt from; `procedural` holds the other half out."""
 
     categories: ClassVar[tuple[str, ...]] = (
@@ -36,8 +36,8 @@ class ProceduralAuxiliary(DrawnDataModule):
     needs_root = False
 
     @dataclass(kw_only=True)
-    class Config(DrawnDataModule.Config):
-        """What is drawn by default; `DrawnDataModule.Config` says what each number counts."""
+    class Config(SyntheticDataModule.Config):
+        """What is drawn by default; `SyntheticDataModule.Config` says what each number counts."""
 
         draw_seed: Annotated[int, ">= 0"] = 1
         size: Annotated[int, ">= 32, <= 4096"] = 256

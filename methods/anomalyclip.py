@@ -28,7 +28,7 @@ class LossTerms(NamedTuple):
     image_ce: Tensor
 
 
-class AnomalyCLIP(Method):
+class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
     """AnomalyCLIP (Zhou et al., ICLR 2024), fitted on an auxiliary data set and blind to categories.
 
     The texts are E learnt tokens and "object.", and E others and "damaged object.", with learnt tokens in deeper text
@@ -43,6 +43,7 @@ class AnomalyCLIP(Method):
 
     paper = "https://arxiv.org/abs/2310.18961"
     protocols = ("zero_shot",)
+    needs = ("text_tower", "patch_tokens")
     fits_on = "auxiliary"
     max_epochs = 15
 
@@ -85,8 +86,6 @@ class AnomalyCLIP(Method):
         sigma_at: Annotated[int, ">= 1"] = 518
         class_norm: bool = False
         round_deep_prompts: bool = False
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

@@ -78,7 +78,7 @@ def select_patches(probability: Tensor, count: int, selection: str) -> Tensor:
     raise ValueError(f"prior_selection must be 'topk' or 'first'; got {selection!r}.")
 
 
-class FAPrompt(Method):
+class FAPrompt(Method["FAPrompt.Config"]):
     """FAPrompt (Zhu et al., ICCV 2025), fitted on an auxiliary data set and blind to categories.
 
     Stage 1 compares the patches p of an image (V-V attention, last block) with the normal text and the mean of K
@@ -96,6 +96,7 @@ class FAPrompt(Method):
 
     paper = "https://arxiv.org/abs/2410.10289"
     protocols = ("zero_shot",)
+    needs = ("text_tower", "patch_tokens")
     fits_on = "auxiliary"
     # The release trains 15 epochs and tests the checkpoint of epoch 7 (train.sh, test.sh). Its learning rate has no
     # schedule, so a fit that stops after 7 is that checkpoint, and no epoch is picked by a score.
@@ -145,8 +146,6 @@ class FAPrompt(Method):
         image_focal_score_as: Literal["logit", "probability"] = "logit"
         class_norm: bool = False
         round_deep_prompts: bool = False
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

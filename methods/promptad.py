@@ -31,7 +31,7 @@ class HeadTerms(NamedTuple):
     seg: LossTerms
 
 
-class PromptAD(Method):
+class PromptAD(Method["PromptAD.Config"]):
     """PromptAD (Li et al., CVPR 2024), fitted on the k shots of a category, which are all normal.
 
     Two heads with prompts of their own, which the paper trains as two models: "cls" sees the class token and gives the
@@ -54,6 +54,7 @@ class PromptAD(Method):
 
     paper = "https://arxiv.org/abs/2404.05231"
     protocols = ("few_shot", "multi_class", "leave_one_class_out")
+    needs = ("text_tower", "patch_tokens", "category", "defect_words if states=specific")
     fits_on = "shots"
     max_epochs = 100
 
@@ -121,8 +122,6 @@ class PromptAD(Method):
         tap_point: Literal["block", "next_attention"] = "block"
         test_channels: Literal["rgb", "bgr"] = "rgb"
         bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

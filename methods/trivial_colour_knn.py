@@ -14,7 +14,7 @@ from methods.components.memory import ShotMemory
 from methods.components.scoring import to_grid
 
 
-class TrivialColourKNN(Method):
+class TrivialColourKNN(Method["TrivialColourKNN.Config"]):
     """A floor: what a method gains over it was not there to be had for nothing.
 
     With c(p) the mean and the standard deviation of the colour of cell p, six numbers, and M those of all cells of
@@ -27,6 +27,7 @@ class TrivialColourKNN(Method):
 
     paper = ""
     protocols = ("few_shot", "multi_class")
+    needs = ("category",)
 
     @dataclass(kw_only=True)
     class Config:
@@ -37,8 +38,6 @@ class TrivialColourKNN(Method):
         """
 
         cells: Annotated[int, ">= 1"] = 16
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

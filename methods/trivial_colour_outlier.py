@@ -11,7 +11,7 @@ from methods.components.cells import cell_colours
 from methods.components.scoring import to_grid
 
 
-class TrivialColourOutlier(Method):
+class TrivialColourOutlier(Method["TrivialColourOutlier.Config"]):
     """A floor: what a method gains over it was not there to be had for nothing.
 
     With c(p) the mean colour of cell p, and the median taken channel by channel over the cells of the same image,
@@ -33,8 +33,6 @@ class TrivialColourOutlier(Method):
         """
 
         cells: Annotated[int, ">= 1"] = 16
-
-    config: Config
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         means = cell_colours(images, self.config.cells)[..., :3]  # (B, N, 3)

@@ -92,7 +92,7 @@ def windows_to_grid(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     return (counts / F.fold(inverses, grid, kernel_size=side)).squeeze(1)
 
 
-class WinCLIP(Method):
+class WinCLIP(Method["WinCLIP.Config"]):
     """WinCLIP, and WinCLIP+ once it has seen shots (Jeong et al., CVPR 2023).
 
     Zero-shot (sections 4.1, 4.2): p(f) is the softmax over the cosines of f with the normal and the anomalous text.
@@ -110,6 +110,7 @@ class WinCLIP(Method):
 
     paper = "https://arxiv.org/abs/2303.14814"
     protocols = ("zero_shot", "few_shot", "multi_class")
+    needs = ("text_tower", "patch_tokens", "category")
 
     text: Tensor  # (categories, 2, D), row 0 normal, row 1 anomalous
 
@@ -129,8 +130,6 @@ class WinCLIP(Method):
         temperature: Annotated[float, "> 0"] = 0.01
         scales: Annotated[tuple[int, ...], ">= 1"] = (2, 3)
         bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.execution.build import build_method
-from benchmark.execution.data import open_data
+from benchmark.execution.data import open_data, target
 from benchmark.execution.fitting import fit
-from benchmark.execution.run_cell import predict_tests
+from benchmark.execution.run_cell import loading, predict_tests
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.merging import Layer
@@ -136,7 +136,7 @@ def run(cell: Cell, root: Path, *, turned: bool) -> dict[str, tuple[Tensor, Tens
     cell = replace(cell, where={**cell.where, "root": str(root)})
     _write_images(root, turned=turned)
     torch.manual_seed(0)
-    data, device = open_data(cell, SIZE), torch.device("cpu")
+    data, device = open_data(target(cell), SIZE, **loading(cell)), torch.device("cpu")
     method = build_method(cell, lend().backbone, data)
     method.max_epochs = min(method.max_epochs, 1)  # type: ignore[misc]
     fit(method, cell, data, device, ())

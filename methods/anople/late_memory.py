@@ -1,6 +1,7 @@
 """A memory of shots as a tower sees them that is fitted after the shots are shown."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,15 @@ class LateMemory:
     def keep(self, category: str, shots: Tensor) -> None:
         """Keep k shots of a category, (k, 3, H, W), and forget earlier ones."""
         self._shots[category] = shots
+        self._filled = Unchanged[ShotMemory]()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The shots, as `load_state_dict` takes them."""
+        return dict(self._shots)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Keep the shots that `state_dict` gave, and no others."""
+        self._shots = dict(state)
         self._filled = Unchanged[ShotMemory]()
 
     def distances(self, seen: ImageFeatures, categories: Sequence[str], look: Look, learnt: Iterable[Tensor]) -> Tensor:

@@ -40,7 +40,7 @@ def image_score(kind: str, probability: Tensor, distances: Tensor, fused: Tensor
     return highest if kind == "map" else harmonic_mean(probability, highest)
 
 
-class AnoPLe(Method):
+class AnoPLe(Method["AnoPLe.Config"]):
     """AnoPLe (Lee et al., CVPR 2026; "v1" is its preprint of 2024), fitted on simulated anomalies of k normal shots.
 
     At every prompted block each tower sees its own prompts and a projection of the other's. An image is seen whole
@@ -60,6 +60,7 @@ class AnoPLe(Method):
 
     paper = "https://arxiv.org/abs/2408.13516"
     protocols = ("multi_class", "few_shot", "leave_one_class_out")
+    needs = ("text_tower", "patch_tokens", "category")
     fits_on = "shots"
     max_epochs = 1
     train_scale = 2
@@ -149,8 +150,6 @@ class AnoPLe(Method):
         weight_decay: Annotated[float, ">= 0"] = 1e-4
         warm_up: Annotated[int, ">= 0"] = 50
         clip: Annotated[float, "> 0"] = 1.0
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

@@ -8,6 +8,7 @@ from twins import draw_mvtec_ad
 
 from benchmark.contract import candidates
 from benchmark.execution.fitting import make_trainer
+from datamodules.components.fit_data import FitData
 from datamodules.mvtec_ad import MVTecAD
 from methods.faprompt import FAPrompt
 
@@ -30,8 +31,8 @@ class Watch(Callback):
 
 
 def read(root, workers=0):
-    settings = {"image_size": candidates.SIZE, "evaluation_size": candidates.SIZE, "batch_size": 4, "seed": 5}
-    return MVTecAD(root, MVTecAD.categories[:1], num_workers=workers, **settings).labelled_dataloader()
+    settings = {"image_size": candidates.SIZE, "batch_size": 4, "seed": 5}
+    return MVTecAD(root, MVTecAD.categories[:1], num_workers=workers, **settings).fit_loader(FitData("labelled"))
 
 
 def fit(loader, looks=0):

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from twins import VISA_ALL, draw_visa
 
 from benchmark.execution import fitting
+from benchmark.execution.data import fitted_on, open_data
 from benchmark.request import registry
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose
@@ -95,12 +96,13 @@ def test_the_data_that_is_fitted_on_has_its_own_settings(method, seed):
     auxiliary = {"protocol": {"auxiliary": "procedural_auxiliary"}, "dataset": {"procedural_auxiliary": {"size": 64}}}
     cell = make_plan(compose([Layer("test", {"sweep": sweep} | auxiliary)]), {}).cells[0]
     learner = registry.load(registry.method(method), Method)
-    fitted = fitting.training_cell(cell, learner(None, {}), 48)
-    own = {"procedural_auxiliary": (1, 64), "procedural": (0, 256)}[fitted.dataset]
-    assert (fitted.settings["dataset"]["draw_seed"], fitted.settings["dataset"]["size"]) == own
+    data = open_data(fitted_on(cell), 48)
+    own = {"procedural_auxiliary": (1, 64), "procedural": (0, 256)}[fitted_on(cell).dataset]
+    assert (data.config.draw_seed, data.config.size) == own
     assert own[0] == seed
-    assert fitted.settings["protocol"]["evaluation_size"] == 48
-    assert fitted.where["trainer"]["batch_size"] == learner.Config().batch_size
+    batch = next(iter(data.fit_loader(learner(None, {}).fit_data)))
+    assert batch.mask.shape[-2:] == batch.image.shape[-2:] == (48, 48)
+    assert len(batch.label) == learner.Config().batch_size
 
 
 def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_path, fits):

@@ -172,13 +172,10 @@ def test_encodes_shots_and_texts_once(backbone, monkeypatch):
 
 
 def fit(backbone, root, workers=0):
-    data = MVTecAD(
-        root, ("bottle",), image_size=2 * SIZE, evaluation_size=2 * SIZE, shots=2, batch_size=2, num_workers=workers
-    )
+    data = MVTecAD(root, ("bottle",), image_size=SIZE, shots=2, batch_size=2, num_workers=workers)
     torch.manual_seed(0)
     method = AnoPLe(backbone, {"bottle": "bottle"}, AnoPLe.Config(decoder_width=16, steps=3, batch_size=2))
-    loader = data.drawn_dataloader(method.steps, method.augmentation())
-    make_trainer(torch.device("cpu"), [], max_epochs=method.max_epochs).fit(method, loader)
+    make_trainer(torch.device("cpu"), [], max_epochs=method.max_epochs).fit(method, data)
     return method.state_dict()
 
 
