@@ -87,8 +87,8 @@ class Method(LightningModule, ABC, Generic[Settings]):
         values = {} if config is None else config
         self.config = cast(Settings, type(self).Config(**values) if isinstance(values, Mapping) else values)
         self.save_hyperparameters({"categories": self.categories, "config": asdict(cast(Any, self.config))})
-        self.seen: dict[str, dict[str, Any]] = {}  # shots that `adapt` saw, by category
-        self.fitted: dict[str, Any] = {}  # what its parameters were fitted on
+        self.shots_seen: dict[str, dict[str, Any]] = {}  # shots that `adapt` saw, by category
+        self.fitted_on: dict[str, Any] = {}  # what its parameters were fitted on
 
     @property
     def steps(self) -> int:
@@ -133,11 +133,11 @@ class Method(LightningModule, ABC, Generic[Settings]):
 
     def begin_fit(self, data: AnomalyDataModule) -> None:
         """See the shots of the data that a fit begins on; an auxiliary set shows none."""
-        self.fitted = {}
+        self.fitted_on = {}
         if self.fits_on != "auxiliary":
             self.see_shots(data)
         if self.fits_on != "nothing":
-            self.fitted = {"on": self.fits_on, "root": str(data.root), "categories": list(data.chosen)}
+            self.fitted_on = {"on": self.fits_on, "root": str(data.root), "categories": list(data.chosen)}
 
     def see_shots(self, data: AnomalyDataModule) -> None:
         """Adapt to the shots of each category of `data`, but to those that were seen before.
@@ -147,18 +147,18 @@ class Method(LightningModule, ABC, Generic[Settings]):
         """
         for category in data.chosen if data.shots else ():
             shots = {"image_size": data.image_size, "shots": data.describe_shots(category)}
-            if self.seen.get(category) == shots:
+            if self.shots_seen.get(category) == shots:
                 continue
-            if self.fitted.get("on") == "shots" and category in self.fitted["categories"]:
+            if self.fitted_on.get("on") == "shots" and category in self.fitted_on["categories"]:
                 raise ValueError(
                     f"{type(self).__name__} was fitted on other shots of {category!r} than this datamodule samples: "
                     f"use the same k, seed and image size, or fit it anew; got {_names(shots)}, fitted on "
-                    f"{_names(self.seen[category])}."
+                    f"{_names(self.shots_seen[category])}."
                 )
             with torch.inference_mode(mode=False), torch.no_grad():
                 images = data.shot_images(category, data.image_size * self.shot_scale)
                 self.adapt(images.to(self.device), category)
-            self.seen[category] = shots
+            self.shots_seen[category] = shots
 
     def on_fit_start(self) -> None:
         if data := self._join():
@@ -180,9 +180,9 @@ class Method(LightningModule, ABC, Generic[Settings]):
         return data if isinstance(data, AnomalyDataModule) else None
 
     def _refuse_fitted(self, data: AnomalyDataModule) -> None:
-        if self.fitted.get("on") != "auxiliary" or self.fitted["root"] != str(data.root):
+        if self.fitted_on.get("on") != "auxiliary" or self.fitted_on["root"] != str(data.root):
             return
-        if both := [category for category in data.chosen if category in self.fitted["categories"]]:
+        if both := [category for category in data.chosen if category in self.fitted_on["categories"]]:
             raise ValueError(
                 f"{type(self).__name__} was fitted on the test images of {', '.join(both)} in {data.root}, so it must "
                 "be tested on another data set."
@@ -215,7 +215,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["backbone"] = self._backbone_facts
-        checkpoint["seen"], checkpoint["fitted"] = self.seen, self.fitted
+        checkpoint["shots_seen"], checkpoint["fitted_on"] = self.shots_seen, self.fitted_on
         if (memory := self._memory) is not None:
             checkpoint["memory"] = memory.state_dict()
 
@@ -230,7 +230,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
                 f"a checkpoint of {type(self).__name__} needs the CLIP that it was made with, "
                 f"{checkpoint['backbone']}; got {self._backbone_facts}."
             )
-        self.seen, self.fitted = checkpoint["seen"], checkpoint["fitted"]
+        self.shots_seen, self.fitted_on = checkpoint["shots_seen"], checkpoint["fitted_on"]
         if (memory := self._memory) is not None:
             memory.load_state_dict(checkpoint["memory"])
 

@@ -16,9 +16,9 @@ def batches(monkeypatch):
     """What a fit is given, batch by batch."""
     seen, real = [], fitting._train
 
-    def watch(method, loader, *arguments):
-        seen.append(list(loader))
-        return real(method, loader, *arguments)
+    def watch(method, source, *arguments):
+        seen.append(list(source.fit_loader(method.fit_data)))
+        return real(method, source, *arguments)
 
     monkeypatch.setattr(fitting, "_train", watch)
     return seen
