@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.contract.candidates import write_images
-from tests.support.ranks import NAMES
+from tests.support.ranks import BATCH, NAMES
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,14 +38,15 @@ def read(folder, name):
 def test_two_ranks_give_what_one_gives(folder, name):
     one, two = (read(folder, f"{name}-{ranks}") for ranks in (1, 2))
     assert one == two
-    assert {category: sum(its.values()) for category, its in one["counts"].items()} == {"metal_nut": 4, "pcb1": 4}
+    assert {sum(its.values()) for its in one["counts"].values()} == {4}
     assert {f"{category}/image_AUROC" for category in one["counts"]} | {"image_AUROC"} <= one["logged"].keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_test_image_is_read_once_and_a_fit_is_the_same_on_each_rank(folder, name):
     alone, first, second = (read(folder, f"{name}-{rank}-reads") for rank in ("1-0", "2-0", "2-1"))
-    assert sorted(first["tested"] + second["tested"]) == alone["tested"] == list(range(8))
-    assert (first["tested"], second["tested"]) == ([0, 1, 2, 6, 7], [3, 4, 5])
+    places = alone["tested"]
+    assert places == list(range(4 if len(places) == 4 else 8))  # one category, or two
+    assert [first["tested"], second["tested"]] == [[i for i in places if i // BATCH % 2 == rank] for rank in (0, 1)]
     assert alone["fitted"] == first["fitted"] == second["fitted"]
     assert bool(alone["fitted"]) == (name != "winclip")
