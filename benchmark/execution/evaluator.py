@@ -93,9 +93,10 @@ class Evaluator(Predictions):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: AnomalyDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        kept = self.gather()
-        if trainer.limit_test_batches != 1.0:  # also of fast_dev_run
-            rank_zero_warn("nothing is measured: the trainer's limit on test batches leaves test images out.")
+        kept, limit = self.gather(), trainer.limit_test_batches  # a whole number counts batches, 1.0 is all
+        missing = len(data.test_samples) - sum(len(part.indices) for part in kept)
+        if missing and (isinstance(limit, int) or limit < 1):
+            rank_zero_warn(f"nothing is measured: limit_test_batches={limit} leaves {missing} test images out.")
             return
         known = {category: data.masks_known(category) for category in data.chosen}
         self.measured = measure(
