@@ -19,7 +19,7 @@ from methods.components.prompts import DeepPrompts, Templates, Unchanged, join, 
 from methods.components.scoring import to_map
 
 
-class LossTerms(NamedTuple):
+class AnomalyCLIPTerms(NamedTuple):
     """Terms of the loss; those of maps before their weight, summed over layers."""
 
     focal: Tensor
@@ -119,7 +119,7 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
         *local, image_ce = self.loss_terms(batch)
         return image_ce + self.config.local_weight * torch.stack(local).sum()
 
-    def loss_terms(self, batch: Batch) -> LossTerms:
+    def loss_terms(self, batch: Batch) -> AnomalyCLIPTerms:
         """What `loss` adds up.
 
         Raises:
@@ -133,7 +133,7 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
             local.append(torch.stack(local_terms(class_maps(probabilities, features.grid, size), batch.mask)))
         focal, dice_anomalous, dice_normal = torch.stack(local).sum(dim=0)
         image_ce = F.cross_entropy(self._logits(features, text), batch.label.long())
-        return LossTerms(focal, dice_anomalous, dice_normal, image_ce)
+        return AnomalyCLIPTerms(focal, dice_anomalous, dice_normal, image_ce)
 
     def encode_text(self) -> Tensor:
         """Unit features of the normal and the anomalous text, (2, D)."""

@@ -35,7 +35,7 @@ class Stages(NamedTuple):
     score: Tensor  # (B,) in [0, 1]
 
 
-class LossTerms(NamedTuple):
+class FAPromptTerms(NamedTuple):
     """Terms of the loss before their weights; 1 and 2 are the stages."""
 
     focal1: Tensor
@@ -174,7 +174,7 @@ class FAPrompt(Method["FAPrompt.Config"]):
     def loss(self, batch: Batch) -> Tensor:
         return torch.stack([w * term for w, term in zip(WEIGHTS, self.loss_terms(batch), strict=True)]).sum()
 
-    def loss_terms(self, batch: Batch) -> LossTerms:
+    def loss_terms(self, batch: Batch) -> FAPromptTerms:
         """What `loss` adds up.
 
         Raises:
@@ -184,7 +184,7 @@ class FAPrompt(Method["FAPrompt.Config"]):
         stages = self.examine(batch.image)
         grid = stages.features.grid
         priors = stages.prior.square().mean(dim=1)  # (B,)
-        return LossTerms(
+        return FAPromptTerms(
             *local_terms(class_maps(stages.patches1, grid, size), batch.mask),
             *local_terms(class_maps(stages.patches2, grid, size), batch.mask),
             F.cross_entropy(stages.logits, batch.label.long()),

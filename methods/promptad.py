@@ -18,7 +18,7 @@ from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
-from methods.components.one_class_losses import LossTerms, one_class_terms
+from methods.components.one_class_losses import OneClassTerms, one_class_terms
 from methods.components.scoring import fuse, text_probability, to_map
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import anomalous_states
@@ -27,8 +27,8 @@ from methods.components.states import anomalous_states
 class HeadTerms(NamedTuple):
     """Terms of both heads."""
 
-    cls: LossTerms
-    seg: LossTerms
+    cls: OneClassTerms
+    seg: OneClassTerms
 
 
 class PromptAD(Method["PromptAD.Config"]):
@@ -185,7 +185,7 @@ class PromptAD(Method["PromptAD.Config"]):
 
     def _compare(
         self, head: ConcatenatedPrompts, features: Tensor, categories: Sequence[str], margin_dim: int = -1
-    ) -> LossTerms:
+    ) -> OneClassTerms:
         """Terms of features (B, N, D) against the texts of their images' categories."""
         shares = []
         for category in dict.fromkeys(categories):
@@ -193,7 +193,7 @@ class PromptAD(Method["PromptAD.Config"]):
             text = head.encode(self.backbone, category)
             terms = one_class_terms(features[rows], text, self.scale, self.config.margin, margin_dim)
             shares.append(torch.stack(terms) * (len(rows) / len(categories)))
-        return LossTerms(*torch.stack(shares).sum(dim=0))
+        return OneClassTerms(*torch.stack(shares).sum(dim=0))
 
     def _encode_image(self, images: Tensor) -> ImageFeatures:
         """The same request for shots and test images, so that a feature store answers both."""

@@ -17,7 +17,7 @@ from datamodules.components.resampling import Augment
 from datamodules.components.sample import Batch
 from methods.anople.coupled_prompts import BlockPrompts
 from methods.anople.late_memory import LateMemory
-from methods.anople.losses import LossTerms, evidence_alignment, image_loss
+from methods.anople.losses import AnoPLeTerms, evidence_alignment, image_loss
 from methods.anople.network import AnoPLeNetwork
 from methods.anople.schedules import warm_cosine
 from methods.anople.simulation import Simulation, cut
@@ -210,7 +210,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
     def loss(self, batch: Batch) -> Tensor:
         return torch.stack(self.loss_terms(batch)).sum()
 
-    def loss_terms(self, batch: Batch) -> LossTerms:
+    def loss_terms(self, batch: Batch) -> AnoPLeTerms:
         """What `loss` adds up, of images and masks (B, 2S, 2S)."""
         cfg, network, patch = self.config, self.network, self.backbone.patch_size
         height, width = check_masks(batch)
@@ -224,7 +224,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
         size = (height // 2, width // 2)
         patches, maps = network.read_maps(self.backbone, features, texts[own], size, views.view)
         every = 1 if cfg.image_views == "all" else self.n_views
-        return LossTerms(
+        return AnoPLeTerms(
             dice_loss(maps[:, 1], views.mask),
             focal_loss(maps, views.mask, cfg.focal_gamma),
             image_loss(features.image[::every], texts, own[::every], views.label[::every], self.scale, cfg.image_texts),

@@ -159,7 +159,7 @@ def test_published_figures_say_that_they_are_of_something_else(tmp_path):
 
 
 def test_a_sweep_of_variants_is_compared_and_goes_on_after_a_loss(bench, data, cells, tmp_path):
-    (tmp_path / "mine.yaml").write_text("variants: {trivial_colour_knn: {fine: {}, coarse: {cells: 2}}}")
+    (tmp_path / "mine.yaml").write_text("variants: {trivial_colour_knn: {fine: {}, coarse: {squares: 2}}}")
     words = ("run", "--config", tmp_path / "mine.yaml", "--methods", "trivial_colour_knn", "--shots", "1", *cells)
     done = bench(*words, "--seeds", "0,1,2", "--results", tmp_path / "r")
     assert done.code == 0, done.err
@@ -171,7 +171,7 @@ def test_a_sweep_of_variants_is_compared_and_goes_on_after_a_loss(bench, data, c
         index=["seed", "category"], columns=["method", "metric"], values="value"
     )
     for metric in COMPARED:
-        labels = ("trivial_colour_knn(cells=2)", "trivial_colour_knn")
+        labels = ("trivial_colour_knn(squares=2)", "trivial_colour_knn")
         seeds = (long[labels[0]][metric] - long[labels[1]][metric]).groupby("seed").mean()
         wanted = stats.ttest_1samp(seeds, 0).confidence_interval(0.95)
         found = table.loc[("coarse", metric)]
