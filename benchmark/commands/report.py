@@ -8,10 +8,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.metrics.names import METRICS
+from benchmark.metrics.table import metric_names
 from benchmark.records import ablation
 from benchmark.records.ablation import write_ablations
-from benchmark.records.leaderboard import FILES, HEAD, cells, everything, legend, write_tables
+from benchmark.records.leaderboard import FILES, cells, everything, head, legend, write_tables
 from benchmark.records.store import Record, Store, StoreError
 
 WIDE = 200  # columns of text; a pipe or a log file has no width of its own
@@ -71,9 +71,8 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
     for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
         caption = "\n".join(filter(None, (str(note), legend(rows))))
         grid = Table(title=str(backbone), caption=caption or None, title_justify="left")
-        for name in HEAD:
-            title = name.replace("_", " ") if name in METRICS else name
-            grid.add_column(title, justify="right" if name in METRICS else "left", overflow="fold")
+        for name in head():
+            grid.add_column(_title(name), justify="right" if name in metric_names() else "left", overflow="fold")
         for row in cells(rows):
             grid.add_row(*row)
         console.print(grid)
@@ -88,7 +87,7 @@ def print_ablations(store: Store, console: Console) -> None:
     for table in tables:
         grid = Table(title=table.title, caption="\n".join(table.notes), title_justify="left", caption_justify="left")
         for name in table.head:
-            grid.add_column(name.replace("_", " ") if name in METRICS else name, overflow="fold")
+            grid.add_column(_title(name), overflow="fold")
         for row in table.rows:
             grid.add_row(*row)
         console.print(grid)
@@ -98,3 +97,8 @@ def print_ablations(store: Store, console: Console) -> None:
 
 def _wide(console: Console) -> Console:
     return console if console.is_terminal else Console(width=WIDE)
+
+
+def _title(name: str) -> str:
+    """A heading; the name of a metric may be broken where it has an underscore."""
+    return name.replace("_", " ") if name in metric_names() else name

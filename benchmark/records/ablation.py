@@ -17,6 +17,7 @@ from scipy import stats
 
 from benchmark.records import superseding
 from benchmark.records.leaderboard import csv_text, markdown_table
+from benchmark.records.rows import NOT_MEASURED
 from benchmark.records.store import Record, Store, write_atomic
 from benchmark.request.cell import overrides
 from benchmark.request.code import hash_code
@@ -59,8 +60,14 @@ class Runs:
         return [key for key, name in self.grounds.items() if reference.grounds.get(key) == name]
 
     def defined(self, metric: str) -> dict[Key, float]:
-        """The values of a metric, without those that the data leave undefined."""
+        """The values of a metric, without those that the data leave undefined; none if a run has not measured it."""
+        if metric in self.not_measured():
+            return {}
         return {key: value for key, values in self.values.items() if (value := values[metric]) is not None}
+
+    def not_measured(self) -> list[str]:
+        """The compared metrics that some run has no value of, not even an undefined one."""
+        return [name for name in COMPARED if any(name not in values for values in self.values.values())]
 
 
 def write_ablations(store: Store) -> list[Ablation]:
@@ -143,6 +150,8 @@ def _facts(its: Runs, reference: Runs) -> dict[str, Any]:
     if len(paired) < its.expected or its.failed:
         failed = f", {its.failed} failed" if its.failed else ""
         words.append(f"partial: {len(paired)} of {its.expected} pairs{failed}")
+    if absent := its.not_measured():
+        words.append(f"{NOT_MEASURED}: {', '.join(absent)}")
     return {
         "paired_seeds": len({seed for seed, _ in paired}),
         "paired": len(paired),

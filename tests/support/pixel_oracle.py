@@ -6,7 +6,7 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from benchmark.metrics.accumulate import PixelMetrics
-from benchmark.metrics.names import PIXEL_METRICS
+from benchmark.metrics.table import metric_names
 
 EXACT = 1e-12
 
@@ -56,7 +56,7 @@ def fill(maps, masks, metric=None, batch=2):
 
 
 def values(metric):
-    return [metric.compute()[name].value for name in PIXEL_METRICS]
+    return [metric.compute()[name].value for name in metric_names("pixel")]
 
 
 def draw(seed, images=5, height=19, width=23):

@@ -7,9 +7,9 @@ from pixel_oracle import EXACT, KINDS, draw, fill, labelled, oracle, plain_aupro
 from sklearn.metrics import roc_auc_score
 
 from benchmark.metrics.accumulate import NotFiniteError, PixelMetrics
-from benchmark.metrics.curves import aupro, auroc, rank
-from benchmark.metrics.names import PIXEL_METRICS
 from benchmark.metrics.pixels import pack_anomalous, rank_pixels
+from benchmark.metrics.ranking import rank
+from benchmark.metrics.table import aupro, auroc, metric_names
 from datamodules.components.regions import label_regions
 
 
@@ -63,15 +63,15 @@ def test_aupro_at_any_limit(limit, kind):
     maps, masks = draw(4)
     maps = KINDS[kind](maps)
     packed = [pack_anomalous(scores, ids) for scores, ids in zip(maps, labelled(masks).numpy(), strict=True)]
-    ranking, overlap = rank_pixels([maps.ravel()], packed)
-    assert aupro(ranking, overlap, limit) == pytest.approx(plain_aupro(maps.astype(float), masks, limit), abs=EXACT)
+    ranking = rank_pixels([maps.ravel()], packed)
+    assert aupro(ranking, limit) == pytest.approx(plain_aupro(maps.astype(float), masks, limit), abs=EXACT)
 
 
 @pytest.mark.parametrize("limit", [0, -0.1, 1.01, float("nan")])
 def test_refuses_a_limit_that_is_no_rate(limit):
-    ranking = rank(np.array([0.0, 1.0]), np.array([False, True]))
+    scores, packed = np.zeros(2, np.float32), pack_anomalous(np.zeros((1, 1), np.float32), np.ones((1, 1), np.int32))
     with pytest.raises(ValueError, match="limit must lie in"):
-        aupro(ranking, np.ones(1), limit)
+        aupro(rank_pixels([scores], [packed]), limit)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -164,7 +164,7 @@ def test_undefined_values_say_why(fill_value):
     maps, masks = draw(0)
     results = fill(maps, np.full_like(masks, fill_value)).compute()
     reason = "no normal pixel" if fill_value else "no anomalous pixel"
-    assert results == dict.fromkeys(PIXEL_METRICS, (None, reason))
+    assert results == dict.fromkeys(metric_names("pixel"), (None, reason))
 
 
 def test_no_normal_image_is_fine():
