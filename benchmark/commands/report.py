@@ -1,4 +1,4 @@
-"""`bench status` and `bench leaderboard`: what a results folder says, from its records alone."""
+"""`bench status` and `bench leaderboard`: state and tables of a results folder, from its records alone."""
 
 import json
 import shlex
@@ -20,12 +20,12 @@ WIDE = 200  # columns of text; a pipe or a log file has no width of its own
 def open_store(folder: Path) -> Store:
     """The records of a results folder; StoreError if it holds none."""
     if not (folder / "cells").is_dir():
-        raise StoreError(f"{folder} is no results folder: it has no cells/. `bench run` makes one below results/.")
+        raise StoreError(f"{folder} is not a results folder: it has no cells/. `bench run` makes one below results/.")
     return Store(folder)
 
 
 def rebuild(folder: Path, show_all: bool = False) -> None:
-    """Write the tables anew and print the leaderboard, with the superseded records in rows of their own if asked."""
+    """Rewrite the tables and print the leaderboard, with `show_all` also the superseded records, in separate rows."""
     store = open_store(folder)
     table = write_tables(folder, store.all_current())
     print_leaderboard(everything(store.all_records()) if show_all else table, folder, Console())
@@ -57,7 +57,7 @@ def _print_set_aside(store: Store) -> None:
     for path in store.set_aside:
         print(f"corrupt record set aside: {path}")
     if store.outdated:
-        print(f"{store.outdated} records of an older version of the suite are kept on disk and stand in no table.")
+        print(f"{store.outdated} records of an older version of the suite are kept on disk and left out of all tables.")
 
 
 def reason(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""The metrics as torchmetrics: they remember batches, in any split, on any number of ranks, and compute once."""
+"""The metrics as torchmetrics classes, which accumulate batches in any split and on any number of ranks."""
 
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from benchmark.metrics.table import MetricValue, Need, evaluate, metrics
 
 
 class NotFiniteError(ValueError):
-    """NaN or infinite scores have no rank; `indices` are their places in the batch, for the caller to name."""
+    """NaN or infinite scores cannot be ranked; `indices` are their places in the batch, for the caller to name."""
 
     def __init__(self, what: str, indices: tuple[int, ...]) -> None:
         super().__init__(what, indices)
@@ -29,7 +29,6 @@ class RankMetric(Metric):
     """Base class: state is lists of flat tensors in main memory, so GPU memory does not grow with the test set."""
 
     is_differentiable = False
-    higher_is_better = True
     full_state_update = False
     dtypes: ClassVar[dict[str, torch.dtype]]  # of each state, by its name
 

@@ -1,9 +1,9 @@
-"""Ranks all pixels of a test set with one sort of values per chunk: no argsort, no pixel carries its label.
+"""Ranking of all pixels of a test set by one sort of values per chunk, without argsort and without labels of pixels.
 
-An anomalous pixel needs its score and the size of its region, packed into one sortable integer. Everything else
-needs its value alone, because normal pixels below a score are all pixels below it less the anomalous ones. Counts of
-chunks add up, and region sizes, unlike region numbers, do not depend on the order of images: any split into batches,
-chunks or ranks gives the same bits.
+An anomalous pixel is its score and the size of its region, packed into one sortable integer. Of all pixels the values
+suffice, because the normal pixels below a score are all pixels below it less the anomalous ones. Counts of chunks add
+up, and region sizes, unlike region numbers, do not depend on the order of images: any split into batches, chunks or
+ranks gives the same bits.
 """
 
 import os

@@ -97,7 +97,7 @@ class Metric(NamedTuple):
     level: Level  # whether images or pixels are ranked
     function: Callable[[Any], float]  # of a Ranking, at pixel level of a PixelRanking; may raise UndefinedError
     needs: tuple[Need, ...]  # without one of them, looked for in this order, the metric is undefined
-    chance: float | None = None  # value of scores that know nothing; below it, tables mark a value
+    chance: float | None = None  # value of uninformative scores; tables mark a value below it
     note: str = ""  # printed below a rendered table that holds a value
     published: bool = False  # computed only where `protocol.published_metric` asks for it
 

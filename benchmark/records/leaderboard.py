@@ -74,7 +74,7 @@ def long_table(records: Iterable[Record], superseded: Mapping[int, str] | None =
 
 
 def _lines(record: Record) -> Iterator[dict[str, Any]]:
-    """What a record says of each category and metric, those that the table of metrics does not know included."""
+    """A line for each category and metric: those of the table of metrics, then others that the record holds."""
     if record.status != "ok":
         why = f"{record.status}: {record.error.get('type', '')} {record.error.get('message', '')}"
         yield {"category": record.cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]}
@@ -118,10 +118,10 @@ def _common(record: Record) -> dict[str, Any]:
 
 
 def wide_table(long: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard: macro mean over categories for each seed, then mean and deviation (n - 1) over seeds.
+    """The leaderboard: macro mean over categories for each seed, then mean and standard deviation (n - 1) over seeds.
 
-    A row of kind "all" takes all categories; where a data set has textures and objects, each has a row besides. Rows
-    that compare stand together, the best first.
+    A row of kind "all" is the mean over all categories; a data set with textures and objects has a row for each kind
+    besides. Comparable rows stand together, sorted by image AUROC.
     """
     table = rows.row_table(_by_kind(long), {name: _categories(name) for name in long["dataset"].unique()})
     compared = ["backbone", "dataset", "kind", "protocol", "shots", "comparison"]
@@ -131,7 +131,7 @@ def wide_table(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(wide: pd.DataFrame) -> str:
-    """The leaderboard for people: one table per backbone, never mixed, metrics in percent as mean ± std."""
+    """The leaderboard in Markdown: one table per backbone, metrics in percent as mean ± standard deviation."""
     parts = []
     for (backbone, note), its in wide.groupby(["backbone", "note"], sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
@@ -162,7 +162,7 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
 
 
 def legend(table: pd.DataFrame) -> str:
-    """What must be known to read rendered rows; empty if nothing."""
+    """The notes printed below rendered rows; empty if there are none."""
     words = [f"{BELOW.strip()} below chance."] if table["below_chance"].astype(bool).any() else []
     return " ".join([*words, *(line.note for line in metrics() if line.note and table[line.name].notna().any())])
 
@@ -178,7 +178,7 @@ def describe_leaks(leaks: Mapping[str, Any]) -> str:
 
 
 def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
-    """Each line once for every kind that it tells of; a failed cell of all categories tells of all kinds."""
+    """Each line once for every kind that its category belongs to; a failed joint cell belongs to all kinds."""
     told = [
         (dataset, category, kind)
         for dataset, category in long[["dataset", "category"]].drop_duplicates().itertuples(index=False)
@@ -190,7 +190,7 @@ def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
-    """The categories of "all" and, if there are several kinds, of each; none where they are found on disk."""
+    """Categories by kind: "all" and, if there are several kinds, each; empty where they are found on disk."""
     try:
         facts = registry.dataset(dataset)
     except ConfigError:  # a plug-in that is no longer installed
@@ -201,7 +201,7 @@ def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
 
 
 def _variant(cell: Cell) -> str:
-    """The variant with the settings of the data set that differ from its defaults: other images, another row."""
+    """The variant, with the settings of the data set that differ from its defaults, since they change its images."""
     changed = cell.changed("dataset")
     return f"{cell.variant} ({changed})" if changed else cell.variant
 
@@ -223,7 +223,7 @@ def _percent(mean: float, std: float) -> str:
 
 
 def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table of words in Markdown; a bar within a word, as a setting may hold one, ends no cell."""
+    """A Markdown table; a bar within a word is escaped."""
 
     def line(words: Sequence[str]) -> str:
         return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
@@ -232,5 +232,5 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """A table as every CSV of a results folder is written."""
+    """The text of a CSV file of a results folder."""
     return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")

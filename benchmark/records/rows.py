@@ -1,4 +1,4 @@
-"""Rows of a leaderboard from the long table: which values a mean may take, and what must be said beside it."""
+"""Rows of the leaderboard, from the long table: which values are averaged, and the facts beside each mean."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ FACTS = (
 
 
 def row_table(long: pd.DataFrame, categories: Mapping[str, Mapping[str, Sequence[str]]]) -> pd.DataFrame:
-    """Mean over categories for each seed, then over seeds, with what must be said of it.
+    """Mean over categories for each seed, then over seeds, with the facts of each row.
 
     Only seeds that measured the same categories are averaged, the most categories first. A metric that some of their
     category runs have not measured has no mean.
@@ -121,19 +121,19 @@ def _complete(measured: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _below_chance(found: pd.DataFrame) -> list[str]:
-    """The metrics of each row whose mean is worse than that of scores that know nothing."""
+    """The metrics of each row whose mean is below that of uninformative scores."""
     low = {line.name: found[line.name] < line.chance for line in metrics() if line.chance is not None}
     return [", ".join(name for name in low if low[name][row]) for row in found.index]
 
 
 def _assert_one_cell(measured: pd.DataFrame) -> None:
-    """Each category and seed of a row comes from one cell, and each category from one comparison per seed."""
+    """Assert that each category and seed of a row comes from one cell."""
     cells = measured.groupby([*ROW, "seed", "category"], sort=False)["cell"].nunique()
     assert (cells <= 1).all(), f"a row would average over several cells: {cells[cells > 1].index.tolist()[:3]}"
 
 
 def _counted_seeds(measured: pd.DataFrame) -> pd.DataFrame:
-    """The seeds of each row that measured the same categories."""
+    """The seeds of each row that a mean may take: those that measured one set of categories, the largest."""
     sets: dict[tuple[Any, ...], dict[frozenset[str], list[Any]]] = {}
     for key, group in measured.groupby([*ROW, "seed"], sort=False):
         row = tuple(key)
@@ -146,7 +146,7 @@ def _counted_seeds(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _status(row: Row) -> list[str]:
-    """Everything that makes a row unfit for a leaderboard, in words."""
+    """The reasons why a row does not belong on a leaderboard as it is, in words."""
     lines, measured, counted = row.lines, row.measured, row.counted
     words = [word for word in lines["superseded"].unique() if word]
     if lines["limit"].astype(bool).any():
@@ -171,7 +171,7 @@ def _status(row: Row) -> list[str]:
 
 
 def _gaps(counted: pd.DataFrame) -> list[str]:
-    """Metrics that are not measured or undefined in some categories; the mean of the latter is one of the others."""
+    """Metrics that some categories lack, in words; an undefined category is left out of the mean."""
     shares: dict[str, list[str]] = {}
     for metric, its in counted.groupby("metric", sort=False):
         categories = its["category"].nunique()

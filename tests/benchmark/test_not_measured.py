@@ -1,4 +1,4 @@
-"""A results folder of an older suite: a metric that it did not know is not measured, one that is gone stays as it is."""
+"""The tables of an older results folder: metrics unknown to it are "not measured", metrics gone since are kept."""
 
 import json
 
