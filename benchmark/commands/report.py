@@ -14,7 +14,7 @@ from benchmark.records.ablation import write_ablations
 from benchmark.records.leaderboard import FILES, cells, everything, head, legend, write_tables
 from benchmark.records.store import Record, Store, StoreError
 
-WIDE = 200  # columns of text; a pipe or a log file has no width of its own
+WIDE = 300  # columns of text; a pipe or a log file has no width of its own
 
 
 def open_store(folder: Path) -> Store:
