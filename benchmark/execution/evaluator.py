@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from benchmark.metrics.accumulate import ImageMetrics, PixelMetrics
-from benchmark.metrics.names import PIXEL_METRICS, MetricValue
+from benchmark.metrics.table import MetricValue, metric_names
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.reading import RegionRule, Regions, read_regions
 from datamodules.components.sample import Sample, UnlabelledBatch
@@ -137,7 +137,7 @@ def measure(
         masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
         root: what names of images are relative to.
         rule: which pixels make a region, see `read_regions`.
-        published: also compute PRO as published code does.
+        published: also compute the metrics of published code.
 
     Raises:
         ValueError: a score is not finite, or not exactly the test images were measured, each once.
@@ -168,7 +168,7 @@ def measure(
                     for row, found in zip(rows, truth, strict=True)
                     if found.vanished
                 }
-    nothing = dict.fromkeys(PIXEL_METRICS, MetricValue(None, NO_MASKS))
+    nothing = dict.fromkeys(metric_names("pixel", published=published), MetricValue(None, NO_MASKS))
     metrics = {c: its.compute() | (pixel[c].compute() if c in pixel else nothing) for c, its in image.items()}
     return Measured(metrics, counts, regions)
 

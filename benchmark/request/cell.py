@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from benchmark.metrics.names import METRIC_VERSION
+from benchmark.metrics.table import METRIC_VERSION
 from benchmark.request.protocols import PROTOCOL_VERSION
 from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmark.metrics.names import METRICS
+from benchmark.metrics.table import metric_names
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.merging import Layer, Settings, merge
@@ -20,7 +20,7 @@ VARIANTS = ("variants", "published")  # keys of a YAML file
 PRINTED = {  # what `published` must say of its figures, which are in percent
     "source": Setting(str, ""),
     "backbone": Setting(str, ""),
-    "metric": Setting(str, "", METRICS),
+    "metric": Setting(str, "", metric_names()),
 }
 
 

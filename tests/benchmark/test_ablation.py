@@ -140,6 +140,18 @@ def test_an_undefined_metric_is_a_dash(tmp_path):
     assert found["pairs"] == 6
 
 
+def test_a_metric_that_an_older_suite_did_not_know_is_a_dash_and_is_said(tmp_path):
+    def older(r):
+        metrics = {c: {name: value for name, value in m.items() if name != "pixel_AP"} for c, m in r.metrics.items()}
+        return replace(r, metrics=metrics) if is_cell(r, "less", 1, "b") else r
+
+    table, found = compare(tmp_path, change=older)
+    reference, less = (dict(zip(table.head, row, strict=True)) for row in table.rows)
+    assert (less["pixel_AP"], less["status"]) == ("–", "not measured: pixel_AP")
+    assert (reference["pixel_AP"], reference["status"]) == ("70.0", "ok")
+    assert found["difference"] == pytest.approx(fmean(DIFFERENCES))  # of another metric
+
+
 def test_one_seed_has_a_difference_without_an_interval(tmp_path):
     table, found = compare(tmp_path, change=lambda r: r if r.cell.seed == 0 else None)
     assert (found["difference"], found["low"]) == (pytest.approx(-0.05), None)

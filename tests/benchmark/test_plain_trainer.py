@@ -7,7 +7,7 @@ from twins import VISA_ALL, draw_mvtec_ad, draw_visa
 
 from benchmark.contract.candidates import SIZE, plain_trainer, small_backbone
 from benchmark.execution.evaluator import Evaluator
-from benchmark.metrics.names import IMAGE_METRICS
+from benchmark.metrics.table import metric_names
 from datamodules.mvtec_ad import MVTecAD
 from datamodules.visa import VisA
 from methods.anomalyclip import AnomalyCLIP
@@ -149,7 +149,7 @@ def test_a_checkpoint_refuses_another_clip(checkpoint):
 def test_the_evaluator_logs_each_category_and_the_mean(backbone, mvtec):
     method, evaluator = few(WinCLIP, backbone), Evaluator(32)
     (logged,) = plain_trainer(callbacks=[evaluator]).test(method, mvtec(list(WORDS)), verbose=False)
-    for name in IMAGE_METRICS:
+    for name in metric_names("image"):
         values = [evaluator.measured.metrics[category][name].value for category in WORDS]
         assert logged[name] == pytest.approx(sum(values) / 2, abs=1e-6)
         assert [logged[f"{category}/{name}"] for category in WORDS] == pytest.approx(values, abs=1e-6)

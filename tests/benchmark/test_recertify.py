@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmark.execution import content
+from benchmark.metrics import table
 from benchmark.request import code, registry
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
@@ -109,6 +110,29 @@ def test_one_other_digit_adopts_nothing_and_names_the_cell(run, bench, method, t
     assert "has image_AUROC" in done.out
     assert len(records(tmp_path / "r")) == 8
     assert "8 stale" in run("--dry-run").out
+
+
+def test_a_metric_that_one_suite_alone_knows_is_named_and_hinders_nothing(run, bench, method, tmp_path, monkeypatch):
+    edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
+    line = table.Metric("image_New", "image", lambda ranking: 1 / ranking.normals, table.IMAGES)
+    kept = tuple(line for line in table.TABLE if line.name != "pixel_AUPRO")
+    monkeypatch.setattr(table, "TABLE", (*kept, line))
+    done = bench("recertify", tmp_path / "r", "--cells", "2")
+    assert done.code == 0, done
+    assert "not compared, known to the older or to the newer code alone: image_New, pixel_AUPRO" in done.out
+    long = pd.read_csv(tmp_path / "r" / "results.csv")
+    assert (long.loc[long["metric"] == "image_New", "status"] == "not measured").sum() == 6
+    assert (long["metric"] == "pixel_AUPRO").sum() == 6
+
+
+def test_a_record_that_shares_no_metric_vouches_for_nothing(run, bench, method, tmp_path, monkeypatch):
+    edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
+    line = table.Metric("image_New", "image", lambda ranking: 1 / ranking.normals, table.IMAGES)
+    monkeypatch.setattr(table, "TABLE", (line,))
+    monkeypatch.setattr("benchmark.commands.recertify.write_tables", None)
+    done = bench("recertify", tmp_path / "r", "--cells", "1")
+    assert done.code == 1
+    assert "has no metric in common with its record" in done.out
 
 
 def test_a_cell_that_fails_adopts_nothing(run, bench, method, tmp_path):

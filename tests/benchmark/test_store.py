@@ -122,9 +122,7 @@ def test_a_full_disk_keeps_the_old_content_and_no_part_of_the_new(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(
-            StoreError, match=r"cannot write .*file.json: File too large. What was written before is kept"
-        ):
+        with pytest.raises(StoreError, match=r"cannot write .*file.json: File too large. The previous content is kept"):
             write_atomic(path, "new" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
