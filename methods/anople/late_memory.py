@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.components.clip.backbone import ImageFeatures
 from methods.components.memory import Bank, ShotMemory
@@ -14,11 +14,12 @@ from methods.components.prompts import Unchanged
 Look = Callable[[Tensor], ImageFeatures]
 
 
-class LateMemory:
-    """Keeps the shots, and their features until what is learnt changes."""
+class LateMemory(nn.Module):
+    """Keeps the shots, and their features until what is learnt changes; nothing of it is in a state dict."""
 
     def __init__(self, bank: Bank, n_taps: int) -> None:
         """Remember the last `n_taps` taps of each shot in a `ShotMemory` of kind `bank`."""
+        super().__init__()
         self.bank, self.n_taps = bank, n_taps
         self._shots: dict[str, Tensor] = {}
         self._filled = Unchanged[ShotMemory]()
@@ -36,7 +37,7 @@ class LateMemory:
             seen: what `look` gives of B images.
             categories: of the images.
             look: sees shots.
-            learnt: all that `look` depends on, one tensor or more.
+            learnt: all that `look` depends on.
 
         Returns:
             (B, N), in [0, 1].
