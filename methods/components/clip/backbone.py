@@ -92,10 +92,10 @@ class CLIPBackbone(nn.Module):
         precision: Precision = "fp32",
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Load by open_clip's own names, or the embedded model of `embedded.json`.
+        """Load by open_clip's own names and schemas, or the embedded model of `embedded.json`.
 
         Args:
-            name: a model name of open_clip, or "embedded".
+            name: a model name of open_clip, "embedded", "local-dir:PATH" or "hf-hub:ORG/NAME".
             pretrained: a tag of that model or the path of a checkpoint; see `weights.create_clip`.
             activation: of the weights' training; see there too.
             image_size: see `__init__`.
@@ -107,8 +107,13 @@ class CLIPBackbone(nn.Module):
             BackboneError: see `weights.create_clip` and `__init__`.
         """
         clip = create_clip(name, pretrained, activation)
-        tokenizer = open_clip.SimpleTokenizer() if name == EMBEDDED else open_clip.get_tokenizer(name)
-        backbone = cls(clip, tokenizer, image_size=image_size, position_resize=position_resize, precision=precision)
+        backbone = cls(
+            clip,
+            open_clip.SimpleTokenizer(),
+            image_size=image_size,
+            position_resize=position_resize,
+            precision=precision,
+        )
         return backbone.to(device)
 
     def train(self, mode: bool = True) -> Self:
