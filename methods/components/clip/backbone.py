@@ -107,13 +107,8 @@ class CLIPBackbone(nn.Module):
             BackboneError: see `weights.create_clip` and `__init__`.
         """
         clip = create_clip(name, pretrained, activation)
-        backbone = cls(
-            clip,
-            open_clip.SimpleTokenizer(),
-            image_size=image_size,
-            position_resize=position_resize,
-            precision=precision,
-        )
+        settings: dict[str, Any] = {"position_resize": position_resize, "precision": precision}
+        backbone = cls(clip, open_clip.SimpleTokenizer(), image_size=image_size, **settings)
         return backbone.to(device)
 
     def train(self, mode: bool = True) -> Self:
