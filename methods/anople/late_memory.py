@@ -45,14 +45,14 @@ class LateMemory(nn.Module):
         Raises:
             ValueError: no shots of a category were kept.
         """
-        memory = self._filled(learnt, lambda: self._fill(look))
+        memory = self._filled(learnt, lambda: self._fill(look, seen.image.device))
         return torch.stack(memory.distances(self._unit_taps(seen), categories, seen.image)).mean(dim=0) / 2
 
     @torch.no_grad()
-    def _fill(self, look: Look) -> ShotMemory:
+    def _fill(self, look: Look, device: torch.device) -> ShotMemory:
         memory = ShotMemory(self.bank)
         for category, shots in self._shots.items():
-            seen = look(shots)
+            seen = look(shots.to(device))
             memory.remember(category, self._unit_taps(seen), seen.image)
         return memory
 
