@@ -58,9 +58,9 @@ def test_metrics_of_one_fit_are_those_of_the_cpu(candidate, gpu, tmp_path):
     assert_equal(measured(method.to(gpu), data, gpu), wanted)
 
 
-def run(candidate, folder: Path, accelerator: str, **features):
+def run(candidate, root: Path, accelerator: str, **features):
     """A cell of the embedded CLIP as `bench run` runs it."""
-    cell = candidates.small_cell(candidate, str(folder))
+    cell = candidates.small_cell(candidate, str(root))
     trainer, store = cell.where["trainer"], cell.where["features"]
     where = {"trainer": {**trainer, "accelerator": accelerator}, "features": {**store, **features}}
     return run_cell(replace(cell, where={**cell.where, **where}))

@@ -76,6 +76,14 @@ def test_adapts_and_predicts(candidate, own_backbone):
         assert (found.anomaly_map.shape[0], found.anomaly_map.device) == (3, DEVICE)
 
 
+@pytest.mark.parametrize("candidate", [each for each in CANDIDATES if PROTOCOLS[each.protocol].uses_shots], ids=words)
+def test_what_it_remembers_follows_to_another_device(candidate, own_backbone):
+    method, images, keys = candidate.prepare(), candidates.draw(2), candidate.keys(2)
+    method(images, keys)  # keeps what it keeps on the CPU
+    with imaginary_gpu(own_backbone, method), torch.no_grad():
+        assert method.predict(images.to(DEVICE), keys).score.device == DEVICE
+
+
 @pytest.mark.parametrize("candidate", FITTED, ids=words)
 def test_loses(candidate, own_backbone):
     method = candidate.build(candidate.categories).train()
