@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test perf campaign clean
+.PHONY: demo test perf campaign gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bench run --preset smoke
@@ -20,6 +20,10 @@ perf: $(VENV)/.installed-dev
 
 campaign: $(VENV)/.installed-dev
 	$(BIN)/pytest -m campaign
+
+gpu: $(VENV)/.installed-dev
+	$(BIN)/pytest -m gpu -rs tests/gpu
+	$(BIN)/python -m tests.gpu.throughput
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

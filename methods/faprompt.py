@@ -190,7 +190,7 @@ class FAPrompt(Method["FAPrompt.Config"]):
             F.cross_entropy(stages.logits, batch.label.long()),
             focal_cross_entropy(stages.score, batch.label, self.config.image_focal_score_as),
             orthogonality_loss(stages.text[1:]),
-            priors[~batch.label].sum(),
+            torch.where(batch.label, 0, priors).sum(),
         )
 
     def examine(self, images: Tensor) -> Stages:

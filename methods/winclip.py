@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.components.base import Method, Prediction
-from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.backbone import CLIPBackbone, Windows
 from methods.components.memory import ShotMemory
 from methods.components.prompts import ensemble
 from methods.components.scoring import harmonic_mean, text_probability, to_grid
@@ -74,6 +75,12 @@ def window_patches(grid: tuple[int, int], side: int) -> Tensor:
         )
     index = torch.arange(grid[0] * grid[1]).view(grid)
     return index.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
+
+
+@cache
+def square_windows(grid: tuple[int, int], side: int) -> Windows:
+    """The windows of `window_patches`, made once for each grid."""
+    return Windows(window_patches(grid, side), grid)
 
 
 def windows_to_grid(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
@@ -160,7 +167,7 @@ class WinCLIP(Method["WinCLIP.Config"]):
 
     def _encode(self, images: Tensor) -> Features:
         image, patches, _, grid = self.backbone.encode_image(images, layers=(self.backbone.n_image_blocks,))
-        windows = [self.backbone.encode_windows(images, window_patches(grid, side)) for side in self.config.scales]
+        windows = [self.backbone.encode_windows(images, square_windows(grid, side)) for side in self.config.scales]
         return Features(image, patches[0], windows, grid)
 
     def _compare_text(self, features: Features, categories: Sequence[str]) -> Prediction:

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmark.metrics.table import METRIC_VERSION
 from benchmark.request.protocols import PROTOCOL_VERSION
+from methods.components.clip.model_files import SCHEMAS, model_label
 from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
 
 #: What every record and table of the embedded backbone says of itself.
@@ -88,7 +89,8 @@ class Cell:
         for key, sha256 in self.files.items():
             group, _, name = key.partition(".")
             found[group][name] = sha256
-        found["backbone"].pop("activation", None)  # states what must be so, changes nothing
+        for key in ("activation", "offers"):
+            found["backbone"].pop(key, None)  # states what must be so, changes nothing
         return found
 
     @property
@@ -129,6 +131,8 @@ class Cell:
     def _weights_label(self) -> str:
         """A published name, or what a file is called with 8 digits of its content."""
         name, pretrained = self.settings["backbone"]["name"], str(self.settings["backbone"]["pretrained"])
+        if name.startswith(SCHEMAS):
+            return model_label(name, self.files.get("backbone.name"))
         named = name == EMBEDDED and pretrained in ("random", "demo")
         sha256 = None if named else self.files.get("backbone.pretrained")
         model = name.removesuffix("-quickgelu")  # the activation is that of the weights, or they are not loaded

@@ -202,10 +202,11 @@ class AnoPLe(Method["AnoPLe.Config"]):
     ) -> Tensor:
         if self.config.memory_features == "plain":
             plain = partial(self.backbone.encode_image, taps=self.taps)
-            return self.memory.distances(plain(images), categories, plain, (self.backbone.mean,))
-        network, prefix = self.network, () if self.network.prefix is None else (self.network.prefix[:1],)
+            return self.memory.distances(plain(images), categories, plain, ())
+        network = self.network
         look = partial(network.encode, self.backbone, prompts=prompts, taps=self.taps)
-        return self.memory.distances(features, categories, look, (self.backbone.mean, *prompts.visual, *prefix))
+        prefix = () if network.prefix is None else (network.prefix,)
+        return self.memory.distances(features, categories, look, (*network.prompts.parameters(), *prefix))
 
     def loss(self, batch: Batch) -> Tensor:
         return torch.stack(self.loss_terms(batch)).sum()

@@ -137,15 +137,19 @@ def test_files_that_are_no_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [
-        ("ViT-L14-336", "openai", r"Unknown backbone 'ViT-L14-336'. Nearest: .*ViT-L-14-336.* Allowed: 'embedded' and"),
+        (
+            "ViT-L14-336",
+            "openai",
+            r"Unknown backbone 'ViT-L14-336'. Nearest: .*ViT-L-14-336.*: 'embedded', the \d+ names",
+        ),
         (
             "ViT-B-16",
             "laion2b",
             r"Unknown weights 'laion2b' of ViT-B-16. Nearest: .*laion2b_s34b_b88k.* Allowed: openai, ",
         ),
         ("embedded", "openai", "the weights 'demo', 'random' or a checkpoint's path; got 'openai'"),
-        ("RN50", "openai", "Unsupported backbone 'RN50'. Supported: open_clip's built-in CLIP"),
-        ("ViT-B-16-SigLIP", "webli", "Unsupported backbone 'ViT-B-16-SigLIP'"),
+        ("RN50", "openai", "Unsupported backbone 'RN50': its image tower is a ResNet. Supported: open_clip's"),
+        ("ViT-B-16-SigLIP", "webli", "its image tower is timm's; its text tower is of another class"),
         ("coca_ViT-B-32", "laion2b_s13b_b90k", "Unsupported backbone"),
         ("ViT-L-14-CLIPA", "datacomp1b", "Unsupported backbone"),
         (

@@ -180,6 +180,7 @@ def test_kept_texts_follow_the_parameters(backbone, way):
     elif way == "data":
         for ours, theirs in zip(method.parameters(), other.parameters(), strict=True):
             ours.data[:] = theirs.data
+        method.eval()  # as each run of a trainer does
     else:
         method.load_state_dict(other.state_dict())
     fresh = other(draw(2), ["nut"] * 2)
