@@ -45,7 +45,11 @@ class Folder(AnomalyDataModule):
 
     @dataclass(kw_only=True)
     class Config:
-        """How the root is read."""
+        """How the root is read.
+
+        Attributes:
+            layout: layout of the files; "auto" takes "meta" where there is a meta.json, else "mvtec".
+        """
 
         layout: Literal["auto", "mvtec", "meta"] = "auto"
 

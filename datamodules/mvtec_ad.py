@@ -1,7 +1,6 @@
 """MVTec AD: ten objects and five textures, normal-only training split."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
 from datamodules.components.published_shots import ListedShots
@@ -38,13 +37,6 @@ class MVTecAD(ListedShots):
     source = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
     licence = "CC BY-NC-SA 4.0"
     folder_name = "mvtec_ad"
-
-    @dataclass(kw_only=True)
-    class Config:
-        """Where shots come from; see `ListedShots`."""
-
-        shot_list: str | None = None
-        shot_numbers: Literal["agreed", "name", "position"] = "agreed"
 
     def normals(self, category: str) -> list[Sample]:
         return mvtec_normals(self.root, category)

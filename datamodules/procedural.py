@@ -1,7 +1,6 @@
 """A drawn set: eight products and materials that are made on this machine, without a download."""
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from datamodules.components.synthetic import SyntheticDataModule
 
@@ -38,13 +37,3 @@ class Procedural(SyntheticDataModule):
     variant = "drawn-v3"
     has_masks = True
     needs_root = False
-
-    @dataclass(kw_only=True)
-    class Config(SyntheticDataModule.Config):
-        """What is drawn by default; `SyntheticDataModule.Config` says what each number counts."""
-
-        draw_seed: Annotated[int, ">= 0"] = 0
-        size: Annotated[int, ">= 32, <= 4096"] = 256
-        train: Annotated[int, ">= 1"] = 20
-        normal: Annotated[int, ">= 1"] = 12
-        per_defect: Annotated[int, ">= 1"] = 4

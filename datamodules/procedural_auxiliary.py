@@ -37,10 +37,6 @@ class ProceduralAuxiliary(SyntheticDataModule):
 
     @dataclass(kw_only=True)
     class Config(SyntheticDataModule.Config):
-        """What is drawn by default; `SyntheticDataModule.Config` says what each number counts."""
+        """As of every synthetic set, with images of its own."""
 
         draw_seed: Annotated[int, ">= 0"] = 1
-        size: Annotated[int, ">= 32, <= 4096"] = 256
-        train: Annotated[int, ">= 1"] = 20
-        normal: Annotated[int, ">= 1"] = 12
-        per_defect: Annotated[int, ">= 1"] = 4

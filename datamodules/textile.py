@@ -36,11 +36,13 @@ class Textile(AnomalyDataModule):
 
     @dataclass(kw_only=True)
     class Config:
-        """Which part of the test images is used; each number gives a test set of its own."""
+        """Which part of the test images is used; each number gives a test set of its own.
 
-        per_kind: Annotated[int, ">= 1, <= 500"] = (
-            500  # test images of each of nominal, local and global, the first by name; 1 to 500
-        )
+        Attributes:
+            per_kind: test images of each of nominal, local and global, the first by name.
+        """
+
+        per_kind: Annotated[int, ">= 1, <= 500"] = 500
 
     config: Config
 

@@ -1,8 +1,7 @@
 """VisA: twelve objects, the one-class split, read from the raw archive without a copy."""
 
 import csv
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from datamodules.components.layouts import describe
 from datamodules.components.published_shots import ListedShots
@@ -48,13 +47,6 @@ class VisA(ListedShots):
     licence = "CC BY 4.0"
     layout = "<root>/split_csv/1cls.csv and <root>/<category>/Data/{Images/{Normal,Anomaly}, Masks/Anomaly}"
     folder_name = "visa"
-
-    @dataclass(kw_only=True)
-    class Config:
-        """Where shots come from; see `ListedShots`."""
-
-        shot_list: str | None = None
-        shot_numbers: Literal["agreed", "name", "position"] = "agreed"
 
     def normals(self, category: str) -> list[Sample]:
         rows = [row for row in self._rows(category) if (row.split, row.label) == ("train", "normal")]

@@ -62,11 +62,11 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
                 24. In the released code an addition in place makes all four the last one (its issues 18 and 64), and
                 its author says that the final results come from 24 alone (issue 82): that is (1.0,), with
                 `local_weight` 16 for the four equal terms of the former.
-            local_weight: of the maps' losses, the lambda of the released code.
+            local_weight: weight of the maps' losses, the lambda of the released code.
             vv_from: image blocks before the V-V stream; None takes 5 of 24 (the last 19), rounded down.
-            temperature: of every softmax.
+            temperature: divisor of the logits of every softmax.
             sigma: deviation of the map's Gaussian, in pixels of an image of side `sigma_at`; others in proportion.
-            sigma_at: see `sigma`.
+            sigma_at: side of the image, in pixels, that `sigma` is given for.
             class_norm: the released code leaves `ln_post` out of the class token and its author finds no difference
                 (issue 14); True is CLIP's own.
             round_deep_prompts: the released code rounds deep prompts and their gradients to float16; True repeats it.

@@ -117,9 +117,9 @@ class FAPrompt(Method["FAPrompt.Config"]):
             depth: text blocks with learnt tokens, the first included; None takes 9 of 12, rounded down.
             deep_length: tokens overwritten before each text block but the first.
             vv_from: image blocks before the V-V stream; None takes 5 of 24 (the last 19), rounded down.
-            temperature: of every softmax.
+            temperature: divisor of the logits of every softmax.
             sigma: deviation of the map's Gaussian, in pixels of an image of side `sigma_at`; others in proportion.
-            sigma_at: see `sigma`.
+            sigma_at: side of the image, in pixels, that `sigma` is given for.
             prior_selection: "topk", the most anomalous patches, is the paper; the released code computes them, then
                 takes the "first" of the raster (train.py:109, test.py:118).
             image_focal_score_as: the released focal loss reads the fused score, a number in [0, 1], as a "logit"

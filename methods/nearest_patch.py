@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.depth import blocks_at
-from methods.components.memory import ShotMemory
+from methods.components.memory import Bank, ShotMemory
 from methods.components.scoring import to_grid
 
 
@@ -42,7 +42,7 @@ class NearestPatch(Method["NearestPatch.Config"]):
         """
 
         layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.5, 0.75, 1.0)
-        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
+        bank: Bank = "per_class"
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

@@ -17,7 +17,7 @@ from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.maps import gaussian_smooth
-from methods.components.memory import ShotMemory
+from methods.components.memory import Bank, ShotMemory
 from methods.components.one_class_losses import OneClassTerms, one_class_terms
 from methods.components.scoring import fuse, text_probability, to_map
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
@@ -64,17 +64,17 @@ class PromptAD(Method["PromptAD.Config"]):
 
         Attributes:
             batch_size: images per step, so one step per epoch; the shots are not augmented.
-            lr: of SGD in the first epoch.
-            lr_last: where the cosine would end after the last epoch.
-            momentum: of SGD.
-            weight_decay: of SGD.
+            lr: learning rate of SGD in the first epoch.
+            lr_last: learning rate where the cosine would end after the last epoch.
+            momentum: momentum of SGD.
+            weight_decay: weight decay of SGD.
             n_ctx: learnt tokens of a normal context.
             n_ctx_anomalous: tokens of a learnt anomalous suffix.
             n_anomalous: Q, learnt suffixes of a head.
             n_prompts_cls: P, normal contexts of the image's head.
             n_prompts_seg: P of the patches' head.
-            margin: of the explicit anomaly margin, for squared distances of unit vectors.
-            align_weight: lambda of the alignment.
+            margin: margin of the explicit anomaly margin, for squared distances of unit vectors.
+            align_weight: weight of the alignment's loss, the paper's lambda.
             memory_layers: blocks compared with the shots, as fractions of the tower's depth; 3 and 8 of 12.
             map_size: side of the map, in pixels, at which it is smoothed.
             sigma: deviation of the map's Gaussian, in pixels of the map.
@@ -121,7 +121,7 @@ class PromptAD(Method["PromptAD.Config"]):
         seg_margin_over: Literal["channels", "tokens"] = "channels"
         tap_point: Literal["block", "next_attention"] = "block"
         test_channels: Literal["rgb", "bgr"] = "rgb"
-        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
+        bank: Bank = "per_class"
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

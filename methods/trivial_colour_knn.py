@@ -34,7 +34,7 @@ class TrivialColourKNN(Method["TrivialColourKNN.Config"]):
         """Settings.
 
         Attributes:
-            squares: per side of the image.
+            squares: parts per side of the image, whose colours are compared.
         """
 
         squares: Annotated[int, ">= 1"] = 16

@@ -29,7 +29,7 @@ class TrivialColourOutlier(Method["TrivialColourOutlier.Config"]):
         """Settings.
 
         Attributes:
-            squares: per side of the image.
+            squares: parts per side of the image, whose colours are compared.
         """
 
         squares: Annotated[int, ">= 1"] = 16

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, Windows
-from methods.components.memory import ShotMemory
+from methods.components.memory import Bank, ShotMemory
 from methods.components.prompts import ensemble
 from methods.components.scoring import harmonic_mean, text_probability, to_grid
 
@@ -126,8 +126,8 @@ class WinCLIP(Method["WinCLIP.Config"]):
         """Settings.
 
         Attributes:
-            temperature: of the softmax. 0.01 is what CLIP's training ends with, its logit scale being capped at 100
-                (arXiv:2103.00020, section 2.5; so in caoyunkang/WinClip). anomalib and
+            temperature: divisor of the logits of the softmax. 0.01 is what CLIP's training ends with, its logit scale
+                being capped at 100 (arXiv:2103.00020, section 2.5; so in caoyunkang/WinClip). anomalib and
                 zqhang/Accurate-WinCLIP-pytorch take 0.07, the value that training starts from.
             scales: sides of the windows, in patches (small and mid scale of section 4.2).
             bank: shots that an image is compared with: those of its own category ("per_class"), "pooled" over all
@@ -136,7 +136,7 @@ class WinCLIP(Method["WinCLIP.Config"]):
 
         temperature: Annotated[float, "> 0"] = 0.01
         scales: Annotated[tuple[int, ...], ">= 1"] = (2, 3)
-        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
+        bank: Bank = "per_class"
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

@@ -17,6 +17,8 @@ LIGHT = (
     "benchmark/cli.py",
     "benchmark/commands/show.py",
     "benchmark/request/registry.py",
+    "benchmark/request/groups.py",
+    "benchmark/request/needs.py",
     "benchmark/request/source.py",
     "benchmark/request/settings.py",
     "benchmark/request/merging.py",

@@ -16,10 +16,12 @@ import configs
 from benchmark.execution.provenance import PACKAGES
 from benchmark.records.store import StoreError, check_writable
 from benchmark.request import registry
+from benchmark.request.groups import BackboneSettings, from_values
 from benchmark.request.registry import data_root
 from benchmark.request.settings import choices, chosen
 from datamodules.components.roots import DATA_VARIABLE
 from datamodules.components.sample import DataError
+from methods.components.clip.published_weights import EMBEDDED
 
 
 class Finding(NamedTuple):
@@ -74,15 +76,15 @@ def _packages_are_ours() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     for name in choices("backbone"):
-        values = chosen("backbone", name).values["backbone"]
-        if values["name"] == "embedded":
+        backbone = from_values(BackboneSettings, chosen("backbone", name).values["backbone"])
+        if backbone.name == EMBEDDED:
             yield Finding("weights", True, f"{name}: shipped with the suite")
             continue
-        hub = open_clip.get_pretrained_cfg(values["name"], values["pretrained"]).get("hf_hub", "").rstrip("/")
+        hub = open_clip.get_pretrained_cfg(backbone.name, backbone.pretrained).get("hf_hub", "").rstrip("/")
         files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
         cached = bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
         place = "in the cache" if cached else "not in the cache of HF_HOME"
-        text = f"{name}: {values['name']}/{values['pretrained']} {place}"
+        text = f"{name}: {backbone.name}/{backbone.pretrained} {place}"
         advice = (
             f"--backbone {name} downloads its weights on first use; offline, give backbone.pretrained=/path/to/file"
         )
@@ -90,7 +92,11 @@ def _weights() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    for facts in map(registry.dataset, registry.names("dataset")):
+    for name in registry.names("dataset"):
+        if why := registry.why_broken("dataset", name):
+            yield Finding("data", False, f"{name} is broken: {why}")
+            continue
+        facts = registry.dataset(name)
         if not facts.needs_root:
             yield Finding("data", True, f"{facts.name}: nothing to download")
             continue

@@ -32,16 +32,16 @@ def run(
     """Run cells; the exit code and the leaderboard, which W&B gets too where it is asked for."""
     placed = _placed(todo, store.folder)
     code, table = _run(Sweep(name, argv, store, fail_fast), placed, console)
-    logger = placed[0].where["logger"]
-    if logger["name"] == "wandb" and code != INTERRUPTED:
+    logger = placed[0].where.logger
+    if logger.name == "wandb" and code != INTERRUPTED:
         log_leaderboard(table, logger, store.folder, name)
     return code, table
 
 
 def _placed(todo: Sequence[Cell], folder: Path) -> list[Cell]:
     """The cells with the results folder and the W&B mode decided once for all."""
-    logger = resolve_wandb_mode(todo[0].where["logger"])
-    return [replace(cell, where={**cell.where, "logger": logger, "results": str(folder)}) for cell in todo]
+    logger = resolve_wandb_mode(todo[0].where.logger)
+    return [replace(cell, where=replace(cell.where, logger=logger, results=str(folder))) for cell in todo]
 
 
 def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.DataFrame]:

@@ -79,9 +79,10 @@ def stale_by_code(store: Store) -> list[Record]:
 
 
 def _is_installed(cell: Cell) -> bool:
-    """Whether the files of a cell's method and data sets are there; a plug-in's may be gone."""
-    datasets = {cell.dataset, cell.settings["protocol"]["auxiliary"] or cell.dataset}
-    return cell.method in registry.names("method") and datasets <= {*registry.names("dataset")}
+    """Whether the files of a cell's method and data sets are there and whole; a plug-in's may be gone."""
+    datasets = {cell.dataset, cell.settings.protocol.auxiliary or cell.dataset}
+    broken = (registry.why_broken("dataset", name) for name in datasets)
+    return not registry.why_broken("method", cell.method) and not any(broken)
 
 
 def _by_method(records: Sequence[Record]) -> Mapping[str, list[Record]]:
@@ -98,7 +99,7 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
 
 def _measure(record: Record, sweep: Sweep, folder: Path) -> Record:
     cell: Cell = record.cell
-    where = {**cell.where, "logger": {**cell.where["logger"], "name": "csv"}, "results": str(folder)}
+    where = replace(cell.where, logger=replace(cell.where.logger, name="csv"), results=str(folder))
     return attempt(sweep, replace(cell, where=where))
 
 

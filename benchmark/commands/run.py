@@ -44,12 +44,12 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
     """Run what `overwrite` allows; the exit code says whether all requested cells are there."""
     console = Console()
     planned = plan(request, data_needed=True)
-    cells = planned.cells
     for note in planned.notes:
         console.print(f"note: {note}", soft_wrap=True)
     check_writable(folder)
     with alone(folder):
-        store, todo = _look(cells, folder, overwrite, console)
+        store = _open(folder, console)
+        todo = _choose(planned.cells, store, overwrite, console)
         _write_request(folder, request, planned, argv)
         if todo:
             from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
@@ -59,39 +59,44 @@ def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: S
             code, table = OK, write_tables(folder, store.all_current())
         print_leaderboard(table, folder, console)
         print_ablations(store, console)
-    if code == OK and any(
-        record is None or record.status != "ok" for record in (store.current(cell.id) for cell in cells)
-    ):
-        return FAILED
-    return code
+    return code if code != OK or _all_there(planned.cells, store) else FAILED
 
 
-def _look(cells: Sequence[Cell], folder: Path, overwrite: str, console: Console) -> tuple[Store, list[Cell]]:
-    """What the results folder holds, and which cells are to run; says so, and checks what they need."""
+def _open(folder: Path, console: Console) -> Store:
+    """What the results folder holds; says which records count for nothing."""
     sweep_up(folder)
     store = Store(folder)
     if store.outdated:
         console.print(f"note: {store.outdated} records of an older version of the suite stand in no table")
     for path in store.set_aside:
         console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
-    states = cell_states(cells, store, absent := absent_data(cells))
+    return store
+
+
+def _choose(cells: Sequence[Cell], store: Store, overwrite: str, console: Console) -> list[Cell]:
+    """The cells that are to run; says how many, and checks what they need."""
+    absent = absent_data(cells)
+    states = cell_states(cells, store, absent)
     todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
-    for cell in todo:
-        for name in data_of(cell):
-            if name in absent:
-                raise DataError(absent[name])
+    if lacking := [name for cell in todo for name in data_of(cell) if name in absent]:
+        raise DataError(absent[lacking[0]])
     if todo:
         from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
 
         progress.check_before(todo)
-    words = f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {folder}"
+    words = f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {store.folder}"
     console.print(words, highlight=False, soft_wrap=True)
     unseen = {name for cell in cells if states[cell.id].name == "done" for name in data_of(cell) if name in absent}
     for name in sorted(unseen):
         console.print(f"note: {name} is absent, so recorded cells were not compared with its files", soft_wrap=True)
     for why, count in Counter(its.why for its in states.values() if its.why).items():
         console.print(f"note: {count} stale ({why})", markup=False, highlight=False, soft_wrap=True)
-    return store, todo
+    return todo
+
+
+def _all_there(cells: Sequence[Cell], store: Store) -> bool:
+    records = [store.current(cell.id) for cell in cells]
+    return all(record is not None and record.status == "ok" for record in records)
 
 
 def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence[str]) -> None:
@@ -101,8 +106,8 @@ def _write_request(folder: Path, request: Request, planned: Plan, argv: Sequence
         "settings": request.settings.values,
         "origins": request.settings.origins,
     }
-    if "variants" in request.settings.values:
-        content["trials"] = trials(request.settings, planned.cells)
+    if compared := trials(planned.cells):
+        content["trials"] = compared
     write_atomic(folder / "sweeps" / f"{request.sweep}.json", json.dumps(content, indent=1) + "\n")
 
 

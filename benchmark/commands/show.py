@@ -1,20 +1,24 @@
 """`bench list` and `bench show`: facts from the sources, without torch."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from textwrap import wrap
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.request import registry
+from benchmark.request.groups import BackboneSettings, from_values
 from benchmark.request.merging import Layer, Settings
 from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.registry import ConfigError, unknown
-from benchmark.request.settings import CONFIGS, choices, chosen, compose
+from benchmark.request.settings import CONFIGS, NAMED, choices, chosen, compose
 from benchmark.request.variants import VARIANTS
 
 KINDS = ("methods", "datasets", "protocols", "backbones", "presets")
 SHOWN = ("method", "dataset", "preset", "synthesis")
+WIDTH = 120  # columns of printed YAML
 NO_PAPER = "none (baseline)"
 
 
@@ -30,15 +34,24 @@ def print_list(what: str, console: Console) -> None:
     for row in ROWS[what]():
         table.add_row(*row)
     console.print(table)
+    kind = what.removesuffix("s")
+    for name in registry.names(kind) if kind in NAMED else ():
+        if why := registry.why_broken(kind, name):
+            console.print(f"{name}  broken: {why}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _whole(kind: str) -> Iterable[str]:
+    return (name for name in registry.names(kind) if not registry.why_broken(kind, name))
 
 
 def _methods() -> Iterable[tuple[str, ...]]:
-    for facts in map(registry.method, registry.names("method")):
-        yield facts.name, ", ".join(facts.protocols), facts.fits_on, facts.paper or NO_PAPER, facts.summary
+    for facts in map(registry.method, _whole("method")):
+        needs = ", ".join(facts.needs)
+        yield facts.name, ", ".join(facts.protocols), facts.fits_on, needs, facts.paper or NO_PAPER, facts.summary
 
 
 def _datasets() -> Iterable[tuple[str, ...]]:
-    for facts in map(registry.dataset, registry.names("dataset")):
+    for facts in map(registry.dataset, _whole("dataset")):
         count = str(len(facts.categories) or "on disk")
         place = f"$BENCH_DATA/{facts.folder_name} or dataset.root" if facts.needs_root else "nothing to download"
         yield facts.name, count, "yes" if facts.has_masks else "no", facts.licence, place
@@ -50,8 +63,8 @@ def _protocols() -> Iterable[tuple[str, ...]]:
 
 def _backbones() -> Iterable[tuple[str, ...]]:
     for name in choices("backbone"):
-        values = chosen("backbone", name).values["backbone"]
-        yield name, values["name"], values["pretrained"]
+        backbone = from_values(BackboneSettings, chosen("backbone", name).values["backbone"])
+        yield name, backbone.name, backbone.pretrained
     yield "NAME/PRETRAINED", "any ViT of open_clip", "tag or checkpoint path"
 
 
@@ -62,7 +75,7 @@ def _presets() -> Iterable[tuple[str, ...]]:
 
 
 HEADS = {
-    "methods": ("method", "protocols", "fits on", "paper", "summary"),
+    "methods": ("method", "protocols", "fits on", "needs", "paper", "summary"),
     "datasets": ("dataset", "categories", "masks", "licence", "where"),
     "protocols": ("protocol", "what a method may see"),
     "backbones": ("backbone", "open_clip name", "weights"),
@@ -92,12 +105,31 @@ def print_settings(what: str, name: str | None) -> None:
     print(f"# {facts.summary}")
     for key, value in vars(facts).items():
         if key in SHOWN_FACTS and value not in ("", (), {}):
-            print(f"# {key}: {', '.join(value) if isinstance(value, tuple) else value}")
+            print("\n".join(wrap(f"{key}: {_words(value)}", WIDTH, initial_indent="# ", subsequent_indent="#   ")))
     settings = compose([Layer("", {"sweep": {f"{what}s": [name]}})])
     print("\n".join(_yaml(settings, (what,), only=name)))
 
 
-SHOWN_FACTS = ("paper", "protocols", "fits_on", "categories", "source", "licence", "variant", "has_masks", "kinds")
+def _words(fact: object) -> str:
+    """A fact in words; of a mapping such as `kinds` what has the same value stands together."""
+    if not isinstance(fact, Mapping):
+        return ", ".join(fact) if isinstance(fact, tuple) else str(fact)
+    values = dict.fromkeys(fact.values())
+    return "; ".join(f"{value} ({', '.join(key for key in fact if fact[key] == value)})" for value in values)
+
+
+SHOWN_FACTS = (
+    "paper",
+    "protocols",
+    "fits_on",
+    "needs",
+    "categories",
+    "source",
+    "licence",
+    "variant",
+    "has_masks",
+    "kinds",
+)
 
 
 def _yaml(settings: Settings, groups: Iterable[str], only: str | None = None) -> list[str]:
@@ -105,14 +137,19 @@ def _yaml(settings: Settings, groups: Iterable[str], only: str | None = None) ->
     for group in groups:
         values = settings.values.get(group, {})
         if group in ("method", "dataset"):
-            requested = [only] if only else settings["sweep"][f"{group}s"]
+            requested = [only] if only else getattr(settings.sweep, NAMED[group])
             lines.append(f"{group}:")
             for name in requested:
-                body = [_line(settings, f"{group}.{name}.{key}", value, 4) for key, value in values[name].items()]
-                lines += [f"  {name}:" + ("" if body else " {}"), *body]
+                lines += [f"  {name}:" + ("" if values[name] else " {}")]
+                lines += _block(settings, f"{group}.{name}", values[name])
         else:
-            lines += [f"{group}:", *(_line(settings, f"{group}.{key}", value, 2) for key, value in values.items())]
+            lines += [f"{group}:", *_block(settings, group, values)]
     return lines
+
+
+def _block(settings: Settings, group: str, values: Mapping[str, Any]) -> list[str]:
+    indent = 2 + 2 * group.count(".")
+    return [line for key, value in values.items() for line in _lines(settings, f"{group}.{key}", value, indent)]
 
 
 def _variants(settings: Settings) -> list[str]:
@@ -127,9 +164,15 @@ def _variants(settings: Settings) -> list[str]:
     return lines
 
 
-def _line(settings: Settings, key: str, value: object, indent: int) -> str:
-    origin = settings.origins.get(key, "not set")
+def _lines(settings: Settings, key: str, value: object, indent: int) -> list[str]:
+    """A key with its value, origin and range, below comments that say what it means and what it may be."""
+    declared, origin, space = settings.declared[key], settings.origins.get(key, "not set"), " " * indent
+    unsaid = any(f'"{choice}"' not in declared.meaning for choice in declared.choices)
+    choices = f" One of {', '.join(map(str, declared.choices))}." if unsaid else ""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = text if not isinstance(value, list) else "[" + ", ".join(map(str, value)) + "]"
-    comment = f"{origin}, {settings.ranges[key]}" if key in settings.ranges else origin
-    return f"{' ' * indent}{key.rsplit('.', 1)[1]}: {text}".ljust(48) + f"  # {comment}"
+    comment = f"{origin}, {declared.range}" if declared.range else origin
+    return [
+        *(f"{space}# {line}" for line in wrap(f"{declared.meaning}{choices}", WIDTH - indent - 2)),
+        f"{space}{key.rsplit('.', 1)[1]}: {text}".ljust(48) + f"  # {comment}",
+    ]

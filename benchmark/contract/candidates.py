@@ -119,11 +119,9 @@ def candidates(name: str, words: Sequence[str] = ()) -> list[Candidate]:
         words: `method.key=value`, as of `bench run`: a variant of it.
 
     Raises:
-        ConfigError: there is no such method, it names no protocol or one that is none, or a word is wrong.
+        ConfigError: there is no such method, its file is broken, or a word is wrong.
     """
     protocols, said = registry.method(name).protocols, parse_words(words)
-    if not protocols or not PROTOCOLS.keys() >= {*protocols}:
-        raise registry.ConfigError(f"protocols of {name} must be among {', '.join(PROTOCOLS)}; got {protocols!r}.")
     if strangers := [*said.chosen, *(group for group in said.values if group != "method")]:
         raise registry.ConfigError(f"a check takes words of the form method.key=value alone; got {strangers[0]}.")
     settings = compose([Layer("contract", {"sweep": {"methods": [name]}}), said])["method"][name]
@@ -187,7 +185,7 @@ def by_content(cell: Cell, root: Path, kept: Sequence[Kept]) -> dict[str, tuple[
 
 
 def _at(cell: Cell, root: Path) -> Cell:
-    return replace(cell, where={**cell.where, "root": str(root)})
+    return replace(cell, where=replace(cell.where, root=str(root)))
 
 
 def _begin(cell: Cell, root: Path, *, turned: bool = False) -> tuple[AnomalyDataModule, Method]:

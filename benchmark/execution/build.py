@@ -31,12 +31,12 @@ def resolve_device(accelerator: str) -> torch.device:
 
 def open_backbone(cell: Cell) -> CLIPBackbone:
     """The backbone of a cell, loaded once per process, with the feature store that the cell asks for."""
-    device = resolve_device(cell.where["trainer"]["accelerator"])
+    device = resolve_device(cell.where.trainer.accelerator)
     files = tuple(cell.files.get(f"backbone.{key}") for key in ("name", "pretrained"))  # by content, not by path
-    settings = canonical({key: value for key, value in cell.settings["backbone"].items() if key != "offers"})
-    backbone = _load_backbone(settings, files, cell.settings["protocol"]["precision"], device)
-    features = cell.where["features"]
-    backbone.store = _open_store(features["folder"], features["max_gib"]) if features["enabled"] else None
+    settings = canonical(cell.settings.backbone.arguments)
+    backbone = _load_backbone(settings, files, cell.settings.protocol.precision, device)
+    features = cell.where.features
+    backbone.store = _open_store(features.folder, features.max_gib) if features.enabled else None
     return backbone
 
 
@@ -59,6 +59,6 @@ def close_backbone() -> None:
 def build_method(cell: Cell, backbone: CLIPBackbone, data: AnomalyDataModule) -> Method:
     """The method of a cell with its resolved settings."""
     cls = registry.load(registry.method(cell.method), Method)
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.settings["method"].items()}
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.settings.method.items()}
     method: Method = cls(backbone, {c: data.object_name(c) for c in cell.seen}, cls.Config(**settings))
     return method

@@ -56,12 +56,12 @@ class Contents:
 
 def hash_captions(cell: Cell) -> str | None:
     """Hash of all captions of the suite, of which a method may read each; None for a method that reads none."""
-    return folder_digest(CONFIGS / "captions") if "captions" in cell.settings["method"] else None
+    return folder_digest(CONFIGS / "captions") if "captions" in cell.settings.method else None
 
 
 def code(cell: Cell) -> dict[str, str]:
     """Hashes of all in-house files behind a cell, by name."""
-    datasets = [registry.dataset(name) for name in (cell.dataset, cell.settings["protocol"]["auxiliary"]) if name]
+    datasets = [registry.dataset(name) for name in (cell.dataset, cell.settings.protocol.auxiliary) if name]
     return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
 
 

@@ -25,17 +25,17 @@ class DataSpec:
 def target(cell: Cell, categories: Sequence[str] | None = None) -> DataSpec:
     """What a cell is tested on, or other categories of that data set."""
     chosen = tuple(categories or cell.categories)
-    settings, root = cell.settings["dataset"], cell.where["root"]
+    settings, root = cell.settings.dataset, cell.where.root
     return DataSpec(cell.dataset, root, settings, chosen, cell.shots, cell.seed, cell.limit)
 
 
 def auxiliary(cell: Cell) -> DataSpec | None:
     """All categories of the data set that a cell is fitted on before it is tested elsewhere, if there is one."""
-    name = cell.settings["protocol"]["auxiliary"]
+    name = cell.settings.protocol.auxiliary
     if not name:
         return None
     categories = registry.dataset(name).categories
-    return DataSpec(name, cell.where["auxiliary_root"], cell.settings["auxiliary"], categories, seed=cell.seed)
+    return DataSpec(name, cell.where.auxiliary_root, cell.settings.auxiliary, categories, seed=cell.seed)
 
 
 def fitted_on(cell: Cell) -> DataSpec:

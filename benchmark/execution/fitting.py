@@ -60,7 +60,7 @@ def fit(
     The trainer gets a loader alone: a datamodule knows the test images and their labels. Shots of `data` that the fit
     did not see, those of a category that is held out, are shown after it, so that nothing of them can enter it.
     """
-    workers = cell.where["trainer"]["num_workers"]
+    workers = cell.where.trainer.num_workers
     source = data if method.fits_on == "nothing" else open_data(fitted_on(cell), data.image_size, num_workers=workers)
     method.begin_fit(source)
     facts = {}
@@ -81,7 +81,7 @@ def _fit_once(
 ) -> dict[str, Any]:
     fingerprints = {category: source.fingerprint(category) for category in source.chosen}
     key = _key(method, cell, fingerprints)
-    folder = cell.where.get("results")
+    folder = cell.where.results
     path = Path(folder) / "fits" / f"{key}.safetensors" if folder else None
     state = _read(path, key) if path else None
     reused = state is not None and _load(method, state)
@@ -90,7 +90,7 @@ def _fit_once(
         if path:
             _write(path, key, method.state_dict())
     return {
-        "dataset": cell.settings["protocol"]["auxiliary"],
+        "dataset": cell.settings.protocol.auxiliary,
         "fingerprints": fingerprints,
         "fit": key,
         "reused": reused,
@@ -126,19 +126,19 @@ def _train(method: Method, source: AnomalyDataModule, device: torch.device, logg
 
 def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
     """Everything that a fit depends on, hashed."""
-    auxiliary = registry.dataset(cell.settings["protocol"]["auxiliary"])
+    auxiliary = registry.dataset(cell.settings.protocol.auxiliary or "")
     parts = {
         "method": [
             cell.method,
-            cell.settings["method"],
+            cell.settings.method,
             code_of((MEASURING, type(method).__module__, auxiliary.module)),
         ],
         "files": {key: sha256 for key, sha256 in cell.files.items() if key.startswith(("method.", "auxiliary."))},
-        "auxiliary": [auxiliary.name, cell.settings["auxiliary"], fingerprints, pixel_probe()],
+        "auxiliary": [auxiliary.name, cell.settings.auxiliary, fingerprints, pixel_probe()],
         "captions": hash_captions(cell),
         "seed": cell.seed,
-        "backbone": [method.backbone.weights_hash, cell.settings["backbone"], method.backbone.image_size],
-        "precision": cell.settings["protocol"]["precision"],
+        "backbone": [method.backbone.weights_hash, cell.settings.backbone.arguments, method.backbone.image_size],
+        "precision": cell.settings.protocol.precision,
         "versions": VERSIONS,
     }
     return f"{cell.method}-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]}"

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import pandas as pd
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from benchmark.request.cell import Cell
+from benchmark.request.groups import LoggerSettings
 
 
 @contextmanager
 def cell_loggers(cell: Cell, attempt: int, logs: Path, results: Path, sweep: str) -> Iterator[list[Logger]]:
     """Open the loggers of one attempt; a W&B run is finished whatever happens, as failed if the cell raises."""
     loggers: list[Logger] = [CSVLogger(logs, name="", version="")]
-    settings = cell.where["logger"]
-    if settings["name"] != "wandb":
+    settings = cell.where.logger
+    if settings.name != "wandb":
         yield loggers
         return
     loggers.append(_wandb_logger(cell, attempt, results, sweep, settings))
@@ -47,41 +49,41 @@ def log_metrics(loggers: list[Logger], metrics: Mapping[str, Mapping[str, Mappin
         logger.save()
 
 
-def log_leaderboard(table: pd.DataFrame, settings: Mapping[str, Any], folder: Path, sweep: str) -> None:
+def log_leaderboard(table: pd.DataFrame, settings: LoggerSettings, folder: Path, sweep: str) -> None:
     """One W&B run that holds the leaderboard of a sweep as a table."""
     import wandb  # noqa: PLC0415
 
     run = wandb.init(
-        project=settings["project"],
-        entity=settings["entity"],
+        project=settings.project,
+        entity=settings.entity,
         group=sweep,
         job_type="leaderboard",
         name=f"leaderboard {sweep}",
         dir=_wandb_folder(folder),
-        mode=settings["mode"],
+        mode=settings.mode,
         settings=_quiet(),
     )
     run.log({"leaderboard": wandb.Table(dataframe=table.astype(object).where(table.notna(), None))})
     run.finish()
 
 
-def resolve_wandb_mode(settings: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_wandb_mode(settings: LoggerSettings) -> LoggerSettings:
     """The logger's settings with the mode decided: as asked, else WANDB_MODE, else online if there is a key."""
-    if settings["name"] != "wandb" or settings["mode"]:
-        return dict(settings)
-    mode = os.environ.get("WANDB_MODE")
+    if settings.name != "wandb" or settings.mode:
+        return settings
+    mode: Any = os.environ.get("WANDB_MODE")
     if not mode:
         import wandb  # noqa: PLC0415
 
         mode = "online" if wandb.login(prompt=False) else "offline"
-    return {**settings, "mode": mode}
+    return replace(settings, mode=mode)
 
 
-def _wandb_logger(cell: Cell, attempt: int, folder: Path, sweep: str, settings: Mapping[str, Any]) -> WandbLogger:
+def _wandb_logger(cell: Cell, attempt: int, folder: Path, sweep: str, settings: LoggerSettings) -> WandbLogger:
     place = _wandb_folder(folder)
     return WandbLogger(
-        project=settings["project"],
-        entity=settings["entity"],
+        project=settings.project,
+        entity=settings.entity,
         id=f"{cell.id.rsplit('-', 1)[1]}-a{attempt}",
         name=f"{cell.method}/{cell.dataset}/{cell.part}/k{cell.shots}/seed{cell.seed}",
         group=sweep,
@@ -93,18 +95,18 @@ def _wandb_logger(cell: Cell, attempt: int, folder: Path, sweep: str, settings: 
             f"protocol:{cell.protocol}",
             f"backbone:{cell.backbone_label}"[:64],
         ],
-        config={"method": {"name": cell.method, **cell.settings["method"]}, "cell": cell.id, **_coordinates(cell)},
+        config={"method": {"name": cell.method, **cell.settings.method}, "cell": cell.id, **_coordinates(cell)},
         save_dir=place,
-        mode=settings["mode"],
+        mode=settings.mode,
         settings=_quiet(),
     )
 
 
 def _coordinates(cell: Cell) -> dict[str, Any]:
     return {
-        "dataset": {"name": cell.dataset, **cell.settings["dataset"]},
-        "protocol": {"name": cell.protocol, **cell.settings["protocol"]},
-        "backbone": cell.settings["backbone"],
+        "dataset": {"name": cell.dataset, **cell.settings.dataset},
+        "protocol": {"name": cell.protocol, **asdict(cell.settings.protocol)},
+        "backbone": asdict(cell.settings.backbone),
         "categories": list(cell.categories),
         "shots": cell.shots,
         "seed": cell.seed,

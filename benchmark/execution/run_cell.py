@@ -58,7 +58,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
             the next cell loads the CLIP anew.
     """
     clock = [time.perf_counter()]
-    arithmetic = set_arithmetic(cell.settings["protocol"]["precision"])
+    arithmetic = set_arithmetic(cell.settings.protocol.precision)
     backbone = open_backbone(cell)
     device = backbone.mean.device
     counts = backbone.store.counts if backbone.store else None
@@ -71,16 +71,16 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         clock.append(time.perf_counter())
         learnt = fit(method, cell, data, device, loggers)
         clock.append(time.perf_counter())
-        protocol = cell.settings["protocol"]
-        kept = predict_tests(method, data, protocol["evaluation_size"], device, loggers)
+        protocol = cell.settings.protocol
+        kept = predict_tests(method, data, protocol.evaluation_size, device, loggers)
         clock.append(time.perf_counter())
     measured = measure(
         kept,
         data.test_samples,
         {category: data.masks_known(category) for category in cell.categories},
         root=data.root,
-        rule=protocol["regions"],
-        published=protocol["published_metric"],
+        rule=protocol.regions,
+        published=protocol.published_metric,
     )
     clock.append(time.perf_counter())
     seen = data if not cell.fitted else open_data(target(cell, cell.seen), backbone.image_size)
@@ -123,8 +123,8 @@ def predict_tests(
 
 def loading(cell: Cell) -> dict[str, int]:
     """How the images of a cell are read; it changes no number."""
-    trainer = cell.where["trainer"]
-    return {"batch_size": trainer["batch_size"], "num_workers": trainer["num_workers"]}
+    trainer = cell.where.trainer
+    return {"batch_size": trainer.batch_size, "num_workers": trainer.num_workers}
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def comparison_id(cell: Cell, data: AnomalyDataModule, facts: dict[str, Any]) ->
         "tests": {category: data.test_fingerprint(category) for category in cell.categories},
         "fitted": cell.fitted,
         "shots": [cell.shots, facts["shot_rule"], facts["shots_sha256"]] if cell.shots else [],
-        "resolution": [cell.settings["protocol"]["evaluation_size"], cell.settings["protocol"]["regions"]],
+        "resolution": [cell.settings.protocol.evaluation_size, cell.settings.protocol.regions],
         "pixels": pixel_probe(),
         "limit": cell.limit,
         "selection": "last step",

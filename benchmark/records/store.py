@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from benchmark.request.cell import Cell, canonical, differences, from_json
+from benchmark.request.cell import Cell, Where, canonical, differences, from_json
 from datamodules.components.sample import UserError
 
 SCHEMA = 2
@@ -122,7 +122,7 @@ class Store:
         parts = {name: self._share(getattr(cell, name)) for name in ("settings", "defaults", "files", "categories")}
         light = replace(
             record,
-            cell=replace(cell, **parts, fitted=self._share(cell.fitted), where={}),
+            cell=replace(cell, **parts, fitted=self._share(cell.fitted), where=Where()),
             content={kind: self._share(value) for kind, value in record.content.items()},
             backbone=self._share(record.backbone),
             error={key: value for key, value in record.error.items() if key != "traceback"},

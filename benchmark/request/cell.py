@@ -3,30 +3,63 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from benchmark.metrics.table import METRIC_VERSION
+from benchmark.request.groups import (
+    BackboneSettings,
+    FeatureSettings,
+    LoggerSettings,
+    ProtocolSettings,
+    TrainerSettings,
+    from_values,
+)
 from benchmark.request.protocols import PROTOCOL_VERSION
 from methods.components.clip.model_files import SCHEMAS, model_label
 from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
 
-#: What every record and table of the embedded backbone says of itself.
+#: Warnings in every record and table of the embedded backbone.
 RANDOM_NOTE = (
     "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 )
 DEMO_NOTE = "mask-supervised on drawn data, a demonstration, not comparable with any published result"
+#: Settings of the backbone that state what is so and change no number.
+STATED = ("activation", "offers")
 NAMED = 6  # parts of a content that are named where more differ
 VERSIONS = {"protocol": PROTOCOL_VERSION, "metrics": METRIC_VERSION}
+
+
+@dataclass(frozen=True)
+class CellSettings:
+    """The settings that change the numbers of a cell, resolved. The keys of the first three are those of a `Config`."""
+
+    method: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    auxiliary: Mapping[str, Any] = field(default_factory=dict)  # of the data set that `protocol.auxiliary` names
+    protocol: ProtocolSettings = field(default_factory=ProtocolSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a cell runs on and where its files lie: must not change a number."""
+
+    root: str | None = None  # of the data set; None is looked for below $BENCH_DATA
+    auxiliary_root: str | None = None
+    results: str | None = None  # the results folder; None keeps no fit
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    logger: LoggerSettings = field(default_factory=LoggerSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One measurement, as it was asked for.
 
-    Every field but `where` and `defaults` changes its numbers. What they also depend on and what no request says (the
-    code, the bytes of the data, what decodes them) is the record's `content`.
+    Every field but `where`, `defaults` and `label` changes its numbers. What they also depend on and what no request
+    says (the code, the bytes of the data, what decodes them) is the record's `content`.
     """
 
     method: str
@@ -37,12 +70,13 @@ class Cell:
     shots: int
     seed: int
     limit: int | None
-    settings: Mapping[str, Mapping[str, Any]]  # resolved: method, dataset, auxiliary, protocol, backbone
+    settings: CellSettings
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the same groups, to name overrides
     files: Mapping[str, str] = field(default_factory=dict)  # "group.key" that names a file or folder → its sha256
     joint: bool = False  # all categories in one cell
-    where: Mapping[str, Any] = field(default_factory=dict)  # root, trainer, logger: must not change a number
+    where: Where = field(default_factory=Where)
     fitted: tuple[str, ...] = ()  # categories whose shots are fitted on, where those tested are held out
+    label: str = ""  # of the variant, where several settings of the method are compared
 
     @cached_property
     def id(self) -> str:
@@ -64,9 +98,9 @@ class Cell:
 
     @cached_property
     def words(self) -> str:
-        """Hash of what the user asked for, less limit, seed and categories: of its answers the newest counts.
+        """Hash of the request without limit, seed and categories; of the records that share it, the newest counts.
 
-        Only what differs from the defaults of its time enters, and files by their paths.
+        Settings enter as they differ from the defaults of their time, and files by their paths.
         """
         labels = [self.method_label, self.dataset, self.variant, self.protocol_label, self.backbone_label]
         changed = [self.changed(group) for group in ("dataset", "auxiliary")]
@@ -85,12 +119,12 @@ class Cell:
     @property
     def _by_content(self) -> dict[str, dict[str, Any]]:
         """The settings, with hashes in the place of paths."""
-        found = {group: dict(values) for group, values in self.settings.items()}
+        found: dict[str, dict[str, Any]] = asdict(self.settings)
         for key, sha256 in self.files.items():
             group, _, name = key.partition(".")
             found[group][name] = sha256
-        for key in ("activation", "offers"):
-            found["backbone"].pop(key, None)  # states what must be so, changes nothing
+        for name in STATED:
+            del found["backbone"][name]
         return found
 
     @property
@@ -118,11 +152,11 @@ class Cell:
     @property
     def backbone_label(self) -> str:
         """The weights by their content, with what differs from the model's own size, bilinear positions and fp32."""
-        backbone, precision = self.settings["backbone"], self.settings["protocol"]["precision"]
+        backbone, precision = self.settings.backbone, self.settings.protocol.precision
         parts = [
             self._weights_label,
-            *([f"{backbone['image_size']}px"] if backbone["image_size"] else []),
-            *([f"positions {backbone['position_resize']}"] if backbone["position_resize"] != "bilinear" else []),
+            *([f"{backbone.image_size}px"] if backbone.image_size else []),
+            *([f"positions {backbone.position_resize}"] if backbone.position_resize != "bilinear" else []),
             *([precision] if precision != "fp32" else []),
         ]
         return " ".join(parts)
@@ -130,7 +164,7 @@ class Cell:
     @property
     def _weights_label(self) -> str:
         """A published name, or what a file is called with 8 digits of its content."""
-        name, pretrained = self.settings["backbone"]["name"], str(self.settings["backbone"]["pretrained"])
+        name, pretrained = self.settings.backbone.name, self.settings.backbone.pretrained
         if name.startswith(SCHEMAS):
             return model_label(name, self.files.get("backbone.name"))
         named = name == EMBEDDED and pretrained in ("random", "demo")
@@ -145,17 +179,22 @@ class Cell:
 
     @property
     def note(self) -> str:
-        """What must be read beside every number of this backbone; empty for a published CLIP."""
-        backbone = self.settings["backbone"]
-        if backbone["name"] != EMBEDDED:
+        """The warning that stands beside every number of this backbone; "" for a published CLIP."""
+        if self.settings.backbone.name != EMBEDDED:
             return ""
-        return RANDOM_NOTE if backbone["pretrained"] == "random" else DEMO_NOTE
+        return RANDOM_NOTE if self.settings.backbone.pretrained == "random" else DEMO_NOTE
 
     def changed(self, group: str) -> str:
-        """The settings of a group that differ from their defaults, by name: "scale=2, sigma=0"."""
-        hidden = ("precision",) if group == "protocol" else ()  # stands in the backbone's label
-        values = {key: value for key, value in self.settings[group].items() if key not in hidden}
-        return overrides(values, self.defaults.get(group, {}))
+        """The settings of a group that differ from their defaults, by name: "scale=2, sigma=0".
+
+        Args:
+            group: "method", "dataset", "auxiliary" or "protocol"; its precision stands in the backbone's label.
+        """
+        defaults = self.defaults.get(group, {})
+        if group != "protocol":
+            return overrides(getattr(self.settings, group), defaults)
+        protocol = replace(self.settings.protocol, precision="fp32")
+        return overrides(asdict(protocol), asdict(replace(from_values(ProtocolSettings, defaults), precision="fp32")))
 
 
 def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
@@ -164,7 +203,7 @@ def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what a record's content differs from that of today, in words; empty if in nothing that both know."""
+    """Names of the parts in which a record's content differs from today's; parts that one side lacks do not count."""
     words = []
     for kind in (kind for kind in now if kind in recorded):
         before, after = recorded[kind], now[kind]
@@ -178,9 +217,8 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def from_json(fields: Mapping[str, Any]) -> Cell:
-    """The cell that `dataclasses.asdict` and JSON made of one."""
-    lists = {key: tuple(fields.get(key, ())) for key in ("categories", "fitted")}
-    return Cell(**{**fields, **lists})
+    """The cell that `dataclasses.asdict` and JSON made of one, also of an older one: see `from_values`."""
+    return from_values(Cell, fields)
 
 
 def canonical(value: Any) -> str:

@@ -74,12 +74,22 @@ def _is_local(home: Path) -> bool:
     return home == ROOT or not {"site-packages", "dist-packages"} & {*home.parts}
 
 
+def file_of(module: str) -> Path | None:
+    """The file of a module, which is not imported; None of one that is built in, of the standard library or absent."""
+    home = _home(module.partition(".")[0])
+    return _own_file(module, home) if home else None
+
+
+def _own_file(module: str, home: Path) -> Path | None:
+    place = home.joinpath(*module.split("."))
+    own = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return own if own.is_file() else None
+
+
 def _files(module: str, home: Path) -> Iterator[Path]:
     """The file of a module and those of the packages around it, which an import runs too; none if it is no module."""
     parts = module.split(".")
-    place = home.joinpath(*parts)
-    own = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    if own.is_file():
+    if own := _own_file(module, home):
         yield own
     for depth in range(1, len(parts)):
         package = home.joinpath(*parts[:depth], "__init__.py")

@@ -1,7 +1,7 @@
 """From the words of the command line to cells with their states."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from benchmark.request.merging import Settings
 from benchmark.request.plan import Plan, make_plan
 from benchmark.request.registry import ConfigError
 from benchmark.request.settings import chosen, compose, parse_words, read_yaml
-from benchmark.request.variants import method_settings
+from benchmark.request.variants import labelled_settings
 from benchmark.request.words import Said
 from datamodules.components.sample import DataError
 
@@ -41,36 +41,45 @@ def read_request(
     Args:
         preset: file of configs/preset.
         config: a user's YAML.
-        axes: comma-separated lists by the names of `AXES`; None leaves what the layers below say.
+        axes: comma-separated lists by the names of `AXES`; None keeps the value of the layers below.
         backbone: file of configs/backbone or NAME/PRETRAINED.
         limit: test images per category.
         words: `key=value`.
 
     Raises:
-        ConfigError: naming what is wrong, where it came from and what is allowed; also a key said by two words, or by
-            a word and an option.
+        ConfigError: naming what is wrong, where it came from and what is allowed; also a key that two words, or a word
+            and an option, set.
     """
-    options = [
-        Said(f"--{axis} {text}", ("sweep", axis), split(axis, text)) for axis, text in axes.items() if text is not None
-    ]
-    options += [] if limit is None else [Said(f"--limit {limit}", ("sweep", "limit"), limit)]
-    options += [] if backbone is None else [Said(f"--backbone {backbone}", ("backbone",), backbone)]
     layers = [
         *([chosen("preset", preset)] if preset else []),
         *([read_yaml(config)] if config else []),
-        parse_words(words, options),
+        parse_words(words, _options(axes, backbone, limit)),
     ]
     settings = compose(layers)
-    identity: dict[str, Any] = {
-        group: settings[group]
-        for group in ("sweep", "method", "dataset", "protocol", "backbone")
-        if group in settings.values
-    }
-    if "variants" in settings.values:  # their labels name rows, the settings and their order are the request
-        identity["variants"] = {name: method_settings(settings, name) for name in settings["variants"]}
-    digits = hashlib.sha256(canonical(identity).encode()).hexdigest()[:8]
-    name = (preset or "-".join(settings["sweep"]["methods"]) or "run").replace("/", "-")
+    digits = hashlib.sha256(canonical(_identity(settings)).encode()).hexdigest()[:8]
+    name = (preset or "-".join(settings.sweep.methods) or "run").replace("/", "-")
     return Request(settings, f"{name[:40]}-{digits}", Path("results") / (preset or "main").replace("/", "-"))
+
+
+def _options(axes: Mapping[str, str | None], backbone: str | None, limit: int | None) -> Iterator[Said]:
+    """The options of the command line that were given."""
+    for axis, text in axes.items():
+        if text is not None:
+            yield Said(f"--{axis} {text}", ("sweep", axis), split(axis, text))
+    if limit is not None:
+        yield Said(f"--limit {limit}", ("sweep", "limit"), limit)
+    if backbone is not None:
+        yield Said(f"--backbone {backbone}", ("backbone",), backbone)
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    """What makes a request another one; of variants the settings and their order, not the labels, which name rows."""
+    groups = ("sweep", "method", "dataset", "protocol", "backbone")
+    identity = {group: settings[group] for group in groups if group in settings.values}
+    identity["backbone"] = settings.backbone.arguments
+    if "variants" in settings.values:
+        identity["variants"] = {name: list(labelled_settings(settings, name).values()) for name in settings["variants"]}
+    return identity
 
 
 def plan(request: Request, *, data_needed: bool) -> Plan:
@@ -82,7 +91,7 @@ def plan(request: Request, *, data_needed: bool) -> Plan:
     """
     on_disk: dict[str, Sequence[str]] = {}
     notes = []
-    for facts in map(registry.dataset, request.settings["sweep"]["datasets"]):
+    for facts in map(registry.dataset, request.settings.sweep.datasets):
         if not facts.categories:
             try:
                 on_disk[facts.name] = _find_categories(facts, request.settings)

@@ -1,36 +1,35 @@
 """Files and folders that settings name: they count by their content, wherever they lie."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmark.request import registry
+from benchmark.request.cell import CellSettings
 from benchmark.request.settings import choices
 from datamodules.components.content import file_digest, folder_digest
 from methods.components.clip.model_files import local_digest
 from methods.components.clip.published_weights import DEMO_FILE, EMBEDDED
 
 
-def named_files(method: str, dataset: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def named_files(method: str, dataset: str, settings: CellSettings) -> dict[str, str]:
     """Sha256 of each file or folder that a resolved setting of a cell names.
 
     A name in configs/captions is no path: the whole folder is part of the record's content.
 
     Returns:
-        "group.key" → sha256. What does not exist is left out: whoever opens it says so.
+        "group.key" → sha256. A path that does not exist is left out; opening it raises later.
     """
     facts: dict[str, registry.Facts] = {"method": registry.method(method), "dataset": registry.dataset(dataset)}
-    if settings["protocol"]["auxiliary"]:
-        facts["auxiliary"] = registry.dataset(settings["protocol"]["auxiliary"])
+    if settings.protocol.auxiliary:
+        facts["auxiliary"] = registry.dataset(settings.protocol.auxiliary)
     found: dict[str, str | None] = {}
     for group, its in facts.items():
-        for key, value in settings[group].items():
+        for key, value in getattr(settings, group).items():
             if isinstance(value, str) and not its.settings[key].choices and value not in choices(key):
                 found[f"{group}.{key}"] = _digest(value)
-    backbone = settings["backbone"]
-    found["backbone.name"] = local_digest(backbone["name"])
-    demo = (backbone["name"], backbone["pretrained"]) == (EMBEDDED, "demo")
-    found["backbone.pretrained"] = _digest(str(DEMO_FILE) if demo else backbone["pretrained"])
+    name, pretrained = settings.backbone.name, settings.backbone.pretrained
+    found["backbone.name"] = local_digest(name)
+    demo = (name, pretrained) == (EMBEDDED, "demo")
+    found["backbone.pretrained"] = _digest(str(DEMO_FILE) if demo else pretrained)
     return {key: sha256 for key, sha256 in found.items() if sha256}
 
 

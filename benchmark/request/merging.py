@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmark.request.groups import BackboneSettings, ProtocolSettings, SweepSettings, from_values
 from benchmark.request.ranges import in_words, lies_in
 from benchmark.request.registry import ConfigError, unknown
 from benchmark.request.source import Setting
@@ -24,15 +25,30 @@ class Layer:
 
 @dataclass
 class Settings:
-    """Merged values by group, and of each dotted key its origin and, where it has one, its range."""
+    """Merged values by group, and of each dotted key its origin and its declaration."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    ranges: dict[str, str] = field(default_factory=dict)
+    declared: dict[str, Setting] = field(default_factory=dict)
 
     def __getitem__(self, group: str) -> dict[str, Any]:
         values: dict[str, Any] = self.values[group]
         return values
+
+    @property
+    def sweep(self) -> SweepSettings:
+        """What is compared."""
+        return from_values(SweepSettings, self["sweep"])
+
+    @property
+    def protocol(self) -> ProtocolSettings:
+        """How every method is fitted and measured."""
+        return from_values(ProtocolSettings, self["protocol"])
+
+    @property
+    def backbone(self) -> BackboneSettings:
+        """The frozen CLIP."""
+        return from_values(BackboneSettings, self["backbone"])
 
 
 def merge(settings: Settings, group: str, schema: Mapping[str, Setting], parts: Sequence[tuple[str, Any]]) -> None:
@@ -46,8 +62,7 @@ def merge(settings: Settings, group: str, schema: Mapping[str, Setting], parts: 
     merged = OmegaConf.structured(make_dataclass("Schema", fields))
     for key, setting in schema.items():
         merged[key] = setting.default
-        if setting.range:
-            settings.ranges[f"{group}.{key}"] = setting.range
+        settings.declared[f"{group}.{key}"] = setting
     for origin, values in parts:
         if values is None:
             continue

@@ -1,19 +1,21 @@
 """From settings to the list of cells; everything that can be refused without touching data is refused here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark.request import registry
-from benchmark.request.cell import Cell
+from benchmark.request.cell import Cell, CellSettings, Where
+from benchmark.request.groups import ProtocolSettings, from_values
 from benchmark.request.inputs import named_files
 from benchmark.request.merging import Settings
+from benchmark.request.needs import check_needs
 from benchmark.request.protocols import PROTOCOLS, Protocol
 from benchmark.request.registry import ConfigError, DatasetFacts, MethodFacts, unknown
 from benchmark.request.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, CONFIGS, choices, read_yaml
-from benchmark.request.variants import method_settings
+from benchmark.request.variants import labelled_settings
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,13 @@ class Plan:
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]  # what was left out, and why
+
+
+class Part(NamedTuple):
+    """The categories of one cell."""
+
+    tested: tuple[str, ...]
+    fitted: tuple[str, ...]  # those fitted on where they are others than those tested, else ()
 
 
 def make_plan(settings: Settings, on_disk: Mapping[str, Sequence[str]]) -> Plan:
@@ -34,19 +43,19 @@ def make_plan(settings: Settings, on_disk: Mapping[str, Sequence[str]]) -> Plan:
     Raises:
         ConfigError: for a request that cannot be honoured.
     """
-    sweep = settings["sweep"]
     _check(settings)
-    known = {name: registry.dataset(name).categories or tuple(on_disk[name]) for name in sweep["datasets"]}
-    categories = {name: _choose(sweep["categories"], names) for name, names in known.items()}
-    for name in sweep["categories"]:
+    sweep = settings.sweep
+    known = {name: registry.dataset(name).categories or tuple(on_disk[name]) for name in sweep.datasets}
+    categories = {name: _choose(sweep.categories, names) for name, names in known.items()}
+    for name in sweep.categories:
         if name not in {category for names in categories.values() for category in names}:
             every = [category for names in known.values() for category in names]
             raise unknown(f"category of {', '.join(known)}", name, every)
     notes: list[str] = []
     cells: list[Cell] = []
-    for method in map(registry.method, sweep["methods"]):
-        for protocol in _protocols(method, sweep["protocols"], notes):
-            for dataset in map(registry.dataset, sweep["datasets"]):
+    for method in map(registry.method, sweep.methods):
+        for protocol in _protocols(method, sweep.protocols, notes):
+            for dataset in map(registry.dataset, sweep.datasets):
                 if categories[dataset.name]:
                     parts = _parts(PROTOCOLS[protocol], dataset.name, categories[dataset.name], known[dataset.name])
                     cells += _cells(method, protocol, dataset, parts, settings, notes)
@@ -54,24 +63,26 @@ def make_plan(settings: Settings, on_disk: Mapping[str, Sequence[str]]) -> Plan:
 
 
 def _check(settings: Settings) -> None:
-    sweep, protocol = settings["sweep"], settings["protocol"]
+    sweep, protocol = settings.sweep, settings.protocol
     for axis in ("methods", "datasets", "seeds"):
-        if not sweep[axis]:
+        if not getattr(sweep, axis):
             raise ConfigError(f"no {axis} requested: give --{axis} a,b or a --preset that names some.")
     for axis in ("methods", "datasets", "protocols", "categories", "shots", "seeds"):
-        if len(set(sweep[axis])) < len(sweep[axis]):
-            raise ConfigError(f"--{axis} names one twice: {', '.join(map(str, sweep[axis]))}.")
-    for name in sweep["protocols"]:
+        asked = getattr(sweep, axis)
+        if len(set(asked)) < len(asked):
+            raise ConfigError(f"--{axis} must name each one once, got {', '.join(map(str, asked))}.")
+    for name in sweep.protocols:
         if name not in PROTOCOLS:
             raise unknown("protocol", name, PROTOCOLS)
-    if protocol["published_metric"] and protocol["regions"] != "resized":
+    if protocol.published_metric and protocol.regions != "resized":
         raise ConfigError(
-            "protocol.published_metric=true computes PRO as published code does: on regions=resized alone."
+            f"protocol.published_metric=true needs protocol.regions=resized, as in published code; got "
+            f"protocol.regions={protocol.regions}."
         )
-    if protocol["auxiliary"] in sweep["datasets"]:
+    if protocol.auxiliary in sweep.datasets:
         raise ConfigError(
-            f"protocol.auxiliary={protocol['auxiliary']} is also a target: a method must not be fitted on the set "
-            f"it is tested on. Take it out of --datasets or choose another auxiliary."
+            f"protocol.auxiliary={protocol.auxiliary} is also a target: a method must not be fitted on the set "
+            f"that it is tested on. Remove it from --datasets or choose another auxiliary."
         )
 
 
@@ -86,7 +97,7 @@ def _protocols(method: MethodFacts, asked: Sequence[str], notes: list[str]) -> I
     if not set(asked) & set(method.protocols):
         raise ConfigError(
             f"{method.name} honours {', '.join(method.protocols)}; asked were the protocols {', '.join(asked)}"
-            + (": it cannot run without shots." if asked == ["zero_shot"] else f"{_why_not(method, asked)}.")
+            + (": it cannot run without shots." if tuple(asked) == ("zero_shot",) else f"{_why_not(method, asked)}.")
         )
     for name in asked:
         if name in method.protocols:
@@ -103,84 +114,90 @@ def _why_not(method: MethodFacts, asked: Sequence[str]) -> str:
     return ""
 
 
-def _parts(
-    protocol: Protocol, dataset: str, categories: tuple[str, ...], known: Sequence[str]
-) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The categories that each cell tests, and those it is fitted on where they are others.
+def _parts(protocol: Protocol, dataset: str, categories: tuple[str, ...], known: Sequence[str]) -> list[Part]:
+    """The categories of each cell.
 
-    Beside a category that is held out stand all others of the data set, also those that --categories does not name:
-    else a request for fewer cells would change what they measure.
+    A category that is held out is tested after a fit on all others of the data set, also on those that --categories
+    leaves out: otherwise a request for fewer cells would change what each one measures.
     """
     if protocol.joint:
-        return [(categories, ())]
+        return [Part(categories, ())]
     if protocol.holds_out and len(known) < 2:
         raise ConfigError(
             f"leave_one_class_out fits on all categories of a data set but the tested one, so it needs two or more; "
             f"{dataset} has {', '.join(known)} alone."
         )
-    return [((name,), tuple(c for c in known if c != name) if protocol.holds_out else ()) for name in categories]
+    return [Part((name,), tuple(c for c in known if c != name) if protocol.holds_out else ()) for name in categories]
 
 
 def _cells(
     method: MethodFacts,
-    protocol_name: str,
+    protocol: str,
     dataset: DatasetFacts,
-    parts: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+    parts: Sequence[Part],
     settings: Settings,
     notes: list[str],
 ) -> Iterator[Cell]:
-    sweep, protocol = settings["sweep"], PROTOCOLS[protocol_name]
-    seeds = sweep["seeds"]
-    if protocol.uses_shots:
-        shots = sweep["shots"]
-        if not shots or min(shots) < 1:
-            other = "; without shots it runs in zero_shot" if "zero_shot" in method.protocols else ""
-            raise ConfigError(f"{method.name} in {protocol_name} needs shots of 1 or more, got {shots}{other}.")
-    else:
-        shots = [0]
-        if settings.origins["sweep.shots"] != BASE:
-            notes.append(f"shots are not used: {method.name} runs in {protocol_name}; --protocols few_shot uses them")
-        if method.fits_on == "nothing" and len(seeds) > 1:
-            seeds = seeds[:1]
-            notes.append(f"one seed is enough: {method.name} in {protocol_name} draws and fits nothing")
-    variants = [_resolve(method, values, dataset, settings) for values in method_settings(settings, method.name)]
-    files = [named_files(method.name, dataset.name, resolved) for resolved in variants]
-    defaults = _defaults(method, dataset, variants[0]["protocol"]["auxiliary"])
-    # a sweep that is cut short holds whole comparisons of variants
-    for k, seed, (categories, fitted), (resolved, named) in product(
-        shots, seeds, parts, list(zip(variants, files, strict=True))
-    ):
+    """The cells of one method, protocol and data set, variants innermost: a sweep cut short holds whole comparisons."""
+    shots, seeds = _shots(method, protocol, settings, notes), _seeds(method, protocol, settings, notes)
+    variants = {
+        label: _resolve(method, values, dataset, settings)
+        for label, values in labelled_settings(settings, method.name).items()
+    }
+    for resolved in variants.values():
+        check_needs(method, resolved, sorted({name for part in parts for name in (*part.tested, *part.fitted)}))
+    files = {label: named_files(method.name, dataset.name, resolved) for label, resolved in variants.items()}
+    defaults = _defaults(method, dataset, next(iter(variants.values())).protocol.auxiliary)
+    for k, seed, part, (label, resolved) in product(shots, seeds, parts, variants.items()):
         yield Cell(
             method=method.name,
             dataset=dataset.name,
             variant=dataset.variant,
-            protocol=protocol_name,
-            categories=categories,
+            protocol=protocol,
+            categories=part.tested,
             shots=k,
             seed=seed,
-            limit=sweep["limit"],
+            limit=settings.sweep.limit,
             settings=resolved,
             defaults=defaults,
-            files=named,
-            joint=protocol.joint,
+            files=files[label],
+            joint=PROTOCOLS[protocol].joint,
             where=_where(dataset.name, resolved, settings),
-            fitted=fitted,
+            fitted=part.fitted,
+            label=label,
         )
 
 
-def _resolve(
-    method: MethodFacts, values: dict[str, Any], dataset: DatasetFacts, settings: Settings
-) -> dict[str, dict[str, Any]]:
-    auxiliary = settings["protocol"]["auxiliary"] if method.fits_on == "auxiliary" else None
+def _shots(method: MethodFacts, protocol: str, settings: Settings, notes: list[str]) -> Sequence[int]:
+    shots = settings.sweep.shots
+    if not PROTOCOLS[protocol].uses_shots:
+        if settings.origins["sweep.shots"] != BASE:
+            notes.append(f"shots are not used: {method.name} runs in {protocol}; --protocols few_shot uses them")
+        return (0,)
+    if not shots or min(shots) < 1:
+        other = "; without shots it runs in zero_shot" if "zero_shot" in method.protocols else ""
+        raise ConfigError(f"{method.name} in {protocol} needs shots of 1 or more, got {list(shots)}{other}.")
+    return shots
+
+
+def _seeds(method: MethodFacts, protocol: str, settings: Settings, notes: list[str]) -> Sequence[int]:
+    seeds = settings.sweep.seeds
+    if PROTOCOLS[protocol].uses_shots or method.fits_on != "nothing" or len(seeds) == 1:
+        return seeds
+    notes.append(f"one seed is enough: {method.name} in {protocol} chooses no shots and fits nothing")
+    return seeds[:1]
+
+
+def _resolve(method: MethodFacts, values: Mapping[str, Any], dataset: DatasetFacts, settings: Settings) -> CellSettings:
+    auxiliary = settings.protocol.auxiliary if method.fits_on == "auxiliary" else None
     auxiliary = auxiliary or _habitual(method, dataset)
-    named = {name: _without_root(values) for name, values in settings["dataset"].items()}
-    return {
-        "method": _captioned(values, dataset.name),
-        "dataset": named[dataset.name],
-        "auxiliary": named[auxiliary] if auxiliary else {},
-        "protocol": {**settings["protocol"], "auxiliary": auxiliary},
-        "backbone": settings["backbone"],
-    }
+    return CellSettings(
+        method=_captioned(values, dataset.name),
+        dataset=_without_root(settings["dataset"][dataset.name]),
+        auxiliary=_without_root(settings["dataset"][auxiliary]) if auxiliary else {},
+        protocol=replace(settings.protocol, auxiliary=auxiliary),
+        backbone=settings.backbone,
+    )
 
 
 def _defaults(method: MethodFacts, dataset: DatasetFacts, auxiliary: str | None) -> dict[str, dict[str, Any]]:
@@ -189,7 +206,7 @@ def _defaults(method: MethodFacts, dataset: DatasetFacts, auxiliary: str | None)
         "method": _captioned({key: setting.default for key, setting in method.settings.items()}, dataset.name),
         "dataset": _of_dataset(dataset),
         "auxiliary": _of_dataset(registry.dataset(auxiliary)) if auxiliary else {},
-        "protocol": {**_base_protocol(), "auxiliary": _habitual(method, dataset)},
+        "protocol": asdict(replace(_base_protocol(), auxiliary=_habitual(method, dataset))),
     }
 
 
@@ -198,9 +215,8 @@ def _of_dataset(dataset: DatasetFacts) -> dict[str, Any]:
 
 
 @cache
-def _base_protocol() -> dict[str, Any]:
-    values: dict[str, Any] = read_yaml(CONFIGS.parent / BASE).values["protocol"]
-    return values
+def _base_protocol() -> ProtocolSettings:
+    return from_values(ProtocolSettings, read_yaml(CONFIGS.parent / BASE).values["protocol"])
 
 
 def _habitual(method: MethodFacts, dataset: DatasetFacts) -> str | None:
@@ -217,15 +233,13 @@ def _captioned(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     return dict(values)
 
 
-def _where(dataset: str, resolved: Mapping[str, Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
-    auxiliary = resolved["protocol"]["auxiliary"]
-    return {
+def _where(dataset: str, resolved: CellSettings, settings: Settings) -> Where:
+    auxiliary = resolved.protocol.auxiliary
+    roots = {
         "root": settings["dataset"][dataset]["root"],
         "auxiliary_root": settings["dataset"][auxiliary]["root"] if auxiliary else None,
-        "trainer": settings["trainer"],
-        "logger": settings["logger"],
-        "features": settings["features"],
     }
+    return from_values(Where, roots | {group: settings[group] for group in ("trainer", "logger", "features")})
 
 
 def _without_root(values: Mapping[str, Any]) -> dict[str, Any]:

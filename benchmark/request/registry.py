@@ -6,15 +6,16 @@ module through the entry-point groups `clip_ad_bench.methods` and `clip_ad_bench
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import isabstract
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_origin
 
+from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.source import Setting, SourceError, read_source
 from datamodules.components.roots import find_root
 from datamodules.components.sample import UserError
@@ -46,6 +47,7 @@ class MethodFacts(Facts):
     protocols: tuple[str, ...]
     fits_on: str = "nothing"
     max_epochs: int = 0
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,38 @@ class DatasetFacts(Facts):
     kinds: Mapping[str, str] = field(default_factory=dict)
 
 
+class Claim(NamedTuple):
+    """A module that wants to be known by a name."""
+
+    module: str
+    path: Path | None
+    problem: str = ""  # why it cannot
+
+
 def names(kind: str) -> tuple[str, ...]:
-    """Every key of `kind` ("method" or "dataset")."""
+    """Every key of `kind` ("method" or "dataset"), also of what is broken."""
     return tuple(_modules(kind))
 
 
+def why_broken(kind: str, name: str) -> str:
+    """Why the facts of a name of `names` cannot be read; "" where they can."""
+    try:
+        (method if kind == "method" else dataset)(name)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 def method(name: str) -> MethodFacts:
-    """Facts of a method; ConfigError if there is none of this name."""
+    """Facts of a method; ConfigError if there is none of this name or its file is broken."""
     facts: MethodFacts = _facts("method", name, MethodFacts, ("paper", "protocols"))
+    if not facts.protocols or not PROTOCOLS.keys() >= {*facts.protocols}:
+        raise ConfigError(f"{facts.path}: protocols must be among {', '.join(PROTOCOLS)}; got {facts.protocols!r}.")
     return facts
 
 
 def dataset(name: str) -> DatasetFacts:
-    """Facts of a data set; ConfigError if there is none of this name."""
+    """Facts of a data set; ConfigError if there is none of this name or its file is broken."""
     facts: DatasetFacts = _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))
     return facts
 
@@ -106,31 +127,51 @@ def unknown(kind: str, name: object, allowed: Iterable[object]) -> ConfigError:
 
 
 @cache
-def _modules(kind: str) -> dict[str, tuple[str, Path]]:
+def _modules(kind: str) -> dict[str, list[Claim]]:
+    """The modules that claim each name, one where all is well."""
     package = PACKAGES[kind]
-    found = {path.stem: (f"{package}.{path.stem}", path) for path in (ROOT / package).glob("[!_]*.py")}
-    for path in (ROOT / package).glob(f"*/{kind}.py"):  # a folder of its own
-        found[path.parent.name] = (f"{package}.{path.parent.name}.{kind}", path)
+    found: dict[str, list[Claim]] = {}
+    for path in sorted((ROOT / package).glob("[!_]*.py")):
+        found.setdefault(path.stem, []).append(Claim(f"{package}.{path.stem}", path))
+    for path in sorted((ROOT / package).glob(f"*/{kind}.py")):  # a folder of its own
+        found.setdefault(path.parent.name, []).append(Claim(f"{package}.{path.parent.name}.{kind}", path))
     found = dict(sorted(found.items()))
     for point in entry_points(group=f"clip_ad_bench.{kind}s"):
-        spec = find_spec(point.value)
-        if point.name in found or spec is None or spec.origin is None:
-            why = f"the name is taken by {found[point.name][1]}" if point.name in found else "no such module"
-            raise ConfigError(f"the entry point {point.name!r} = {point.value!r} cannot be a {kind}: {why}.")
-        found[point.name] = (point.value, Path(spec.origin))
+        found.setdefault(point.name, []).append(_plugin(point.value))
     return found
+
+
+def _plugin(module: str) -> Claim:
+    """The module of an entry point; finding it imports the packages around it, which may fail in any way."""
+    try:
+        spec = find_spec(module)
+    except Exception as error:  # noqa: BLE001  a third party's code
+        return Claim(module, None, f"{type(error).__name__}: {error}")
+    if spec is None or spec.origin is None:
+        return Claim(module, None, "no such module")
+    return Claim(module, Path(spec.origin))
 
 
 @cache
 def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
-    modules = _modules(kind)
-    if name not in modules:
-        raise unknown(kind, name, modules)
-    module, path = modules[name]
+    claims = _modules(kind)
+    if name not in claims:
+        raise unknown(kind, name, claims)
+    (module, path, problem), *others = claims[name]
+    if others:
+        places = ", ".join(str(claim.path or claim.module) for claim in claims[name])
+        raise ConfigError(f"{kind} {name!r} is ambiguous among {places}: rename all but one.")
+    if path is None:
+        raise ConfigError(f"{kind} {name!r} is the entry point {module!r}, which cannot be found: {problem}.")
     try:
         source = read_source(path, required)
     except SourceError as error:
         raise ConfigError(str(error)) from error
-    known = {key: value for key, value in source.attributes.items() if key in cls.__dataclass_fields__}
-    common = {"name": name, "module": module, "path": path, "summary": source.summary}
-    return cls(**common, settings=source.settings, **known)
+    types: dict[str, Any] = {literal.name: literal.type for literal in fields(cls)[len(fields(Facts)) :]}
+    known = {key: value for key, value in source.attributes.items() if key in types}
+    for key, value in known.items():
+        wanted = types[key]
+        if not isinstance(value, get_origin(wanted) or wanted):
+            wanted = wanted if get_origin(wanted) else wanted.__name__
+            raise ConfigError(f"{path}: {key} must be {wanted}, got {value!r}.")
+    return cls(name, module, path, source.summary, source.settings, **known)

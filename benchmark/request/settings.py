@@ -1,12 +1,12 @@
-"""Layers of YAML, method defaults and `key=value` words, merged, typed, and with the origin of every key.
+"""Layers of YAML, defaults of methods and `key=value` words, merged and typed, with the origin of every key.
 
-Order, later wins: configs/base.yaml, the chosen files of configs/backbone and configs/logger, the defaults in
-the method's and data set's source, the preset, the user's YAML, the command line.
+Order, later wins: configs/base.yaml, the chosen files of configs/backbone and configs/logger, the defaults in the
+source of methods and data sets, the preset, the user's YAML, the command line.
 
-`backbone` and `logger` are chosen by a word, the last layer's. What a layer beside or after that says of their keys
-holds. Of what layers before it said, `name` and `pretrained` give way, since the choice is about them, and other keys
-hold; but a key of `backbone` that was said of another one, which a layer had chosen or named, is refused if the chosen
-file says otherwise: it might be meant for that one alone, and said again beside the choice it holds.
+A file of `backbone` or `logger` is chosen by its name; the last layer that chooses one decides. The group then holds
+the keys of that file, overridden by those of earlier layers except `name` and `pretrained`, which the choice replaces,
+and by those of the choosing layer and later ones. A key of `backbone` that an earlier layer set for another backbone,
+and that contradicts the chosen file, is refused unless it is set again beside the choice or later.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,65 +15,24 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from benchmark.request import registry
+from benchmark.request import groups, registry
 from benchmark.request.merging import Layer, Settings, merge, unknown_key
 from benchmark.request.registry import ConfigError, unknown
-from benchmark.request.source import Setting
+from benchmark.request.source import Setting, read_fields
 from benchmark.request.variants import VARIANTS, merge_variants
 from benchmark.request.words import COMMAND_LINE, Said, one_layer, read_word
 from methods.components.clip.model_files import SCHEMAS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-GROUPS: dict[str, dict[str, Setting]] = {
-    "sweep": {
-        "methods": Setting(list[str], []),
-        "datasets": Setting(list[str], []),
-        "protocols": Setting(list[str], []),
-        "categories": Setting(list[str], []),
-        "shots": Setting(list[int], [], range=">= 0"),
-        "seeds": Setting(list[int], [], range=f">= 0, <= {2**32 - 1}"),
-        "limit": Setting(int | None, None, range=">= 1"),
-    },
-    "backbone": {
-        "name": Setting(str, ""),
-        "pretrained": Setting(str, ""),
-        "activation": Setting(str | None, None, ("gelu", "quick_gelu")),
-        "image_size": Setting(int | None, None, range=">= 1, <= 4096"),
-        "position_resize": Setting(str, "bilinear", ("bilinear", "open_clip")),
-        "offers": Setting(list[str], ["text_tower", "patch_tokens"], ("text_tower", "patch_tokens")),
-    },
-    "protocol": {
-        "evaluation_size": Setting(int, 0, range=">= 8, <= 4096"),
-        "precision": Setting(str, "fp32", ("fp32", "tf32", "bf16", "fp16")),
-        "auxiliary": Setting(str | None, None),
-        "regions": Setting(str, "resized", ("resized", "native")),
-        "published_metric": Setting(bool, False),
-    },
-    "trainer": {
-        "accelerator": Setting(str, "auto", ("auto", "cpu", "gpu", "mps")),
-        "batch_size": Setting(int, 0, range=">= 1"),
-        "num_workers": Setting(int, 0, range=">= 0, <= 512"),
-    },
-    "features": {
-        "enabled": Setting(bool, False),
-        "folder": Setting(str | None, None),
-        "max_gib": Setting(float, 0.0, range="> 0"),
-    },
-    "logger": {
-        "name": Setting(str, "csv", ("csv", "wandb")),
-        "project": Setting(str | None, None),
-        "entity": Setting(str | None, None),
-        "mode": Setting(str | None, None, ("online", "offline", "disabled")),
-    },
-}
+GROUPS = {group: read_fields(Path(groups.__file__), cls.__name__) for group, cls in groups.CLASSES.items()}
 # groups of which a word chooses a file, and the keys that say which it is
 CHOSEN = {"backbone": ("name", "pretrained"), "logger": ("name",)}
 NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
 KEYS = (*GROUPS, *NAMED, *VARIANTS)  # of a YAML file
 BASE = "configs/base.yaml"  # origin of what nobody asked for
 AUXILIARY, AUXILIARY_OF_MVTEC = "mvtec_ad", "visa"  # fit on MVTec AD and test elsewhere; on VisA to test on MVTec AD
-ROOT = Setting(str | None, None)
+ROOT = Setting(str | None, None, meaning="folder of the data set; null looks below $BENCH_DATA.")
 
 
 def read_yaml(path: Path) -> Layer:
@@ -110,15 +69,15 @@ def chosen(group: str, name: str) -> Layer:
 
 
 def parse_words(words: Iterable[str], options: Iterable[Said] = ()) -> Layer:
-    """`key=value` words of the command line, and the options that say the same, as a layer; their order is nothing.
+    """`key=value` words of the command line and its options as one layer, whatever their order.
 
     Raises:
-        ConfigError: a word that is none or cannot be read, or a key that is said twice.
+        ConfigError: a word is no key=value or cannot be read, or a key is set twice.
     """
     said = [*options, *(each for word in words for each in read_word(word))]
     for each in said:
         if each.key[0] in VARIANTS:
-            raise ConfigError(f"{each.typed}: the order of {each.key[0]} counts, so they stand in a YAML (--config).")
+            raise ConfigError(f"{each.typed}: {each.key[0]} are ordered, so they must be given in a YAML (--config).")
     return one_layer(said, CHOSEN)
 
 
@@ -135,8 +94,8 @@ def compose(layers: Sequence[Layer]) -> Settings:
         merge(settings, group, schema, _parts(layers, group))
     _empty_pretrained(settings)
     for group, axis in NAMED.items():
-        requested = settings["sweep"][axis]
-        for name in dict.fromkeys((*requested, *(auxiliaries(settings) if group == "dataset" else ()))):
+        requested = getattr(settings.sweep, axis)
+        for name in dict.fromkeys((*requested, *(_at_hand(settings) if group == "dataset" else ()))):
             _merge_named(settings, group, name, requested, layers)
     merge_variants(settings, layers)
     for layer in layers:
@@ -164,15 +123,25 @@ def _empty_pretrained(settings: Settings) -> None:
 
 def auxiliaries(settings: Settings) -> tuple[str, ...]:
     """Data sets a method may be fitted on: the one asked for, or the field's two habitual ones."""
-    asked = settings["protocol"]["auxiliary"]
+    asked = settings.protocol.auxiliary
     return (asked,) if asked else (AUXILIARY, AUXILIARY_OF_MVTEC)
 
 
+def _fits_on_auxiliary(settings: Settings) -> bool:
+    return any(registry.method(name).fits_on == "auxiliary" for name in settings.sweep.methods)
+
+
+def _at_hand(settings: Settings) -> tuple[str, ...]:
+    """The auxiliary data sets; those that nobody asked for and no method needs are left out where they are broken."""
+    needed = bool(settings.protocol.auxiliary) or _fits_on_auxiliary(settings)
+    return tuple(name for name in auxiliaries(settings) if needed or not registry.why_broken("dataset", name))
+
+
 def _check_requested(settings: Settings, layer: Layer) -> None:
-    """Refuse what is said of one method or data set that the request does not run; a preset may hold it."""
-    fitted = [name for name in settings["sweep"]["methods"] if registry.method(name).fits_on == "auxiliary"]
+    """Refuse a setting of a method or data set that the request does not run; only a file may hold one."""
+    fitted = _fits_on_auxiliary(settings)
     for group, axis in NAMED.items():
-        used = [*settings["sweep"][axis], *(auxiliaries(settings) if group == "dataset" and fitted else ())]
+        used = [*getattr(settings.sweep, axis), *(auxiliaries(settings) if group == "dataset" and fitted else ())]
         said = layer.values.get(group)
         for name, values in said.items() if isinstance(said, Mapping) else ():
             if isinstance(values, Mapping) and name not in used:
@@ -188,7 +157,7 @@ def _choice(layer: Layer, group: str) -> str | None:
 
 
 def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
-    """What layers say of a group, in order; of one that is chosen, the chosen file first."""
+    """The values of a group by origin, lowest first; the chosen file comes first where there is one."""
     parts = [(layer.origin, layer.values.get(group)) for layer in layers]
     if group not in CHOSEN:
         return parts
@@ -197,7 +166,7 @@ def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
     last, name = max(picks.items())
     file = chosen(group, name)
     again = {key for _, values in parts[last:] if isinstance(values, Mapping) for key in values}
-    of_another = False  # what is said here; the base picks for want of another
+    of_another = False  # whether a layer below the choice had set another backbone; the base's does not count
     for index, (origin, values) in enumerate(parts[1:last], start=1):
         of_another = picks[index] != name if index in picks else of_another
         if isinstance(values, Mapping):
@@ -207,8 +176,8 @@ def _parts(layers: Sequence[Layer], group: str) -> list[tuple[str, Any]]:
             if strange and group == "backbone" and of_another:
                 key = f"{group}.{strange[0]}"
                 raise ConfigError(
-                    f"{key}={kept[strange[0]]} ({origin}) was said of another {group} than {name} "
-                    f"({layers[last].origin}): say {key}=… beside {name}, or take it out."
+                    f"{key}={kept[strange[0]]} ({origin}) was set for another {group} than {name} "
+                    f"({layers[last].origin}): set {key}=… beside {name} too, or remove it."
                 )
             parts[index] = (origin, kept)
     return [(file.origin, file.values[group]), *parts]

@@ -1,15 +1,25 @@
-"""Reads what a method or data set file says about itself, from its syntax tree, without running it."""
+"""Reads what a method or data set file says about itself, from its syntax tree, without running it.
+
+A `Config` may inherit the fields of another one, and an annotation may name an alias such as
+`Bank = Literal["per_class", "pooled"]`. Both may stand in the same file or in one that it imports them from.
+"""
 
 import ast
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
+from benchmark.request.code import file_of
 from benchmark.request.ranges import read_range
 
 TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool}
+_PLAIN = {*TYPES, "Literal", "Annotated", "tuple"}  # names in an annotation that are no alias
+_ENTRY = re.compile(r" {4}(\w+(?:, \w+)*): (.+)")
+_FIRST_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9\"`])")
 
 
 class SourceError(Exception):
@@ -25,6 +35,7 @@ class Setting:
     choices: tuple[Any, ...] = ()  # of a Literal annotation, or of that of a tuple's elements
     range: str = ""  # of a number, or of each one of a list: see `benchmark.request.ranges`; "" for any
     length: int | None = None  # of a list
+    meaning: str = ""  # first sentence of its entry in the docstring
 
 
 @dataclass(frozen=True)
@@ -40,20 +51,123 @@ def read_source(path: Path, required: tuple[str, ...]) -> Source:
     """Read the one class of `path` that defines all attributes in `required`.
 
     Raises:
-        SourceError: if the file has none or several such classes, or a setting that is no literal or whose range
-            is none.
+        SourceError: the file cannot be parsed, has none or several such classes, a base of `Config` that cannot be
+            found, a setting that is no literal, or a range that is none.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    found = [(node, _literals(node)) for node in tree.body if isinstance(node, ast.ClassDef)]
+    file = _File(path)
+    found = [(node, _literals(node)) for node in file.tree.body if isinstance(node, ast.ClassDef)]
     found = [(node, attributes) for node, attributes in found if set(required) <= set(attributes)]
     if len(found) != 1:
         names = [node.name for node, _ in found]
         raise SourceError(f"{path} must define exactly one class with the literals {', '.join(required)}; got {names}.")
     node, attributes = found[0]
-    configs = [item for item in node.body if isinstance(item, ast.ClassDef) and item.name == "Config"]
-    fields = [item for config in configs for item in config.body if isinstance(item, ast.AnnAssign)]
-    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return Source(summary, attributes, dict(_setting(path, item) for item in fields))
+    summary = (ast.get_docstring(file.tree) or "").partition("\n")[0]
+    try:
+        config = _nested(file, node, "Config")
+        return Source(summary, attributes, _fields(*config) if config else {})
+    except RecursionError as error:
+        raise SourceError(f"{path}: a base or an alias of Config must not lead back to itself.") from error
+
+
+def read_fields(path: Path, name: str) -> dict[str, Setting]:
+    """The fields of the dataclass `name` of a file, read like those of a `Config`; SourceError as `read_source`."""
+    file = _File(path)
+    return _fields(file, next(node for node in file.tree.body if isinstance(node, ast.ClassDef) and node.name == name))
+
+
+class _File:
+    """A syntax tree and the names that its module defines or imports from a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        except SyntaxError as error:
+            raise SourceError(f"{path}, line {error.lineno}: {error.msg}.") from error
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{path} cannot be read: {error}.") from error
+        self._defined: dict[str, ast.ClassDef | ast.expr] = {}
+        self._imports: dict[str, tuple[ast.ImportFrom, str]] = {}
+        for item in self.tree.body:
+            if isinstance(item, ast.ClassDef):
+                self._defined[item.name] = item
+            elif isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
+                targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+                self._defined |= {target.id: item.value for target in targets if isinstance(target, ast.Name)}
+            elif isinstance(item, ast.ImportFrom):
+                self._imports |= {alias.asname or alias.name: (item, alias.name) for alias in item.names}
+
+    def find(self, name: str) -> tuple["_File", ast.ClassDef | ast.expr] | None:
+        """The class or the assigned value that a name of this module means, and its file; None if it is not found."""
+        if name in self._defined:
+            return self, self._defined[name]
+        if name not in self._imports:
+            return None
+        item, original = self._imports[name]
+        path = self._path_of(item)
+        return _File(path).find(original) if path else None
+
+    def _path_of(self, item: ast.ImportFrom) -> Path | None:
+        if not item.level:
+            return file_of(item.module or "")
+        place = self.path.parents[item.level - 1].joinpath(*(item.module or "").split("."))
+        own = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        return own if own.is_file() else None
+
+    def find_class(self, base: ast.expr) -> tuple["_File", ast.ClassDef] | None:
+        """The class that an expression such as `PromptAD.Config` means, and its file; None if it is not found."""
+        if isinstance(base, ast.Attribute):
+            outer = self.find_class(base.value)
+            return _nested(*outer, base.attr) if outer else None
+        found = self.find(base.id) if isinstance(base, ast.Name) else None
+        return (found[0], found[1]) if found and isinstance(found[1], ast.ClassDef) else None
+
+
+def _nested(file: _File, node: ast.ClassDef, name: str) -> tuple[_File, ast.ClassDef] | None:
+    """The class `name` in a class or, where it has none, in one of its bases."""
+    for item in node.body:
+        if isinstance(item, ast.ClassDef) and item.name == name:
+            return file, item
+    for base in node.bases:
+        outer = file.find_class(base)
+        if outer and (found := _nested(*outer, name)):
+            return found
+    return None
+
+
+def _fields(file: _File, node: ast.ClassDef) -> dict[str, Setting]:
+    """The fields of a dataclass in the order of its constructor: those of its bases first."""
+    fields: dict[str, Setting] = {}
+    for base in reversed(node.bases):
+        found = file.find_class(base)
+        if found is None:
+            raise SourceError(
+                f"{file.path}: {node.name} inherits {ast.unparse(base)}, which must be a class of this file or of one "
+                f"that it imports from."
+            )
+        fields |= _fields(*found)
+    said = {key: setting.meaning for key, setting in fields.items()} | _meanings(node)
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign):
+            fields |= [_setting(file, node.name, item)]
+        elif isinstance(item, ast.Assign) and {ast.unparse(target) for target in item.targets} & fields.keys():
+            raise SourceError(f"{file.path}: {node.name}.{ast.unparse(item)} must repeat the annotation of the field.")
+    return {key: replace(setting, meaning=said.get(key, "")) for key, setting in fields.items()}
+
+
+def _meanings(node: ast.ClassDef) -> dict[str, str]:
+    """The first sentence of each entry below "Attributes:" in the docstring of a class, by name."""
+    _, _, section = (ast.get_docstring(node) or "").partition("Attributes:\n")
+    entries: list[tuple[str, list[str]]] = []
+    for line in section.splitlines():
+        if match := _ENTRY.fullmatch(line):
+            entries.append((match[1], [match[2]]))
+        elif entries and line.startswith(" " * 8):
+            entries[-1][1].append(line.strip())
+        elif line.strip():
+            break
+    texts = [(names, _FIRST_SENTENCE.split(" ".join(lines))[0]) for names, lines in entries]
+    return {name: text for names, text in texts for name in names.split(", ")}
 
 
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
@@ -70,27 +184,43 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
     return literals
 
 
-def _setting(path: Path, item: ast.AnnAssign) -> tuple[str, Setting]:
-    assert isinstance(item.target, ast.Name)
-    name = item.target.id
+def _setting(file: _File, config: str, item: ast.AnnAssign) -> tuple[str, Setting]:
+    name = ast.unparse(item.target)
+    what = f"{file.path}: {config}.{name}"
     try:
-        annotation, bounds = _annotated(item.annotation)
+        annotation, bounds = _annotated(_inline(file, item.annotation))
         default = ast.literal_eval(item.value) if item.value is not None else None
         kind, choices, length = _type(annotation)
     except (ValueError, KeyError) as error:
         allowed = "int, float, str, bool, Literal[...], tuple[one, ...], one | None, or Annotated[one, RANGE]"
         raise SourceError(
-            f"{path}: Config.{name} must be a literal of type {allowed}; got {ast.unparse(item)!r}."
+            f"{what} must be a literal of type {allowed}, or of an alias of one; got {ast.unparse(item)!r}."
         ) from error
     if bounds is not None:
         try:
             read_range(bounds)
         except ValueError as error:
-            raise SourceError(f"{path}: Config.{name}: {error}") from error
+            raise SourceError(f"{what}: {error}") from error
         if not _is_number(kind):
-            raise SourceError(f"{path}: Config.{name} has a range and is no number; got {ast.unparse(item)!r}.")
+            raise SourceError(f"{what} has a range and is no number; got {ast.unparse(item)!r}.")
     default = list(default) if isinstance(default, tuple) else default
     return name, Setting(kind, default, choices, bounds or "", length)
+
+
+class _Inline(ast.NodeTransformer):
+    """Puts what an alias stands for in the place of its name."""
+
+    def __init__(self, file: _File) -> None:
+        self.file = file
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        found = None if node.id in _PLAIN else self.file.find(node.id)
+        return _inline(found[0], found[1]) if found and isinstance(found[1], ast.expr) else node
+
+
+def _inline(file: _File, annotation: ast.expr) -> ast.expr:
+    inlined: ast.expr = _Inline(file).visit(deepcopy(annotation))
+    return inlined
 
 
 def _annotated(node: ast.expr) -> tuple[ast.expr, str | None]:

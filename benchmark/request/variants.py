@@ -6,7 +6,6 @@ replaces those of the layers before it, and their published figures.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from benchmark.metrics.table import metric_names
@@ -17,7 +16,7 @@ from benchmark.request.registry import ConfigError, MethodFacts, unknown
 from benchmark.request.source import Setting
 
 VARIANTS = ("variants", "published")  # keys of a YAML file
-PRINTED = {  # what `published` must say of its figures, which are in percent
+PRINTED = {  # keys that `published` must have beside its figures, which are in percent
     "source": Setting(str, ""),
     "backbone": Setting(str, ""),
     "metric": Setting(str, "", metric_names()),
@@ -35,7 +34,7 @@ def merge_variants(settings: Settings, layers: Sequence[Layer]) -> None:
         ConfigError: for an unknown method, label, data set or setting, for fewer than two variants, or two alike.
     """
     _check_methods(layers)
-    for name in settings["sweep"]["methods"]:
+    for name in settings.sweep.methods:
         naming = [layer for layer in layers if name in (layer.values.get("variants") or {})]
         if naming:
             variants = _variants(registry.method(name), settings["method"][name], naming[-1])
@@ -46,18 +45,19 @@ def merge_variants(settings: Settings, layers: Sequence[Layer]) -> None:
                 settings.values.setdefault("published", {})[name] = _published(name, labels, naming[-1])
 
 
-def method_settings(settings: Settings, name: str) -> list[dict[str, Any]]:
-    """Every setting in which a method runs: one, or those of its variants, the reference first."""
+def labelled_settings(settings: Settings, name: str) -> dict[str, dict[str, Any]]:
+    """The settings of a method by the labels of its variants, the reference first; "" where it has none."""
     variants = settings.values.get("variants", {}).get(name)
-    return [variant["settings"] for variant in variants] if variants else [settings["method"][name]]
+    if not variants:
+        return {"": settings["method"][name]}
+    return {variant["label"]: variant["settings"] for variant in variants}
 
 
-def trials(settings: Settings, cells: Iterable[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """Cells that differ in nothing but the variant, as plain data: method → trials, each with its `cells` by label."""
-    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in settings.values.get("variants", {})}
+def trials(cells: Iterable[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """Labelled cells that differ in nothing but the variant, as plain data: method → trials, with `cells` by label."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for cell in cells:
-        if cell.method in found:
-            same = replace(cell, settings={**cell.settings, "method": {}})
+        if cell.label:
             trial = {
                 "dataset": cell.dataset,
                 "protocol": cell.protocol,
@@ -67,9 +67,9 @@ def trials(settings: Settings, cells: Iterable[Cell]) -> dict[str, list[dict[str
                 "seed": cell.seed,
                 "categories": list(cell.categories),
             }
-            its = found[cell.method].setdefault(repr(same), trial | {"cells": {}})["cells"]
-            its[settings["variants"][cell.method][len(its)]["label"]] = cell.id
-    return {name: list(its.values()) for name, its in found.items()}
+            group = found.setdefault(cell.method, {}).setdefault(repr(trial), trial | {"cells": {}})
+            group["cells"][cell.label] = cell.id
+    return {name: list(groups.values()) for name, groups in found.items()}
 
 
 def _check_methods(layers: Sequence[Layer]) -> None:
@@ -114,7 +114,7 @@ def _published(name: str, labels: Sequence[str], layer: Layer) -> dict[str, Any]
     said: dict[str, Any] = merged["published"][name]
     for key in PRINTED:
         if not said[key]:
-            raise ConfigError(f"{where} must say {', '.join(PRINTED)} and figures; {key} is missing.")
+            raise ConfigError(f"{where} must have {', '.join(PRINTED)} and figures; {key} is missing.")
     for label, of_datasets in figures.items():
         if label not in labels:
             raise unknown(f"variant in {where}", label, labels)

@@ -24,7 +24,7 @@ def read_word(word: str) -> list[Said]:
     """The values of `key=value`; where the value is a mapping, those of its leaves.
 
     Raises:
-        ConfigError: it is none, its value is no YAML, or there is nothing in it.
+        ConfigError: the word has no "=", its value is no YAML, or it sets no key.
     """
     if "=" not in word or word.startswith("="):
         raise ConfigError(f"expected key=value, got {word!r}.")
@@ -35,7 +35,7 @@ def read_word(word: str) -> list[Said]:
         raise ConfigError(f"cannot read {word!r} as key=value: {why}") from error
     said = [Said(word, key, value) for key, value in _leaves(values)]
     if any(each.value == {} or (each.value is None and len(each.key) == 1) for each in said):
-        raise ConfigError(f"{word!r} gives no key a value.")
+        raise ConfigError(f"{word!r} sets no key.")
     return said
 
 
@@ -47,13 +47,13 @@ def one_layer(said: Iterable[Said], choosable: Collection[str]) -> Layer:
         choosable: groups of which a word may choose a file beside words that set its keys.
 
     Raises:
-        ConfigError: a key is said twice, or a key and another one below it.
+        ConfigError: a key is set twice, or both a key and one below it.
     """
     said = list(said)
     for one, other in combinations(said, 2):
         above, below = sorted((one, other), key=lambda each: len(each.key))
         if below.key[: len(above.key)] == above.key and (above.key == below.key or not _chooses(above, choosable)):
-            raise ConfigError(f"{one.typed} and {other.typed} both say {'.'.join(above.key)}: keep one of the two.")
+            raise ConfigError(f"{one.typed} and {other.typed} both set {'.'.join(above.key)}: keep one of the two.")
     values: dict[str, Any] = {}
     for *path, last, value in ((*each.key, each.value) for each in said if not _chooses(each, choosable)):
         place = values

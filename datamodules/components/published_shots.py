@@ -1,8 +1,9 @@
 """Shots from a published list of numbers, instead of those that the suite samples."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.roots import plain_path
@@ -21,24 +22,34 @@ class ListedShots(AnomalyDataModule):
     """A data set whose shots may come from a list as PromptAD published it (FuNz-0/PromptAD, datasets/seeds_*).
 
     The list is not shipped: `shot_list` names the folder of the user's copy. It knows one run, so all seeds share its
-    shots. A subclass's `Config` has two settings:
-
-        shot_list: folder that holds <category>/selected_samples_per_run.txt; None samples shots by name. A record
-            knows the lists by this path alone, so put others elsewhere.
-        shot_numbers: what a number of the list means. The released code takes the "position", from 0, in a listing
-            that it does not sort (datasets/mvtec.py:24), so it means other images on other disks (its issue 34); here
-            the listing is sorted. The numbers look like file "name"s. "agreed" takes a number only where both mean
-            the same image: so it is in MVTec AD, whose names count without gaps, and not in VisA.
+    shots.
     """
 
-    config: Any  # the subclass's
+    @dataclass(kw_only=True)
+    class Config:
+        """Where shots come from.
+
+        Attributes:
+            shot_list: folder that holds <category>/selected_samples_per_run.txt; None samples shots by name. A record
+                knows the lists by this path alone, so put others elsewhere.
+            shot_numbers: what a number of the list means. The released code takes the "position", from 0, in a
+                listing that it does not sort (datasets/mvtec.py:24), so it means other images on other disks (its
+                issue 34); here the listing is sorted. The numbers look like file "name"s. "agreed" takes a number
+                only where both mean the same image: so it is in MVTec AD, whose names count without gaps, and not in
+                VisA.
+        """
+
+        shot_list: str | None = None
+        shot_numbers: Literal["agreed", "name", "position"] = "agreed"
+
+    config: Config
 
     @property
     def shot_rule(self) -> str:
         return LIST_RULE if self.shots and self.config.shot_list else super().shot_rule
 
     def sample_shots(self, category: str) -> list[Sample]:
-        if self.shot_rule != LIST_RULE:
+        if not self.shots or not self.config.shot_list:
             return super().sample_shots(category)
         file = plain_path(Path(self.config.shot_list)) / category / LIST_FILE
         lists = read_list(file)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
@@ -20,13 +21,21 @@ class SyntheticDataModule(AnomalyDataModule):
 
     @dataclass(kw_only=True)
     class Config:
-        """What is drawn; each setting gives a set of its own. A subclass gives every field its default."""
+        """What is drawn; each setting gives a set of its own.
 
-        draw_seed: int  # picks the products' style and every image; independent of the seed of the run
-        size: int  # side of the images, pixels
-        train: int  # normal training images per category
-        normal: int  # normal test images per category
-        per_defect: int  # anomalous test images per category and defect type
+        Attributes:
+            draw_seed: picks the products' style and every image; independent of the seed of the run.
+            size: side of the images, in pixels.
+            train: normal training images per category.
+            normal: normal test images per category.
+            per_defect: anomalous test images per category and defect type.
+        """
+
+        draw_seed: Annotated[int, ">= 0"] = 0
+        size: Annotated[int, ">= 32, <= 4096"] = 256
+        train: Annotated[int, ">= 1"] = 20
+        normal: Annotated[int, ">= 1"] = 12
+        per_defect: Annotated[int, ">= 1"] = 4
 
     config: Config
 

@@ -16,7 +16,7 @@ Look = Callable[[Tensor], ImageFeatures]
 
 
 class LateMemory(nn.Module):
-    """Keeps the shots, and their features until what is learnt changes; nothing of it is in a state dict."""
+    """Keeps the shots, and their features until what is learnt changes; a checkpoint holds the shots, the state dict nothing."""
 
     def __init__(self, bank: Bank, n_taps: int) -> None:
         """Remember the last `n_taps` taps of each shot in a `ShotMemory` of kind `bank`."""
@@ -31,12 +31,12 @@ class LateMemory(nn.Module):
         self._shots[category] = shots
         self._filled = Unchanged[ShotMemory]()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The shots, as `load_state_dict` takes them."""
+    def remembered(self) -> dict[str, Any]:
+        """The shots, as `restore` takes them."""
         return dict(self._shots)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keep the shots that `state_dict` gave, and no others."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Keep the shots that `remembered` gave, and no others."""
         self._shots = dict(state)
         self._filled = Unchanged[ShotMemory]()
 

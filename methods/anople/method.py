@@ -26,6 +26,7 @@ from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.losses import check_masks, dice_loss, focal_loss
 from methods.components.maps import gaussian_smooth
+from methods.components.memory import Bank
 from methods.components.scoring import harmonic_mean, text_probability, to_map
 from methods.components.synthesis.pipeline import Synthesis, add_noise
 from methods.components.synthesis.views import VIEWS
@@ -70,28 +71,31 @@ class AnoPLe(Method["AnoPLe.Config"]):
         """Settings.
 
         Attributes:
-            variant: see the class; only the place of the signal differs, and "v1" refuses several categories.
+            variant: edition of the method; only the place of the signal differs, and "v1" refuses several categories.
             prompts: towers with learnt prompts; of "text" or "visual" alone nothing is coupled.
             coupling: which tower sees a projection of the other's prompts.
             multi_scale: False fits on the whole image alone.
             prefix: False leaves the views' signals out.
             alignment: False leaves its loss out.
             decoder: False compares CLIP's own patch features.
-            steps, batch_size: [u] batches of the fit, and their images, drawn from the shots with replacement.
+            steps: [u] batches of the fit.
+            batch_size: [u] images of a batch, drawn from the shots with replacement.
             bank: [i] which shots a test image is compared with, see `ShotMemory`.
             depth: [u] J, prompted blocks of each tower; None takes 9 of 12 of the shallower one.
-            n_text, n_visual: [u] own prompts of a text and of an image block.
+            n_text, n_visual: [u] own prompts of a block, of the text and of the image tower.
             share_projections: [i] one projection for all blocks.
             vv_attention: [u] V-V attention from the first block on makes the patch features that are corrected.
             mix: [u] what is drawn with equal chances for each image: "normal", "pixel", "latent".
-            pixel_kinds, exponents, textures: [i] see `Synthesis`.
+            pixel_kinds: [i] kinds of simulated anomalies of the pixels.
+            exponents: [i] smallest and largest power of two of the cells of the Perlin noise.
+            textures: [i] folder of images that textures are cut from; None takes the shots themselves.
             jitter: [u] largest change of brightness, contrast and saturation of a drawn shot.
             latent_block: [i] block before which tokens are noised, from 0; None takes 6 of 12.
             latent_ratio: [i] range of the noise's length, in lengths of the token.
             decoder_width: [u] of decoder and "conv" head, a multiple of 8; None takes 256 of a tower 896 wide.
             decoder_layers: [u] blocks whose tokens it reads, as fractions of the depth.
             mask_head: [i] "text" compares with the texts, "conv" does not.
-            focal_gamma: [i] of the focal loss.
+            focal_gamma: [i] exponent of the focal loss.
             image_texts: [i] the image's cross-entropy against the "pair" of its category or "all" texts.
             image_views: [u] views with that loss, "all" or the "whole" image.
             align_on: [i] views that are aligned, "abnormal" or "all".
@@ -103,8 +107,10 @@ class AnoPLe(Method["AnoPLe.Config"]):
                 "map_top" the mean of the highest 1 % of A.
             map_size: [u] side of the map, in pixels, at which it is smoothed.
             sigma: [i] deviation of the map's Gaussian, in pixels of the map.
-            lr, lr_decoder, lr_last: [u] of AdamW for prompts and signals; of decoder and head; where both cosines end.
-            weight_decay: [u] of AdamW.
+            lr: [u] learning rate of AdamW for prompts and signals.
+            lr_decoder: [u] learning rate for decoder and head.
+            lr_last: [u] learning rate where both cosines end.
+            weight_decay: [u] weight decay of AdamW.
             warm_up: [u] steps in which the rates rise; of a shorter fit a twelfth.
             clip: [u] largest norm of the gradient.
         """
@@ -118,7 +124,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
         decoder: bool = True
         steps: Annotated[int, ">= 1"] = 600
         batch_size: Annotated[int, ">= 1"] = 8
-        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
+        bank: Bank = "per_class"
         depth: Annotated[int | None, ">= 1"] = None
         n_text: Annotated[int, ">= 1"] = 4
         n_visual: Annotated[int, ">= 1"] = 4

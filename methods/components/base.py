@@ -217,7 +217,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
         checkpoint["backbone"] = self._backbone_facts
         checkpoint["shots_seen"], checkpoint["fitted_on"] = self.shots_seen, self.fitted_on
         if (memory := self._memory) is not None:
-            checkpoint["memory"] = memory.state_dict()
+            checkpoint["memory"] = memory.remembered()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what a checkpoint knows.
@@ -232,7 +232,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
             )
         self.shots_seen, self.fitted_on = checkpoint["shots_seen"], checkpoint["fitted_on"]
         if (memory := self._memory) is not None:
-            memory.load_state_dict(checkpoint["memory"])
+            memory.restore(checkpoint["memory"])
 
     @property
     def _memory(self) -> Memory | None:

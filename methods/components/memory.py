@@ -29,10 +29,10 @@ def nearest_distance(features: Tensor, memory: Tensor) -> Tensor:
 class Memory(Protocol):
     """What is remembered of shots, as a checkpoint keeps it: plain containers and tensors."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def remembered(self) -> dict[str, Any]:
         """All that is remembered."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Remember that and nothing else."""
 
 
@@ -59,12 +59,12 @@ class ShotMemory:
         """Number of categories whose shots were seen."""
         return len(self._features)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that is remembered, as `load_state_dict` takes it."""
+    def remembered(self) -> dict[str, Any]:
+        """All that is remembered, as `restore` takes it."""
         return {"features": {c: list(kinds) for c, kinds in self._features.items()}, "images": dict(self._images)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Remember what `state_dict` gave, and nothing else."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what `remembered` gave, and nothing else."""
         self._features = {category: tuple(kinds) for category, kinds in state["features"].items()}
         self._images, self._pool = dict(state["images"]), ()
 

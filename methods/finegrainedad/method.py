@@ -18,7 +18,7 @@ from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.maps import gaussian_smooth
-from methods.components.memory import ShotMemory
+from methods.components.memory import Bank, ShotMemory
 from methods.components.scoring import fuse, to_map
 from methods.components.semantic_concatenation import Slots
 from methods.components.states import anomalous_states
@@ -69,13 +69,13 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
 
     @dataclass(kw_only=True)
     class Config:
-        """Settings; those that are not explained mean what they mean in PromptAD.
+        """Settings; PromptAD explains at length those that it has too.
 
         Attributes:
             compat: "described" mends what in the "released" code does not do what is described; `Choices` lists it.
             inference: "image" judges every patch by the image's level alone, as PromptAD does.
-            region_weight: 1.5 in the code, 0.3 beside it; 0 leaves all patches alike.
-            reg_weight: of the regularisation; 0 leaves it out.
+            region_weight: added weight of a region's patches, 1.5 in the code, 0.3 beside it; 0 leaves all alike.
+            reg_weight: weight of the regularisation; 0 leaves it out.
             captions: name of a set in configs/captions or path of a caption file, looked at before the shipped sets;
                 None takes that of the data set tested.
             bank: shots that an image is compared with.
@@ -87,19 +87,19 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
                 least like the background ("language", a disabled path of the code).
             states: "specific" prompts with the words for defects of each category, and without a caption with the
                 generic ones too; "generic" with these alone.
-            states_file: as in PromptAD.
+            states_file: JSON with own words for "specific", as PromptAD reads it; None takes ours.
             batch_size: images per step, so one step per epoch.
-            lr: of SGD in the first epoch.
-            lr_last: where the cosine would end after the last epoch.
-            momentum: of SGD.
-            weight_decay: of SGD.
+            lr: learning rate of SGD in the first epoch.
+            lr_last: learning rate where the cosine would end after the last epoch.
+            momentum: momentum of SGD.
+            weight_decay: weight decay of SGD.
             n_ctx: learnt tokens of a normal context.
             n_ctx_anomalous: tokens of a learnt anomalous suffix.
             n_anomalous: Q, learnt suffixes of a head.
             n_prompts_seg: P, normal contexts; the released code knows 1 only.
             n_prompts_cls: P of the second head.
-            margin: of the explicit anomaly margin.
-            align_weight: lambda of the alignment.
+            margin: margin of the explicit anomaly margin.
+            align_weight: weight of the alignment's loss, the paper's lambda.
             memory_layers: blocks compared with the shots, as fractions of the tower's depth; 3 and 8 of 12.
             map_size: side of the map, in pixels, at which it is smoothed.
             sigma: deviation of the map's Gaussian, in pixels of the map.
@@ -111,7 +111,7 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
         region_weight: Annotated[float, ">= 0"] = 1.5
         reg_weight: Annotated[float, ">= 0"] = 1.0
         captions: str | None = None
-        bank: Literal["per_class", "pooled", "retrieved"] = "per_class"
+        bank: Bank = "per_class"
         score_head: Literal["seg", "cls"] = "seg"
         separate_contexts: bool = False
         region_split: Literal["density", "language"] = "density"

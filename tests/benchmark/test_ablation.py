@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmark.records.ablation import COMPARED, ablations, student
 from benchmark.records.store import Record, Store
-from benchmark.request.cell import DEMO_NOTE, Cell
+from benchmark.request.cell import DEMO_NOTE, Cell, CellSettings
 
 CATEGORIES = ("a", "b")
 FIGURES = {"figures": {"full": {"visa": 86.0}}, "source": "a table", "backbone": "ViT-B-16", "metric": "image_AUROC"}
@@ -24,14 +24,7 @@ DIFFERENCES = [-0.05, -0.10, 0.025]
 
 
 def record(label, seed, category, value):
-    backbone = {"name": "embedded", "pretrained": "demo", "image_size": None, "position_resize": "bilinear"}
-    settings = {
-        "method": {"label": label},
-        "dataset": {},
-        "auxiliary": {},
-        "backbone": backbone,
-        "protocol": {"precision": "fp32"},
-    }
+    settings = CellSettings(method={"label": label})
     cell = Cell("m", "plugin_set", "standard", "few_shot", (category,), 1, seed, None, settings)
     metrics = {name: {"value": value, "reason": ""} for name in COMPARED}
     return Record(
@@ -66,7 +59,7 @@ def compare(tmp_path, **changes):
 
 def is_cell(record, label, seed, category):
     cell = record.cell
-    return (cell.settings["method"]["label"], cell.seed, cell.part) == (label, seed, category)
+    return (cell.settings.method["label"], cell.seed, cell.part) == (label, seed, category)
 
 
 def test_the_interval_of_five_values_is_that_of_a_printed_table():

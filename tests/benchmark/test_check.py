@@ -12,7 +12,6 @@ from torch import nn
 from benchmark.contract import candidates
 from benchmark.contract import promises as contract
 from benchmark.request import registry
-from benchmark.request.registry import ConfigError
 from methods.components.base import Prediction
 
 TRUTH = "Scores are the same, to the last bit, whatever the labels of the test images"
@@ -124,14 +123,6 @@ def test_a_wrong_word_is_one_sentence(bench, words, said):
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: {said}")
     assert done.err.count("\n") == 1
-
-
-@pytest.mark.parametrize("protocols", [(), ("few_shots",)])
-def test_a_method_without_a_protocol_passes_no_check_by_having_none(monkeypatch, protocols):
-    facts = registry.method("toy_mean")
-    monkeypatch.setattr(registry, "method", lambda name: facts.__class__(**{**vars(facts), "protocols": protocols}))
-    with pytest.raises(ConfigError, match=r"protocols of toy_mean must be among zero_shot, .*; got \("):
-        list(contract.check("toy_mean"))
 
 
 @dataclass(kw_only=True)

@@ -60,6 +60,29 @@ def test_show_prints_yaml_and_the_origin_of_each_key(bench):
     assert "configs/preset/smoke.yaml" in line
 
 
+@pytest.mark.parametrize("words", [("method", "anople"), ("dataset", "mvtec_ad"), ("preset", "smoke")], ids=" ".join)
+def test_show_prints_meaning_and_range_above_each_key_within_120_columns(bench, words):
+    out = bench("show", *words).out
+    lines = out.splitlines()
+    assert isinstance(yaml.safe_load(out)[words[0] if words[0] != "preset" else "sweep"], dict)
+    assert all(len(line) <= 120 for line in lines)
+    keys = [i for i, line in enumerate(lines) if ".py" in line or "configs/" in line]
+    assert keys
+    assert all(lines[i - 1].lstrip().startswith("# ") for i in keys), [lines[i] for i in keys]
+
+
+def test_show_says_what_a_setting_may_be_once(bench):
+    out = bench("show", "method", "finegrainedad").out
+    assert (
+        "\n    # shots that an image is compared with. One of per_class, pooled, retrieved.\n    bank: per_class "
+        in out
+    )
+    preset = bench("show", "preset", "smoke").out
+    assert '# where AUPRO finds regions: in the "resized" mask' in preset
+    assert "One of resized, native" not in preset
+    assert "  # configs/base.yaml, >= 8, <= 4096" in preset
+
+
 def test_doctor_tells_what_is_there_and_what_to_do(bench, data, tmp_path):
     done = bench("doctor", "--results", tmp_path / "r")
     assert done.code == 0

@@ -21,19 +21,18 @@ from benchmark.records.leaderboard import (
 from benchmark.records.rows import Fact
 from benchmark.records.store import Record
 from benchmark.request import registry
-from benchmark.request.cell import DEMO_NOTE, RANDOM_NOTE, Cell
+from benchmark.request.cell import DEMO_NOTE, RANDOM_NOTE, Cell, CellSettings
+from benchmark.request.groups import BackboneSettings, ProtocolSettings
 
 PROTOCOL = {"evaluation_size": 8, "precision": "fp32", "auxiliary": None}
 
 
 def settings(weights="real", name="ViT-B-32", protocol=(), **method):
-    return {
-        "method": method,
-        "dataset": {},
-        "auxiliary": {},
-        "backbone": {"name": name, "pretrained": weights, "image_size": None, "position_resize": "bilinear"},
-        "protocol": {**PROTOCOL, **dict(protocol)},
-    }
+    return CellSettings(
+        method=method,
+        protocol=ProtocolSettings(**PROTOCOL | dict(protocol)),
+        backbone=BackboneSettings(name=name, pretrained=weights),
+    )
 
 
 def record(
@@ -233,7 +232,7 @@ def test_a_category_that_its_set_has_no_longer_is_of_no_kind():
 
 def test_a_data_set_that_is_read_in_part_has_a_row_of_its_own():
     whole, part = record(dataset="textile"), record(dataset="textile", value=0.9)
-    cell = replace(part.cell, settings={**part.cell.settings, "dataset": {"per_kind": 50}})
+    cell = replace(part.cell, settings=replace(part.cell.settings, dataset={"per_kind": 50}))
     wide = wide_table(long_table([whole, replace(part, cell=cell, cell_id=cell.id)]))
     assert dict(zip(wide["variant"], wide["image_AUROC"], strict=True)) == {
         "standard": 0.5,

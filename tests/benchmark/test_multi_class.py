@@ -59,7 +59,7 @@ def plan(methods, datasets, words=(), **sweep):
 
 def test_captions_not_named_are_those_of_the_data_set():
     cells = {cell.dataset: cell for cell in plan(["toy_watches"], ["visa", "textile", "folder"], shots=[1], seeds=[0])}
-    assert [cell.settings["method"]["captions"] for cell in cells.values()] == ["visa", "textile", None]
+    assert [cell.settings.method["captions"] for cell in cells.values()] == ["visa", "textile", None]
     assert {cell.method_label for cell in cells.values()} == {"toy_watches"}
     (named,) = plan(["toy_watches"], ["visa"], ["method.captions=mvtec_ad"], shots=[1], seeds=[0])
     assert named.method_label == "toy_watches(captions=mvtec_ad)"
@@ -72,7 +72,7 @@ def test_two_methods_are_planned_each_in_the_protocol_of_its_paper():
     assert [(c.method, c.protocol) for c in cells if c.joint] == [("anople", "multi_class")] * 3 * 3  # shots, seeds
     assert all(cell.categories == VISA_ALL for cell in cells if cell.joint)
     others = [cell for cell in cells if not cell.joint]
-    assert {(c.method, c.protocol, c.settings["protocol"]["auxiliary"]) for c in others} == {
+    assert {(c.method, c.protocol, c.settings.protocol.auxiliary) for c in others} == {
         ("faprompt", "zero_shot", "mvtec_ad")
     }
     assert len(others) == 12 * 3  # categories, seeds

@@ -31,8 +31,8 @@ def test_each_method_runs_in_its_first_protocol_unless_asked():
         ("toy_mean", "few_shot", 1),
         ("toy_transfers", "zero_shot", 0),
     ]
-    assert made.cells[1].settings["protocol"]["auxiliary"] == "mvtec_ad"
-    assert plan(["toy_transfers"], ["mvtec_ad"]).cells[0].settings["protocol"]["auxiliary"] == "visa"
+    assert made.cells[1].settings.protocol.auxiliary == "mvtec_ad"
+    assert plan(["toy_transfers"], ["mvtec_ad"]).cells[0].settings.protocol.auxiliary == "visa"
 
 
 def test_shots_that_a_protocol_does_not_use_are_said():
@@ -108,7 +108,7 @@ def test_the_stamp_of_the_embedded_backbone_follows_its_weights(word, label, not
     [
         ({"methods": []}, "no methods requested"),
         ({"methods": ["toy_mean"], "datasets": []}, "no datasets requested"),
-        ({"methods": ["toy_mean", "toy_mean"]}, "--methods names one twice"),
+        ({"methods": ["toy_mean", "toy_mean"]}, "--methods must name each one once, got toy_mean, toy_mean"),
         ({"methods": ["toy_maen"]}, "unknown method 'toy_maen'. Did you mean 'toy_mean'"),
         ({"methods": ["toy_mean"], "datasets": ["viza"]}, "unknown dataset 'viza'. Did you mean 'visa'"),
         ({"methods": ["toy_mean"], "protocols": ["fewshot"]}, "unknown protocol 'fewshot'. Did you mean 'few_shot'"),

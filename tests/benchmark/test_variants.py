@@ -78,7 +78,7 @@ def test_wrong_variants_are_refused(variants, message):
         ({"figures": {"wide": {"visa": 101}}}, r"must be percent from 0 to 100, got 101"),
         ({"figures": {"wide": 80}}, r"published.toy_mean.figures.wide \(mine.yaml\) must be a mapping, got 80"),
         ({}, r"published.toy_mean.figures \(mine.yaml\) must be a mapping, got None"),
-        ({"figures": {}, "source": ""}, r"must say source, backbone, metric and figures; source is missing"),
+        ({"figures": {}, "source": ""}, r"must have source, backbone, metric and figures; source is missing"),
         ({"figures": {}, "metric": "AUROC"}, r"published.toy_mean.metric.*'AUROC'"),
         ({"figures": {}, "page": 3}, r"'published.toy_mean.page'"),
     ],
@@ -119,14 +119,33 @@ def test_every_variant_has_the_cells_of_the_method_and_others_keep_theirs(protoc
 def test_trials_hold_each_cell_once_under_its_label():
     made = settings({"toy_mean": THREE}, protocols=["few_shot", "multi_class"], methods=["toy_mean"])
     cells = {cell.id: cell for cell in make_plan(made, {}).cells}
-    found = trials(made, cells.values())["toy_mean"]
+    found = trials(cells.values())["toy_mean"]
     assert sorted(cell for trial in found for cell in trial["cells"].values()) == sorted(cells)
     for trial in found:
         for label, cell_id in trial["cells"].items():
             cell = cells[cell_id]
-            assert THREE[label].items() <= cell.settings["method"].items()
+            assert THREE[label].items() <= cell.settings.method.items()
             assert (trial["seed"], trial["shots"], trial["protocol"]) == (cell.seed, cell.shots, cell.protocol)
             assert trial["categories"] == list(cell.categories)
+
+
+def test_a_variant_that_names_a_file_stands_in_the_trial_of_the_others(tmp_path):
+    path = tmp_path / "states.json"
+    path.write_text('{"bottle": ["with rust"]}')
+    variants = {"promptad": {"ours": {}, "mine": {"states_file": str(path)}, "generic": {"states": "generic"}}}
+    made = settings(variants, methods=["promptad"], categories=["bottle"], shots=[1], seeds=[0])
+    cells = make_plan(made, {}).cells
+    assert [cell.label for cell in cells] == ["ours", "mine", "generic"]
+    assert "method.states_file" in cells[1].files
+    (trial,) = trials(cells)["promptad"]
+    assert trial["cells"] == {cell.label: cell.id for cell in cells}
+
+
+def test_labels_follow_their_cells_in_any_order_and_cells_without_one_make_no_trial():
+    cells = make_plan(settings({"toy_mean": THREE}, shots=[1], seeds=[0], categories=["bottle"]), {}).cells
+    (trial,) = trials(reversed(cells))["toy_mean"]
+    assert trial["cells"] == {cell.label: cell.id for cell in cells if cell.method == "toy_mean"}
+    assert trials(cell for cell in cells if cell.method == "toy_learns") == {}
 
 
 def sweep_name(tmp_path, variants, words=()):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.execution.loggers import resolve_wandb_mode
+from benchmark.request.groups import LoggerSettings
 
 WANDB = Path(sys.executable).with_name("wandb")
 
@@ -52,9 +53,9 @@ def test_one_run_per_cell_and_one_for_the_leaderboard(bench, data, cells, tmp_pa
 
 @pytest.mark.usefixtures("_no_key")
 def test_the_mode_is_asked_or_found(monkeypatch):
-    settings = {"name": "wandb", "mode": None}
-    assert resolve_wandb_mode(settings)["mode"] == "offline"
+    settings = LoggerSettings(name="wandb")
+    assert resolve_wandb_mode(settings).mode == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert resolve_wandb_mode(settings)["mode"] == "disabled"
-    assert resolve_wandb_mode({"name": "wandb", "mode": "online"})["mode"] == "online"
-    assert resolve_wandb_mode({"name": "csv", "mode": None})["mode"] is None
+    assert resolve_wandb_mode(settings).mode == "disabled"
+    assert resolve_wandb_mode(LoggerSettings(name="wandb", mode="online")).mode == "online"
+    assert resolve_wandb_mode(LoggerSettings()).mode is None

@@ -53,36 +53,36 @@ def test_an_option_and_a_word_below_it_both_hold():
 @pytest.mark.parametrize(
     ("words", "options", "said"),
     [
-        (["method.scale=1", "method.scale=2"], {}, r"method.scale=1 and method.scale=2 both say method.scale"),
-        (["method.scale=1", "method.scale=1"], {}, r"method.scale=1 and method.scale=1 both say method.scale"),
-        (["method={scale: 1}", "method.scale=2"], {}, r"method=\{scale: 1\} and method.scale=2 both say method.scale"),
-        (["sweep.shots=[2]"], {"shots": "1"}, r"--shots 1 and sweep.shots=\[2\] both say sweep.shots"),
+        (["method.scale=1", "method.scale=2"], {}, r"method.scale=1 and method.scale=2 both set method.scale"),
+        (["method.scale=1", "method.scale=1"], {}, r"method.scale=1 and method.scale=1 both set method.scale"),
+        (["method={scale: 1}", "method.scale=2"], {}, r"method=\{scale: 1\} and method.scale=2 both set method.scale"),
+        (["sweep.shots=[2]"], {"shots": "1"}, r"--shots 1 and sweep.shots=\[2\] both set sweep.shots"),
         (["sweep.methods=[toy_learns]"], {}, r"--methods toy_mean and sweep.methods=\[toy_learns\] both"),
-        (["sweep.limit=3"], {"limit": 2}, r"--limit 2 and sweep.limit=3 both say sweep.limit"),
+        (["sweep.limit=3"], {"limit": 2}, r"--limit 2 and sweep.limit=3 both set sweep.limit"),
         (
             ["backbone=embedded_random"],
             {"backbone": "embedded"},
-            r"--backbone embedded and backbone=embedded_random both say backbone: keep one",
+            r"--backbone embedded and backbone=embedded_random both set backbone: keep one",
         ),
-        (["logger=csv", "logger=wandb"], {}, r"logger=csv and logger=wandb both say logger"),
-        (["backbone=5", "backbone.image_size=64"], {}, r"backbone=5 and backbone.image_size=64 both say backbone"),
-        (["backbone.image_size=64", "backbone=5"], {}, r"backbone.image_size=64 and backbone=5 both say backbone"),
-        (["trainer=cpu", "trainer.num_workers=1"], {}, r"trainer=cpu and trainer.num_workers=1 both say trainer"),
-        (["method.toy_mean=3", "method.toy_mean.scale=1"], {}, r"both say method.toy_mean: keep one"),
+        (["logger=csv", "logger=wandb"], {}, r"logger=csv and logger=wandb both set logger"),
+        (["backbone=5", "backbone.image_size=64"], {}, r"backbone=5 and backbone.image_size=64 both set backbone"),
+        (["backbone.image_size=64", "backbone=5"], {}, r"backbone.image_size=64 and backbone=5 both set backbone"),
+        (["trainer=cpu", "trainer.num_workers=1"], {}, r"trainer=cpu and trainer.num_workers=1 both set trainer"),
+        (["method.toy_mean=3", "method.toy_mean.scale=1"], {}, r"both set method.toy_mean: keep one"),
     ],
 )
 def test_what_is_said_twice_is_refused_by_both_words(words, options, said):
     for ordered in permutations(words):
-        with pytest.raises(ConfigError, match=said if list(ordered) == words else "both say"):
+        with pytest.raises(ConfigError, match=said if list(ordered) == words else "both set"):
             request(ordered, **options)
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("method={}", r"'method=\{\}' gives no key a value"),
-        ("method.toy_mean={}", r"'method.toy_mean=\{\}' gives no key a value"),
-        ("backbone=null", r"'backbone=null' gives no key a value"),
+        ("method={}", r"'method=\{\}' sets no key"),
+        ("method.toy_mean={}", r"'method.toy_mean=\{\}' sets no key"),
+        ("backbone=null", r"'backbone=null' sets no key"),
         ("method.sides=[1", r"cannot read 'method.sides=\[1' as key=value: "),
         ("method={scale: 1, scale: 2}", r"cannot read .* found duplicate key scale"),
         ("method.scale=${method.pause}", r"cannot read .* Interpolation key 'method.pause' not found"),
@@ -90,7 +90,7 @@ def test_what_is_said_twice_is_refused_by_both_words(words, options, said):
         ("method.sides=[1,'???']", r"method.toy_mean.sides \(command line\) must be list\[int\], got \[1, '\?\?\?'\]"),
         (
             "variants.toy_mean={a: {kind: abs}, b: {scale: 2}}",
-            r"the order of variants counts.*--config",
+            r"variants are ordered, so they must be given in a YAML.*--config",
         ),
         ("method.toy_learns.batch_size=4", r"method.toy_learns.batch_size \(command line\) sets a method .* toy_mean"),
         ("dataset.visa.root=/v", r"dataset.visa.root \(command line\) sets a dataset that does not run.* mvtec_ad"),
@@ -170,8 +170,8 @@ def test_a_choice_takes_the_place_of_the_weights_said_before_it():
 )
 def test_a_key_said_of_another_backbone_is_refused_unless_it_is_said_again(before):
     message = (
-        r"backbone.image_size=700 \((preset|mine.yaml)\) was said of another backbone than embedded \(words\): "
-        r"say backbone.image_size=… beside embedded, or take it out"
+        r"backbone.image_size=700 \((preset|mine.yaml)\) was set for another backbone than embedded \(words\): "
+        r"set backbone.image_size=… beside embedded too, or remove it"
     )
     with pytest.raises(ConfigError, match=message):
         compose(layers(*before, {"backbone": "embedded"}))

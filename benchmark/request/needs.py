@@ -1,0 +1,78 @@
+"""What a method needs of the backbone and of a category, compared with what they offer. Loads no torch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchmark.request.cell import CellSettings
+from benchmark.request.registry import ConfigError, MethodFacts, unknown
+from methods.components.states import STATES_FILE, anomalous_states
+
+OF_BACKBONE = ("text_tower", "patch_tokens")
+NEEDS = (*OF_BACKBONE, "category", "defect_words")
+
+
+class Need(NamedTuple):
+    """One entry of a method's `needs`."""
+
+    text: str  # as it is written: "NAME", or "NAME if KEY=VALUE"
+    name: str  # one of `NEEDS`
+    key: str  # of the setting that makes it a need; "" where it always is one
+    value: str
+
+
+def read_need(method: MethodFacts, text: str) -> Need:
+    """An entry of `needs`; ConfigError unless it has one of the two forms, a known name and a setting of the method."""
+    name, _, condition = text.partition(" if ")
+    key, equals, value = condition.partition("=")
+    if name not in NEEDS:
+        raise unknown(f"need of {method.name}", name, NEEDS)
+    if condition and not (equals and key in method.settings):
+        raise ConfigError(
+            f"a need of {method.name} must be NAME, or NAME if KEY=VALUE with one of its settings as KEY "
+            f"({', '.join(method.settings) or 'it has none'}); got {text!r}."
+        )
+    return Need(text, name, key, value)
+
+
+def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequence[str]) -> None:
+    """Refuse a method whose needs are not met.
+
+    Args:
+        method: its facts.
+        settings: of its cells, resolved.
+        categories: those that it sees images of.
+
+    Raises:
+        ConfigError: naming the method, the need, what is offered and what to change.
+    """
+    for need in (read_need(method, text) for text in method.needs):
+        if need.key and str(settings.method[need.key]).lower() != need.value.lower():
+            continue
+        if need.name in OF_BACKBONE and need.name not in settings.backbone.offers:
+            raise ConfigError(
+                f"{method.name} needs {need.text}, but the backbone {settings.backbone.name} offers "
+                f"{' and '.join(settings.backbone.offers) or 'nothing'} (backbone.offers): "
+                f"{_or_another_value('choose another --backbone', method, need)}."
+            )
+        if need.name == "defect_words" and not settings.method.get("states_file"):
+            _check_words(method, need, categories)
+
+
+def _check_words(method: MethodFacts, need: Need, categories: Sequence[str]) -> None:
+    for category in categories:
+        try:
+            anomalous_states(category, "specific")
+        except ValueError as error:
+            own = "states_file" in method.settings
+            mend = f"give method.{method.name}.states_file=FILE" if own else f"leave {category} out with --categories"
+            raise ConfigError(
+                f"{method.name} needs {need.text}, but the category {category} has no list in {STATES_FILE.name}: "
+                f"{_or_another_value(mend, method, need)}."
+            ) from error
+
+
+def _or_another_value(mend: str, method: MethodFacts, need: Need) -> str:
+    """What mends an unmet need, and the values of its setting that end it."""
+    others = [str(choice) for choice in method.settings[need.key].choices] if need.key else []
+    others = [choice for choice in others if choice != need.value]
+    return f"{mend}, or set method.{method.name}.{need.key}={' or '.join(others)}" if others else mend
