@@ -16,7 +16,7 @@ Look = Callable[[Tensor], ImageFeatures]
 
 
 class LateMemory(nn.Module):
-    """Keeps the shots, and their features until what is learnt changes; a checkpoint holds the shots, the state dict nothing."""
+    """Keeps the shots, and their features until what is learnt changes; a checkpoint holds the shots alone."""
 
     def __init__(self, bank: Bank, n_taps: int) -> None:
         """Remember the last `n_taps` taps of each shot in a `ShotMemory` of kind `bank`."""
