@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test perf campaign clean
+.PHONY: demo test test-fast perf campaign clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bench run --preset smoke
@@ -14,6 +14,9 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2  # one thread per worker: two workers on two cores
+
+test-fast: $(VENV)/.installed-dev  # a minute: every method, every module; no check of style; the slowest are shown: mark them `slow`
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not campaign" --durations 5
 
 perf: $(VENV)/.installed-dev
 	for script in tests/perf/*.py tests/perf/embedded; do echo "== $$script"; $(BIN)/python -m tests.perf.$$(basename $$script .py) || exit 1; done

@@ -24,6 +24,7 @@ def list_protocols(tmp_path):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["{}/__init__.py", "{}.py"])
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_that_shadows_is_named_with_its_place(list_protocols, tmp_path, name, place):

@@ -14,9 +14,8 @@ from benchmark.request.protocols import PROTOCOL_VERSION
 ROOT = Path(__file__).parents[1]
 #: Packages that are imported by another name than they are installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "open_clip": "open_clip_torch"}
-PYTHON = sorted(
-    path for top in ("benchmark", "methods", "datamodules", "configs", "tests") for path in (ROOT / top).rglob("*.py")
-)
+TOPS = ("benchmark", "methods", "datamodules", "configs", "tests")
+PYTHON = [ROOT / "clip_ad_bench.py", *sorted(path for top in TOPS for path in (ROOT / top).rglob("*.py"))]
 
 
 def test_changelog_ends_at_the_protocol_version():

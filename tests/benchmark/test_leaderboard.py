@@ -108,6 +108,7 @@ def test_a_missing_or_failed_part_makes_a_row_partial_and_a_limit_makes_it_limit
     assert wide_table(long_table([record(limit=4)]))["status"].item() == "limited"
 
 
+@pytest.mark.slow
 def test_the_row_id_agrees_only_if_all_cells_do():
     def row_id(*records):
         return wide_table(long_table(records))["comparison"].item()
@@ -278,6 +279,7 @@ def coded(digits):
     return {"code": {"m.py": digits}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("older", "newer", "words"),
     [

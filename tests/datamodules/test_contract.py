@@ -62,6 +62,7 @@ def test_every_data_set_that_needs_a_root_has_a_twin():
     assert {*twins.TWINS} == {file.stem for file in DATASETS} - rootless
 
 
+@pytest.mark.slow
 def test_lists_are_complete(case, root):
     data = case.build(root)
     data.verify()
@@ -143,6 +144,7 @@ def test_nothing_behind_a_test_loader_holds_a_label_or_a_mask(case, root, few):
     assert {sample.mask for sample in samples} <= {*truth}
 
 
+@pytest.mark.slow
 def test_test_order_is_stable_and_complete(case, root, few):
     data = case.build(root, **few)
     seen = shown(data)
@@ -153,6 +155,7 @@ def test_test_order_is_stable_and_complete(case, root, few):
     assert seen == shown(case.build(root, **few, seed=9, shots=2))
 
 
+@pytest.mark.slow
 def test_shots_nest_and_are_recorded(case, root):
     one, four = case.build(root, shots=1), case.build(root, shots=4)
     for category in case.categories:
@@ -204,6 +207,7 @@ def test_labelled_loader(case, root, few):
     assert {bool(b) for batch in data.labelled_dataloader() for b in batch.label} == {True, False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_limit_is_even_and_stable(case, root, limit):
     data = case.build(root, limit=limit)
@@ -244,6 +248,7 @@ def test_numbers_out_of_range(case, root):
         case.build(root, shots=-1)
 
 
+@pytest.mark.slow
 def test_a_fingerprint_knows_neither_shots_nor_seed_nor_limit(case, root):
     category = case.categories[0]
     plain = case.build(root)
@@ -295,6 +300,7 @@ def test_pickles(case, root):
     assert len(pickle.loads(pickle.dumps(data.test_dataloader().dataset))) > 0
 
 
+@pytest.mark.slow
 def test_workers_change_no_number(cases, roots):
     def seen(workers):
         torch.manual_seed(3)
