@@ -1,4 +1,4 @@
-# `make demo` and `make test` need only Python 3.11 and make. PIP_ARGS reaches every pip install, e.g.
+# `make demo` and `make test` need only Python 3.11 or later and make. PIP_ARGS reaches every pip install, e.g.
 # PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the small CPU builds of torch.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
