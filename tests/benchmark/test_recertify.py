@@ -142,7 +142,6 @@ def test_records_of_a_plug_in_that_is_gone_hinder_nobody(run, bench, method, tmp
     assert bench("leaderboard", tmp_path / "r").code == 0
 
 
-@pytest.mark.slow
 def test_nothing_stale_is_nothing_to_do_and_a_strange_folder_is_refused(run, bench, tmp_path):
     done = bench("recertify", tmp_path / "r")
     assert (done.code, "nothing to recertify" in done.out) == (0, True)
