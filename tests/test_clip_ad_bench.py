@@ -45,6 +45,7 @@ def test_all_that_shadow_are_named_at_once(list_protocols, tmp_path):
     assert len(list_protocols("-m", "clip_ad_bench").stderr.splitlines()) == len(PACKAGES)
 
 
+@pytest.mark.slow
 def test_folders_that_are_no_packages_shadow_nothing(list_protocols, tmp_path):
     for name in PACKAGES:
         (tmp_path / name).mkdir()

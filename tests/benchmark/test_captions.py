@@ -64,6 +64,7 @@ def refused(finished, *messages):
     assert "Traceback" not in finished.err
 
 
+@pytest.mark.slow
 def test_show_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -69,6 +69,7 @@ def test_a_variant_is_checked_by_the_words_of_a_run(bench):
     assert candidate.prepare().config == candidate.cls.Config(scale=2.0, sides=(3, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "promise", "why"),
     [

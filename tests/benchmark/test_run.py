@@ -128,6 +128,7 @@ def test_a_cell_that_raises_is_recorded_and_the_sweep_goes_on(bench, data, cells
     assert "4 to run" in bench(*words, "--overwrite", "always").out
 
 
+@pytest.mark.slow
 def test_fail_fast_stops_at_the_first_failure(bench, data, cells, tmp_path):
     words = (
         "run",

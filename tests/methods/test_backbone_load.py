@@ -49,6 +49,7 @@ def test_demo_weights_are_those_of_the_card():
     assert 100 < int(rows.sum()) < 1000  # the words of training; all others are nothing
 
 
+@pytest.mark.slow
 def test_demo_weights_load_through_plain_open_clip_and_are_small_in_a_wheel():
     model = open_clip.CLIP(**model_config("embedded"))
     model.load_state_dict(load_file(DEMO_FILE))
