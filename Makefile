@@ -15,8 +15,8 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2  # one thread per worker: two workers on two cores
 
-test-fast: $(VENV)/.installed-dev  # a minute: every method, every module; no check of style; the slowest are shown: mark them `slow`
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not campaign" --durations 5
+test-fast: $(VENV)/.installed-dev  # about a minute; no check of style; the slowest tests are shown: mark them `slow`
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not campaign and not gpu" --durations 5
 
 perf: $(VENV)/.installed-dev
 	for script in tests/perf/*.py tests/perf/embedded; do echo "== $$script"; $(BIN)/python -m tests.perf.$$(basename $$script .py) || exit 1; done
