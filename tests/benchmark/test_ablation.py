@@ -163,6 +163,7 @@ def test_published_figures_say_that_they_are_of_something_else(tmp_path):
     assert compare(tmp_path / "same", published=same)[0].head[-2] == "published plugin_set image_AUROC, percent"
 
 
+@pytest.mark.slow
 def test_a_sweep_of_variants_is_compared_and_goes_on_after_a_loss(bench, data, cells, tmp_path):
     (tmp_path / "mine.yaml").write_text("variants: {trivial_colour_knn: {fine: {}, coarse: {squares: 2}}}")
     words = ("run", "--config", tmp_path / "mine.yaml", "--methods", "trivial_colour_knn", "--shots", "1", *cells)

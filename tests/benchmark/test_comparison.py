@@ -82,6 +82,7 @@ def test_a_comparison_without_shots_knows_no_seed(root):
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_fit_is_another_for_another_file_code_or_pixel(root, monkeypatch):
     cell = cell_of(root, "protocol.auxiliary=procedural_auxiliary", method="toy_transfers")
     method = build_method(cell, open_backbone(cell), open_data(target(cell), 16))

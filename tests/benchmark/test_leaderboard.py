@@ -100,6 +100,7 @@ def test_an_undefined_metric_is_empty_not_zero(tmp_path):
     assert pd.read_csv(tmp_path / "leaderboard.csv")["pixel_AP"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_missing_or_failed_part_makes_a_row_partial_and_a_limit_makes_it_limited():
     two = [record("a", 0), record("b", 0), record("a", 1)]
     left_out = "left out of the mean, for fewer categories: seed 1"
@@ -109,6 +110,7 @@ def test_a_missing_or_failed_part_makes_a_row_partial_and_a_limit_makes_it_limit
     assert wide_table(long_table([record(limit=4)]))["status"].item() == "limited"
 
 
+@pytest.mark.slow
 def test_the_row_id_agrees_only_if_all_cells_do():
     def row_id(*records):
         return wide_table(long_table(records))["comparison"].item()
@@ -279,6 +281,7 @@ def coded(digits):
     return {"code": {"m.py": digits}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("older", "newer", "words"),
     [

@@ -132,6 +132,7 @@ for number in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     path = tmp_path / "file"
     for round_ in range(5):

@@ -63,6 +63,7 @@ def test_every_data_set_that_needs_a_root_has_a_twin():
     assert {*twins.TWINS} == {file.stem for file in DATASETS} - rootless
 
 
+@pytest.mark.slow
 def test_lists_are_complete(case, root):
     data = case.build(root)
     data.verify()
@@ -144,6 +145,7 @@ def test_nothing_behind_a_test_loader_holds_a_label_or_a_mask(case, root, few):
     assert {sample.mask for sample in samples} <= {*truth}
 
 
+@pytest.mark.slow
 def test_test_order_is_stable_and_complete(case, root, few):
     data = case.build(root, **few)
     seen = shown(data)
@@ -158,6 +160,7 @@ def support(data):
     return {category: data.sample_shots(category) for category in data.chosen}
 
 
+@pytest.mark.slow
 def test_shots_nest_and_are_recorded(case, root):
     one, four = case.build(root, shots=1), case.build(root, shots=4)
     for category in case.categories:
@@ -209,6 +212,7 @@ def test_labelled_loader(case, root, few):
     assert {bool(b) for batch in data.fit_loader(FitData("labelled")) for b in batch.label} == {True, False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_limit_is_even_and_stable(case, root, limit):
     data = case.build(root, limit=limit)
@@ -249,6 +253,7 @@ def test_numbers_out_of_range(case, root):
         case.build(root, shots=-1)
 
 
+@pytest.mark.slow
 def test_a_fingerprint_knows_neither_shots_nor_seed_nor_limit(case, root):
     category = case.categories[0]
     plain = case.build(root)
@@ -300,6 +305,7 @@ def test_pickles(case, root):
     assert len(pickle.loads(pickle.dumps(data.test_dataloader().dataset))) > 0
 
 
+@pytest.mark.slow
 def test_workers_change_no_number(cases, roots):
     def seen(workers):
         torch.manual_seed(3)

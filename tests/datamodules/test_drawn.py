@@ -39,6 +39,7 @@ def test_the_literals_are_the_engine_s(data):
     assert (DRAWING_VERSION, len(data.categories), data.variant) == (3, 8, "drawn-v3")
 
 
+@pytest.mark.slow
 def test_the_datamodule(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     config = Procedural.Config(draw_seed=3, size=32, train=3, normal=2, per_defect=1)

@@ -21,6 +21,7 @@ def rewrite(root, old, new):
     file.write_text(file.read_text().replace(old, new, 1))
 
 
+@pytest.mark.slow
 def test_split_is_the_csv_and_not_the_folder(draw):
     root = draw("visa")
     rewrite(
@@ -33,6 +34,7 @@ def test_split_is_the_csv_and_not_the_folder(draw):
     assert len(data.tests("candle")) == 8
 
 
+@pytest.mark.slow
 def test_small_class_ids_are_masks(draw):
     data = build(draw("visa"))
     masks = torch.cat([batch.mask[batch.label] for batch in data.fit_loader(FitData("labelled"))])

@@ -64,6 +64,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_every_setting_learns_all_it_has_and_predicts(backbone, settings):
     method = remembered(build(backbone, **settings))
@@ -131,6 +132,7 @@ def test_gradients_are_clipped(backbone):
     assert_close(torch.cat([p.grad.flatten() for p in method.parameters()]).norm(), torch.tensor(1.0))
 
 
+@pytest.mark.slow
 def test_memory_follows_the_prompts(backbone):
     """Shots are shown before the fit, and compared as the fitted prompts see them."""
     method, other = remembered(build(backbone)), remembered(build(backbone, seed=1))
@@ -179,6 +181,7 @@ def fit(backbone, root, workers=0):
     return method.state_dict()
 
 
+@pytest.mark.slow
 def test_a_fit_is_the_same_again_and_with_a_worker(backbone, tmp_path):
     root = draw_mvtec_ad(tmp_path, ["bottle"])
     start = AnoPLe.Config(decoder_width=16)

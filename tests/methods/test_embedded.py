@@ -24,6 +24,7 @@ def pixel_auroc(pretrained, data):
     return metrics.compute()["pixel_AUROC"].value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category", ["corduroy", "tiles"])
 def test_held_out_textures_are_above_random_weights(category, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))

@@ -71,6 +71,7 @@ def trained(parity):
     method.load_state_dict(before)
 
 
+@pytest.mark.slow
 def test_prompts_have_the_recorded_tokens(parity):
     ids = parity.method.prompts.templates.ids
     assert torch.equal(ids[0], parity.common["learner/token_ids_normal"])

@@ -77,6 +77,7 @@ def test_only_unknown_images_are_computed_and_the_order_stays(plain, stored, mon
         assert torch.equal(*rows)
 
 
+@pytest.mark.slow
 def test_scores_agree_whatever_batches_were_stored(plain, stored):
     images, asked = _images(6), {"layers": (8,), "stream": "vv_from_ordinary", "vv_from": 1}
     for size in (1, 2, 3):
@@ -90,6 +91,7 @@ def test_scores_agree_whatever_batches_were_stored(plain, stored):
     assert (scores[0] - scores[1]).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_prompts_prefix_and_edit_never_touch_the_store(plain, stored):
     images = _images(2)
     prompt = torch.randn(2, 48, generator=torch.Generator().manual_seed(0))
@@ -145,6 +147,7 @@ def test_empty_batches_and_refusals_are_as_without_a_store(stored):
     assert not stored.store.folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [WinCLIP, NearestPatch])
 def test_methods_score_alike_with_features_of_other_batches(backbone, stored, method):
     images, shots, names = _images(4), _images(1, seed=6), ["bottle"] * 4

@@ -34,6 +34,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_ranks_add_up_to_one_process(tmp_path):
     generator = torch.Generator().manual_seed(0)
