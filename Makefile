@@ -1,10 +1,10 @@
-# `make demo` and `make test` need only Python 3.11 and make. PIP_ARGS reaches every pip install, e.g.
+# `make demo` and `make test` need only Python 3.11 or later and make. PIP_ARGS reaches every pip install, e.g.
 # PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the small CPU builds of torch.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test perf campaign clean
+.PHONY: demo test test-fast perf campaign gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bench run --preset smoke
@@ -15,11 +15,18 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2  # one thread per worker: two workers on two cores
 
+test-fast: $(VENV)/.installed-dev  # about a minute; no check of style; the slowest tests are shown: mark them `slow`
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not campaign and not gpu" --durations 5
+
 perf: $(VENV)/.installed-dev
 	for script in tests/perf/*.py tests/perf/embedded; do echo "== $$script"; $(BIN)/python -m tests.perf.$$(basename $$script .py) || exit 1; done
 
 campaign: $(VENV)/.installed-dev
 	$(BIN)/pytest -m campaign
+
+gpu: $(VENV)/.installed-dev
+	$(BIN)/pytest -m gpu -rs tests/gpu
+	$(BIN)/python -m tests.gpu.throughput
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -45,7 +45,9 @@ def run(
     shots: Annotated[str | None, typer.Option(help="1,2,4: normal images per category")] = None,
     seeds: Annotated[str | None, typer.Option(help="0,1,2")] = None,
     categories: Annotated[str | None, typer.Option(help="default: all of each data set")] = None,
-    backbone: Annotated[str | None, typer.Option(help="file of configs/backbone, or NAME/PRETRAINED")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="file of configs/backbone, NAME/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="file of configs/preset")] = None,
     config: Annotated[Path | None, typer.Option(help="your own YAML")] = None,
     results: Annotated[

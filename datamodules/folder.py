@@ -16,8 +16,8 @@ NORMAL = ("good", "ok")
 META = "meta.json"
 
 
-class Record(NamedTuple):
-    """One image of a meta.json; the mask is "" if there is none."""
+class MetaEntry(NamedTuple):
+    """What a meta.json says of one image; the mask is "" if there is none."""
 
     image: str
     mask: str
@@ -33,8 +33,8 @@ class Folder(AnomalyDataModule):
     A category without the folder `ground_truth` has no masks; with it, every anomalous image needs one.
 
     meta: {"train" | "test": {category: [{img_path, mask_path, specie_name, anomaly, …}]}}, paths relative to the
-    root. Of the training records the normal ones are used; a category may have none if no shots are drawn. It has
-    masks if any anomalous test record has one; then each needs one. Masks of normal records are not read.
+    root. Of the training entries the normal ones are used; a category may have none if no shots are drawn. It has
+    masks if any anomalous test entry has one; then each needs one. Masks of normal entries are not read.
     """
 
     categories = ()
@@ -74,18 +74,18 @@ class Folder(AnomalyDataModule):
 
     def normals(self, category: str) -> list[Sample]:
         if self._meta:
-            return [self._sample(r, category) for r in _records(self.root, "train", category) if not r.anomalous]
+            return [self._sample(e, category) for e in _entries(self.root, "train", category) if not e.anomalous]
         return mvtec_normals(self._parent, category, NORMAL)
 
     def tests(self, category: str) -> list[Sample]:
         masks = self.masks_known(category)
         if self._meta:
-            return [self._sample(record, category, masks) for record in _records(self.root, "test", category)]
+            return [self._sample(entry, category, masks) for entry in _entries(self.root, "test", category)]
         return mvtec_tests(self._parent, category, NORMAL, masks=masks)
 
     def masks_known(self, category: str) -> bool:
         if self._meta:
-            return any(record.anomalous and record.mask for record in _records(self.root, "test", category))
+            return any(entry.anomalous and entry.mask for entry in _entries(self.root, "test", category))
         return (self._parent / category / "ground_truth").is_dir()
 
     @property
@@ -97,12 +97,12 @@ class Folder(AnomalyDataModule):
         """The folder of the category folders."""
         return self.root.parent if is_mvtec_category(self.root) else self.root
 
-    def _sample(self, record: Record, category: str, masks: bool = False) -> Sample:
-        image = _file(self.root, record.image)
-        if not record.anomalous:
+    def _sample(self, entry: MetaEntry, category: str, masks: bool = False) -> Sample:
+        image = _file(self.root, entry.image)
+        if not entry.anomalous:
             return Sample(image, category)
-        mask = _file(self.root, record.mask) if masks and record.mask else None
-        return Sample(image, category, True, mask, record.specie)
+        mask = _file(self.root, entry.mask) if masks and entry.mask else None
+        return Sample(image, category, True, mask, entry.specie)
 
 
 def _is_meta(root: Path, config: Any) -> bool:
@@ -119,25 +119,23 @@ def _splits(root: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
     except ValueError as error:
         raise DataError(f"{file} is not JSON: {error}.") from error
     if not isinstance(splits, dict) or not all(isinstance(splits.get(name), dict) for name in ("train", "test")):
-        raise DataError(
-            f'{file} must be {{"train": {{category: [record]}}, "test": {{…}}}}; one of the two is missing.'
-        )
+        raise DataError(f'{file} must be {{"train": {{category: [entry]}}, "test": {{…}}}}; one of the two is missing.')
     return splits
 
 
-def _records(root: Path, split: str, category: str) -> list[Record]:
-    records = []
+def _entries(root: Path, split: str, category: str) -> list[MetaEntry]:
+    entries = []
     for number, raw in enumerate(_splits(root)[split].get(category, [])):
         try:
             mask = str(raw["mask_path"] or "")
-            record = Record(str(raw["img_path"]), mask, str(raw["specie_name"]), {0: False, 1: True}[raw["anomaly"]])
+            entry = MetaEntry(str(raw["img_path"]), mask, str(raw["specie_name"]), {0: False, 1: True}[raw["anomaly"]])
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{root / META}, {split}, {category}, record {number}: needs img_path, mask_path, specie_name and "
+                f"{root / META}, {split}, {category}, entry {number}: needs img_path, mask_path, specie_name and "
                 f"anomaly (0 or 1), got {raw!r}."
             ) from error
-        records.append(record)
-    return records
+        entries.append(entry)
+    return entries
 
 
 def _file(root: Path, name: str) -> Path:

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from datamodules.components.synthetic import DrawnDataModule
+from datamodules.components.synthetic import SyntheticDataModule
 
 
-class Procedural(DrawnDataModule):
+class Procedural(SyntheticDataModule):
     """The half of the drawn categories that is held out, to test on.
 
     Nothing that is learnt from `procedural_auxiliary` has seen them. Generator, lamps and kinds of defects are

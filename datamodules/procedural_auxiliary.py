@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from datamodules.components.synthetic import DrawnDataModule
+from datamodules.components.synthetic import SyntheticDataModule
 
 
-class ProceduralAuxiliary(DrawnDataModule):
+class ProceduralAuxiliary(SyntheticDataModule):
     """The half of the drawn categories that may be learnt from; `procedural` holds the other half out."""
 
     categories: ClassVar[tuple[str, ...]] = (
@@ -36,7 +36,7 @@ class ProceduralAuxiliary(DrawnDataModule):
     needs_root = False
 
     @dataclass(kw_only=True)
-    class Config(DrawnDataModule.Config):
-        """As of every drawn set, with images of its own."""
+    class Config(SyntheticDataModule.Config):
+        """As of every synthetic set, with images of its own."""
 
         draw_seed: Annotated[int, ">= 0"] = 1

@@ -46,7 +46,7 @@ class Textile(AnomalyDataModule):
 
     config: Config
 
-    def prepare(self) -> Path:
+    def locate(self) -> Path:
         """The images inside the installed package; nothing is copied."""
         try:
             package = files(PACKAGE)

@@ -19,7 +19,7 @@ from methods.components.prompts import DeepPrompts, Templates, Unchanged, join, 
 from methods.components.scoring import to_map
 
 
-class LossTerms(NamedTuple):
+class AnomalyCLIPTerms(NamedTuple):
     """Terms of the loss; those of maps before their weight, summed over layers."""
 
     focal: Tensor
@@ -28,7 +28,7 @@ class LossTerms(NamedTuple):
     image_ce: Tensor
 
 
-class AnomalyCLIP(Method):
+class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
     """AnomalyCLIP (Zhou et al., ICLR 2024), fitted on an auxiliary data set and blind to categories.
 
     The texts are E learnt tokens and "object.", and E others and "damaged object.", with learnt tokens in deeper text
@@ -43,6 +43,7 @@ class AnomalyCLIP(Method):
 
     paper = "https://arxiv.org/abs/2310.18961"
     protocols = ("zero_shot",)
+    needs = ("text_tower", "patch_tokens")
     fits_on = "auxiliary"
     max_epochs = 15
 
@@ -86,8 +87,6 @@ class AnomalyCLIP(Method):
         class_norm: bool = False
         round_deep_prompts: bool = False
 
-    config: Config
-
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         cfg = self.config
@@ -120,7 +119,7 @@ class AnomalyCLIP(Method):
         *local, image_ce = self.loss_terms(batch)
         return image_ce + self.config.local_weight * torch.stack(local).sum()
 
-    def loss_terms(self, batch: Batch) -> LossTerms:
+    def loss_terms(self, batch: Batch) -> AnomalyCLIPTerms:
         """What `loss` adds up.
 
         Raises:
@@ -134,7 +133,7 @@ class AnomalyCLIP(Method):
             local.append(torch.stack(local_terms(class_maps(probabilities, features.grid, size), batch.mask)))
         focal, dice_anomalous, dice_normal = torch.stack(local).sum(dim=0)
         image_ce = F.cross_entropy(self._logits(features, text), batch.label.long())
-        return LossTerms(focal, dice_anomalous, dice_normal, image_ce)
+        return AnomalyCLIPTerms(focal, dice_anomalous, dice_normal, image_ce)
 
     def encode_text(self) -> Tensor:
         """Unit features of the normal and the anomalous text, (2, D)."""

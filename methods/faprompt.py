@@ -35,7 +35,7 @@ class Stages(NamedTuple):
     score: Tensor  # (B,) in [0, 1]
 
 
-class LossTerms(NamedTuple):
+class FAPromptTerms(NamedTuple):
     """Terms of the loss before their weights; 1 and 2 are the stages."""
 
     focal1: Tensor
@@ -78,7 +78,7 @@ def select_patches(probability: Tensor, count: int, selection: str) -> Tensor:
     raise ValueError(f"prior_selection must be 'topk' or 'first'; got {selection!r}.")
 
 
-class FAPrompt(Method):
+class FAPrompt(Method["FAPrompt.Config"]):
     """FAPrompt (Zhu et al., ICCV 2025), fitted on an auxiliary data set and blind to categories.
 
     Stage 1 compares the patches p of an image (V-V attention, last block) with the normal text and the mean of K
@@ -96,6 +96,7 @@ class FAPrompt(Method):
 
     paper = "https://arxiv.org/abs/2410.10289"
     protocols = ("zero_shot",)
+    needs = ("text_tower", "patch_tokens")
     fits_on = "auxiliary"
     # The release trains 15 epochs and tests the checkpoint of epoch 7 (train.sh, test.sh). Its learning rate has no
     # schedule, so a fit that stops after 7 is that checkpoint, and no epoch is picked by a score.
@@ -146,8 +147,6 @@ class FAPrompt(Method):
         class_norm: bool = False
         round_deep_prompts: bool = False
 
-    config: Config
-
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         cfg = self.config
@@ -175,7 +174,7 @@ class FAPrompt(Method):
     def loss(self, batch: Batch) -> Tensor:
         return torch.stack([w * term for w, term in zip(WEIGHTS, self.loss_terms(batch), strict=True)]).sum()
 
-    def loss_terms(self, batch: Batch) -> LossTerms:
+    def loss_terms(self, batch: Batch) -> FAPromptTerms:
         """What `loss` adds up.
 
         Raises:
@@ -185,13 +184,13 @@ class FAPrompt(Method):
         stages = self.examine(batch.image)
         grid = stages.features.grid
         priors = stages.prior.square().mean(dim=1)  # (B,)
-        return LossTerms(
+        return FAPromptTerms(
             *local_terms(class_maps(stages.patches1, grid, size), batch.mask),
             *local_terms(class_maps(stages.patches2, grid, size), batch.mask),
             F.cross_entropy(stages.logits, batch.label.long()),
             focal_cross_entropy(stages.score, batch.label, self.config.image_focal_score_as),
             orthogonality_loss(stages.text[1:]),
-            priors[~batch.label].sum(),
+            torch.where(batch.label, 0, priors).sum(),
         )
 
     def examine(self, images: Tensor) -> Stages:

@@ -15,7 +15,7 @@ from methods.components.memory import Bank, ShotMemory
 from methods.components.scoring import to_grid
 
 
-class NearestPatch(Method):
+class NearestPatch(Method["NearestPatch.Config"]):
     """The reference branch of APRIL-GAN (arXiv:2305.17382, few-shot setting) on its own.
 
     With f_l(p) the token of patch p after block l, as it leaves the block (no `ln_post`, no projection to the joint
@@ -29,6 +29,7 @@ class NearestPatch(Method):
 
     paper = "https://arxiv.org/abs/2305.17382"
     protocols = ("few_shot", "multi_class")
+    needs = ("patch_tokens", "category if bank=per_class")
 
     @dataclass(kw_only=True)
     class Config:
@@ -42,8 +43,6 @@ class NearestPatch(Method):
 
         layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.5, 0.75, 1.0)
         bank: Bank = "per_class"
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

@@ -18,7 +18,7 @@ from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
-from methods.components.one_class_losses import LossTerms, one_class_terms
+from methods.components.one_class_losses import OneClassTerms, one_class_terms
 from methods.components.scoring import fuse, text_probability, to_map
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import anomalous_states
@@ -27,11 +27,11 @@ from methods.components.states import anomalous_states
 class HeadTerms(NamedTuple):
     """Terms of both heads."""
 
-    cls: LossTerms
-    seg: LossTerms
+    cls: OneClassTerms
+    seg: OneClassTerms
 
 
-class PromptAD(Method):
+class PromptAD(Method["PromptAD.Config"]):
     """PromptAD (Li et al., CVPR 2024), fitted on the k shots of a category, which are all normal.
 
     Two heads with prompts of their own, which the paper trains as two models: "cls" sees the class token and gives the
@@ -54,6 +54,7 @@ class PromptAD(Method):
 
     paper = "https://arxiv.org/abs/2404.05231"
     protocols = ("few_shot", "multi_class", "leave_one_class_out")
+    needs = ("text_tower", "patch_tokens", "category", "defect_words if states=specific")
     fits_on = "shots"
     max_epochs = 100
 
@@ -122,8 +123,6 @@ class PromptAD(Method):
         test_channels: Literal["rgb", "bgr"] = "rgb"
         bank: Bank = "per_class"
 
-    config: Config
-
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         cfg = self.config
@@ -186,7 +185,7 @@ class PromptAD(Method):
 
     def _compare(
         self, head: ConcatenatedPrompts, features: Tensor, categories: Sequence[str], margin_dim: int = -1
-    ) -> LossTerms:
+    ) -> OneClassTerms:
         """Terms of features (B, N, D) against the texts of their images' categories."""
         shares = []
         for category in dict.fromkeys(categories):
@@ -194,7 +193,7 @@ class PromptAD(Method):
             text = head.encode(self.backbone, category)
             terms = one_class_terms(features[rows], text, self.scale, self.config.margin, margin_dim)
             shares.append(torch.stack(terms) * (len(rows) / len(categories)))
-        return LossTerms(*torch.stack(shares).sum(dim=0))
+        return OneClassTerms(*torch.stack(shares).sum(dim=0))
 
     def _encode_image(self, images: Tensor) -> ImageFeatures:
         """The same request for shots and test images, so that a feature store answers both."""

@@ -13,7 +13,7 @@ from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
 
 
-class TrivialPixelDifference(Method):
+class TrivialPixelDifference(Method["TrivialPixelDifference.Config"]):
     """A floor: what a method gains over it was not there to be had for nothing.
 
     With x the image, s each of the k shots of its category, both in [0, 1], and G a Gaussian blur,
@@ -25,6 +25,7 @@ class TrivialPixelDifference(Method):
 
     paper = ""
     protocols = ("few_shot", "multi_class")
+    needs = ("category",)
 
     @dataclass(kw_only=True)
     class Config:
@@ -35,8 +36,6 @@ class TrivialPixelDifference(Method):
         """
 
         sigma: Annotated[float, ">= 0"] = 4.0
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)

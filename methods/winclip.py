@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.components.base import Method, Prediction
-from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.backbone import CLIPBackbone, Windows
 from methods.components.memory import Bank, ShotMemory
 from methods.components.prompts import ensemble
 from methods.components.scoring import harmonic_mean, text_probability, to_grid
@@ -76,6 +77,12 @@ def window_patches(grid: tuple[int, int], side: int) -> Tensor:
     return index.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
 
 
+@cache
+def square_windows(grid: tuple[int, int], side: int) -> Windows:
+    """The windows of `window_patches`, made once for each grid."""
+    return Windows(window_patches(grid, side), grid)
+
+
 def windows_to_grid(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     """Harmonic mean, at each patch, of the scores of all windows that hold it (section 4.2, harmonic aggregation).
 
@@ -92,7 +99,7 @@ def windows_to_grid(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     return (counts / F.fold(inverses, grid, kernel_size=side)).squeeze(1)
 
 
-class WinCLIP(Method):
+class WinCLIP(Method["WinCLIP.Config"]):
     """WinCLIP, and WinCLIP+ once it has seen shots (Jeong et al., CVPR 2023).
 
     Zero-shot (sections 4.1, 4.2): p(f) is the softmax over the cosines of f with the normal and the anomalous text.
@@ -110,6 +117,7 @@ class WinCLIP(Method):
 
     paper = "https://arxiv.org/abs/2303.14814"
     protocols = ("zero_shot", "few_shot", "multi_class")
+    needs = ("text_tower", "patch_tokens", "category")
 
     text: Tensor  # (categories, 2, D), row 0 normal, row 1 anomalous
 
@@ -129,8 +137,6 @@ class WinCLIP(Method):
         temperature: Annotated[float, "> 0"] = 0.01
         scales: Annotated[tuple[int, ...], ">= 1"] = (2, 3)
         bank: Bank = "per_class"
-
-    config: Config
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
@@ -161,7 +167,7 @@ class WinCLIP(Method):
 
     def _encode(self, images: Tensor) -> Features:
         image, patches, _, grid = self.backbone.encode_image(images, layers=(self.backbone.n_image_blocks,))
-        windows = [self.backbone.encode_windows(images, window_patches(grid, side)) for side in self.config.scales]
+        windows = [self.backbone.encode_windows(images, square_windows(grid, side)) for side in self.config.scales]
         return Features(image, patches[0], windows, grid)
 
     def _compare_text(self, features: Features, categories: Sequence[str]) -> Prediction:

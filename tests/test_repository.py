@@ -1,6 +1,7 @@
 """Habits of the repository that a reader relies on."""
 
 import ast
+import inspect
 import re
 import sys
 import tomllib
@@ -9,14 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmark.request import source
 from benchmark.request.protocols import PROTOCOL_VERSION
+from datamodules.components.base import AnomalyDataModule
+from methods.components.base import Method
 
 ROOT = Path(__file__).parents[1]
 #: Packages that are imported by another name than they are installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "open_clip": "open_clip_torch"}
-PYTHON = sorted(
-    path for top in ("benchmark", "methods", "datamodules", "configs", "tests") for path in (ROOT / top).rglob("*.py")
-)
+TOPS = ("benchmark", "methods", "datamodules", "configs", "tests")
+PYTHON = [ROOT / "clip_ad_bench.py", *sorted(path for top in TOPS for path in (ROOT / top).rglob("*.py"))]
 
 
 def test_changelog_ends_at_the_protocol_version():
@@ -55,6 +58,34 @@ def test_the_workflow_and_ci_run_make_test():
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
     assert {"run": "make test"}.items() <= workflow["jobs"]["test"]["steps"][-1].items()
     assert (ROOT / ".ci/run").read_text().strip().endswith("make test")
+
+
+def test_the_workflow_runs_every_python_that_is_declared():
+    matrix = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]["test"]["strategy"]["matrix"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [each.rpartition(" ")[2] for each in project["classifiers"]] == matrix["python"]
+    assert project["requires-python"] == f">={matrix['python'][0]}"
+
+
+@pytest.mark.parametrize(("base", "required"), [(Method, ("paper", "protocols")), (AnomalyDataModule, ("categories",))])
+def test_a_recipe_is_a_file_that_loads(tmp_path, base, required):
+    blocks = re.findall(r'```python\n(""".*?)```', (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if f"({base.__name__})" in block]
+    file = tmp_path / "recipe.py"
+    file.write_text(block)
+    assert source.read_source(file, required).summary
+    names: dict[str, object] = {"__name__": "recipe"}
+    exec(compile(block, str(file), "exec"), names)
+    (kind,) = [each for each in names.values() if isinstance(each, type) and each.__module__ == "recipe"]
+    assert issubclass(kind, base)
+    assert not inspect.isabstract(kind)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.md")), ids=lambda path: path.stem)
+def test_a_template_says_what_it_is_for(path):
+    head = yaml.safe_load(path.read_text().split("---")[1])
+    assert head["name"]
+    assert head["about"]
 
 
 def test_the_readme_shows_the_committed_leaderboard():

@@ -1,7 +1,8 @@
 """`bench recertify`: after a refactoring, a few cells measured again vouch for all whose code alone has changed.
 
 A record is written once, so an adopted one is a new attempt: the old measurement under the new code, with what vouches
-for it. One metric that differs in its last digit adopts nothing.
+for it. One metric that differs in its last digit adopts nothing. A metric that only the older or only the newer code
+knows is not compared, but named.
 """
 
 import hashlib
@@ -41,6 +42,7 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
             return DONE
         chosen = {method: _spread(records, count) for method, records in _by_method(stale).items()}
         measured = []
+        unknown: set[str] = set()
         for record in (record for its in chosen.values() for record in its):
             again = _measure(record, Sweep("recertify", argv, store), folder)
             if problem := _difference(record, again):
@@ -48,6 +50,7 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
                 return DIFFERENT
             console.print(f"equal  {record.cell_id}", markup=False, soft_wrap=True)
             measured.append(again)
+            unknown |= _names(record) ^ _names(again)
         for again in measured:
             store.save(again)
         done = {record.cell_id for record in measured}
@@ -57,6 +60,9 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
                 store.save(_adopt(record, witnesses, store))
         write_tables(folder, store.all_current())
         console.print(f"{len(measured)} cells measured again, {len(stale) - len(measured)} adopted")
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            console.print(f"not compared, known to the older or to the newer code alone: {names}", soft_wrap=True)
         return DONE
 
 
@@ -98,16 +104,23 @@ def _measure(record: Record, sweep: Sweep, folder: Path) -> Record:
 
 
 def _difference(before: Record, after: Record) -> str:
-    """In what a second measurement differs, in words; empty if in nothing."""
+    """In what a second measurement differs, in words; empty if in no metric that both hold."""
     if after.status != "ok":
         return f"is {after.status}: {reason(after)}"
     if before.comparison_id != after.comparison_id or before.counts != after.counts:
         return "was measured on other data"
+    if not _names(before) & _names(after):
+        return "has no metric in common with its record"
     for category, metrics in before.metrics.items():
         for name, value in metrics.items():
-            if after.metrics[category].get(name) != value:
-                return f"has {name} {after.metrics[category].get(name)} of {category}, recorded was {value}"
+            now = after.metrics[category].get(name, value)
+            if now != value:
+                return f"has {name} {now} of {category}, recorded was {value}"
     return ""
+
+
+def _names(record: Record) -> set[str]:
+    return {name for metrics in record.metrics.values() for name in metrics}
 
 
 def _adopt(record: Record, witnesses: Sequence[str], store: Store) -> Record:

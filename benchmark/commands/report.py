@@ -1,4 +1,4 @@
-"""`bench status` and `bench leaderboard`: what a results folder says, from its records alone."""
+"""`bench status` and `bench leaderboard`: state and tables of a results folder, from its records alone."""
 
 import json
 import shlex
@@ -8,24 +8,24 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.metrics.names import METRICS
+from benchmark.metrics.table import metric_names
 from benchmark.records import ablation
 from benchmark.records.ablation import write_ablations
-from benchmark.records.leaderboard import FILES, HEAD, cells, everything, legend, write_tables
+from benchmark.records.leaderboard import FILES, cells, everything, head, legend, write_tables
 from benchmark.records.store import Record, Store, StoreError
 
-WIDE = 200  # columns of text; a pipe or a log file has no width of its own
+WIDE = 300  # columns of text; a pipe or a log file has no width of its own
 
 
 def open_store(folder: Path) -> Store:
     """The records of a results folder; StoreError if it holds none."""
     if not (folder / "cells").is_dir():
-        raise StoreError(f"{folder} is no results folder: it has no cells/. `bench run` makes one below results/.")
+        raise StoreError(f"{folder} is not a results folder: it has no cells/. `bench run` makes one below results/.")
     return Store(folder)
 
 
 def rebuild(folder: Path, show_all: bool = False) -> None:
-    """Write the tables anew and print the leaderboard, with the superseded records in rows of their own if asked."""
+    """Rewrite the tables and print the leaderboard, with `show_all` also the superseded records, in separate rows."""
     store = open_store(folder)
     table = write_tables(folder, store.all_current())
     print_leaderboard(everything(store.all_records()) if show_all else table, folder, Console())
@@ -57,7 +57,7 @@ def _print_set_aside(store: Store) -> None:
     for path in store.set_aside:
         print(f"corrupt record set aside: {path}")
     if store.outdated:
-        print(f"{store.outdated} records of an older version of the suite are kept on disk and stand in no table.")
+        print(f"{store.outdated} records of an older version of the suite are kept on disk and left out of all tables.")
 
 
 def reason(record: Record) -> str:
@@ -71,9 +71,8 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
     for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
         caption = "\n".join(filter(None, (str(note), legend(rows))))
         grid = Table(title=str(backbone), caption=caption or None, title_justify="left")
-        for name in HEAD:
-            title = name.replace("_", " ") if name in METRICS else name
-            grid.add_column(title, justify="right" if name in METRICS else "left", overflow="fold")
+        for name in head():
+            grid.add_column(_title(name), justify="right" if name in metric_names() else "left", overflow="fold")
         for row in cells(rows):
             grid.add_row(*row)
         console.print(grid)
@@ -88,7 +87,7 @@ def print_ablations(store: Store, console: Console) -> None:
     for table in tables:
         grid = Table(title=table.title, caption="\n".join(table.notes), title_justify="left", caption_justify="left")
         for name in table.head:
-            grid.add_column(name.replace("_", " ") if name in METRICS else name, overflow="fold")
+            grid.add_column(_title(name), overflow="fold")
         for row in table.rows:
             grid.add_row(*row)
         console.print(grid)
@@ -98,3 +97,8 @@ def print_ablations(store: Store, console: Console) -> None:
 
 def _wide(console: Console) -> Console:
     return console if console.is_terminal else Console(width=WIDE)
+
+
+def _title(name: str) -> str:
+    """A heading; the name of a metric may be broken where it has an underscore."""
+    return name.replace("_", " ") if name in metric_names() else name

@@ -54,7 +54,8 @@ def _normal_images(dataset: str, categories: list[str] | None) -> dict[str, Tens
     cls = registry.load(facts, AnomalyDataModule)
     root = data_root(facts, None)
     chosen = categories or [*(facts.categories or cls.find_categories(root, cls.Config()))][:ROWS]
-    data = cls(root, chosen, image_size=SIDE, evaluation_size=SIDE, shots=1)
+    data = cls(root, chosen, image_size=SIDE, shots=1)
+    data.prepare_data()
     return {category: data.shot_images(category)[0] for category in data.chosen}
 
 

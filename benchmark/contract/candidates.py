@@ -9,27 +9,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import open_clip
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor
 
 from benchmark.execution.build import build_method
-from benchmark.execution.data import open_data
+from benchmark.execution.data import fitted_on, open_data, target
+from benchmark.execution.evaluator import Kept, Predictions
 from benchmark.execution.fitting import fit
-from benchmark.execution.run_cell import predict_tests
+from benchmark.execution.run_cell import loading, predict_tests
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.merging import Layer
 from benchmark.request.plan import make_plan
 from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.settings import compose, parse_words
+from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import file_digest
-from methods.components.base import Method
+from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.seal import Seal, seal
 
 #: Categories that every method has words for, and how they are called.
 WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
 SIZE = 64  # side of the images, pixels
+SEEN_AT = 32  # side of the maps that are compared, pixels
 SMALL = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": SIZE, "layers": 8, "width": 48, "head_width": 16, "patch_size": 16},
@@ -129,24 +133,69 @@ def draw(count: int, seed: int = 7) -> Tensor:
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def run(cell: Cell, root: Path, *, turned: bool) -> dict[str, tuple[Tensor, Tensor]]:
-    """Fit and test on images with labels as they are or `turned` round; score and map of each by its content."""
-    cell = replace(cell, where=replace(cell.where, root=str(root)))
-    _write_images(root, turned=turned)
-    torch.manual_seed(0)
-    data, device = open_data(cell, SIZE), torch.device("cpu")
-    method = build_method(cell, lend().backbone, data)
-    method.max_epochs = min(method.max_epochs, 1)  # type: ignore[misc]
-    fit(method, cell, data, device, ())
-    samples = data.test_samples
+class Life(NamedTuple):
+    """What a method says of the same test images, in their order, at each stage of its life under a plain Trainer."""
+
+    tested: list[Kept]
+    predicted: list[Prediction]
+    reloaded: list[Prediction]  # by another instance, from a checkpoint of it
+
+
+def run(cell: Cell, root: Path, *, turned: bool = False) -> list[Kept]:
+    """Fit and test as `bench run` does, on images with labels as they are or `turned` round."""
+    data, method = _begin(cell, root, turned=turned)
+    device = torch.device("cpu")
+    fit(method, _at(cell, root), data, device, ())
+    return predict_tests(method, data, SEEN_AT, device, ())
+
+
+def live(cell: Cell, root: Path) -> Life:
+    """Fit, test, save, load and predict with plain trainers, on the same images."""
+    data, method = _begin(cell, root)
+    plain_trainer(max_epochs=method.max_epochs).fit(method, open_data(fitted_on(_at(cell, root)), SIZE))
+    trainer = plain_trainer(callbacks=[predictions := Predictions(SEEN_AT)])
+    trainer.test(method, data, verbose=False)
+    trainer.save_checkpoint(root / "method.ckpt")
+    again = type(method).load_from_checkpoint(root / "method.ckpt", backbone=lend().backbone)
+    return Life(predictions.kept, *(_predict(each, data) for each in (method, again)))
+
+
+def _predict(method: Method, data: AnomalyDataModule) -> list[Prediction]:
+    predicted: Any = plain_trainer().predict(method, data)
+    return list(predicted)
+
+
+def plain_trainer(**settings: Any) -> Trainer:
+    """A Trainer as any user makes one, that leaves no file behind."""
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **quiet, **settings)
+
+
+def by_content(cell: Cell, root: Path, kept: Sequence[Kept]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Score and map of each test image by the digest of its file."""
+    samples = open_data(target(_at(cell, root)), SIZE).test_samples
     found = {
         file_digest(samples[int(index)].image): (score, anomaly_map)
-        for part in predict_tests(method, data, 32, device, ())
+        for part in kept
         for index, score, anomaly_map in zip(*part, strict=True)
     }
     if len(found) != len(samples):
         raise AssertionError(f"a run must measure all {len(samples)} test images; it measured {len(found)}.")
     return found
+
+
+def _at(cell: Cell, root: Path) -> Cell:
+    return replace(cell, where=replace(cell.where, root=str(root)))
+
+
+def _begin(cell: Cell, root: Path, *, turned: bool = False) -> tuple[AnomalyDataModule, Method]:
+    cell = _at(cell, root)
+    write_images(root, turned=turned)
+    torch.manual_seed(0)
+    data = open_data(target(cell), SIZE, **loading(cell))
+    method = build_method(cell, lend().backbone, data)
+    method.max_epochs = min(method.max_epochs, 1)  # type: ignore[misc]
+    return data, method
 
 
 def small_cell(candidate: Candidate, folder: str) -> Cell:
@@ -157,14 +206,14 @@ def small_cell(candidate: Candidate, folder: str) -> Cell:
     values = {
         "sweep": {**axes, "shots": [2], "seeds": [0]},
         "dataset": {"folder": {"root": folder}, "procedural_auxiliary": few},
-        "protocol": {"evaluation_size": 32, "auxiliary": "procedural_auxiliary"},
+        "protocol": {"evaluation_size": SEEN_AT, "auxiliary": "procedural_auxiliary"},
         "method": {candidate.name: {**candidate.settings, **short}},
         "trainer": {"accelerator": "cpu", "batch_size": 1},
     }
     return make_plan(compose([Layer("contract", values)]), {"folder": tuple(WORDS)}).cells[0]
 
 
-def _write_images(root: Path, *, turned: bool) -> None:
+def write_images(root: Path, *, turned: bool) -> None:
     """Both categories in MVTec layout: three shots, and two test images of either label; the anomalous have masks."""
     rng = np.random.default_rng(0)
     mask = np.pad(np.full((32, 16), 255, np.uint8), ((8, SIZE - 40), (16, SIZE - 32)))

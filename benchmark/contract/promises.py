@@ -13,10 +13,22 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import torch
 from torch import Tensor
 
-from benchmark.contract.candidates import SIZE, WORDS, Candidate, candidates, draw, lend, run, small_cell
+from benchmark.contract.candidates import (
+    SIZE,
+    WORDS,
+    Candidate,
+    by_content,
+    candidates,
+    draw,
+    lend,
+    live,
+    run,
+    small_cell,
+)
+from benchmark.execution.evaluator import Kept
 from benchmark.request.protocols import PROTOCOLS
 from datamodules.components.sample import Batch
-from methods.components.base import Method
+from methods.components.base import Method, Prediction
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -219,13 +231,33 @@ def scores_ignore_the_truth(candidate: Candidate) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         cell = small_cell(candidate, folder)
-        first, second = (run(cell, Path(folder, str(turned)), turned=turned) for turned in (False, True))
+        roots = {turned: Path(folder, str(turned)) for turned in (False, True)}
+        first, second = (by_content(cell, root, run(cell, root, turned=turned)) for turned, root in roots.items())
     _check_values(*map(torch.stack, zip(*first.values(), strict=True)))
     require(first.keys() == second.keys(), "both runs must measure the same images.")
     for image, (score, anomaly_map) in first.items():
         other, same = second[image][0], all(map(torch.equal, (score, anomaly_map), second[image]))
         change = f"differs once labels are turned round (scores {score:.9g} and {other:.9g})"
         require(same, f"the score or the map of an image {change}.")
+
+
+def lives_under_a_plain_trainer(candidate: Candidate) -> None:
+    """A plain Trainer and a reloaded checkpoint give the scores of `bench run`, to the last bit."""
+    with tempfile.TemporaryDirectory() as folder:
+        cell = small_cell(candidate, folder)
+        ours, theirs = run(cell, Path(folder, "bench")), live(cell, Path(folder, "plain"))
+    pairs: dict[str, tuple[Sequence[Kept | Prediction], Sequence[Kept | Prediction]]] = {
+        "Trainer.test and bench run": (theirs.tested, ours),
+        "Trainer.predict and Trainer.test": (theirs.predicted, theirs.tested),
+        "a reloaded checkpoint and what was saved": (theirs.reloaded, theirs.predicted),
+    }
+    for words, (some, others) in pairs.items():
+        require(len(some) == len(others) > 0, f"{words} give {len(some)} and {len(others)} batches.")
+        for one, other in zip(some, others, strict=True):
+            same = torch.equal(one.score, other.score)
+            if one.anomaly_map.shape == other.anomaly_map.shape:  # of `Kept` they are resized
+                same &= torch.equal(one.anomaly_map, other.anomaly_map)
+            require(same, f"{words} give different scores or maps (scores {one.score} and {other.score}).")
 
 
 PROMISES = (
@@ -239,5 +271,6 @@ PROMISES = (
     Promise(a_second_one_starts_anew),
     Promise(loss_trains_its_own),
     Promise(scores_ignore_the_truth),
+    Promise(lives_under_a_plain_trainer),
     Promise(backbone_is_left_alone),  # the last: all that was asked before counts
 )

@@ -32,9 +32,9 @@ def resolve_device(accelerator: str) -> torch.device:
 def open_backbone(cell: Cell) -> CLIPBackbone:
     """The backbone of a cell, loaded once per process, with the feature store that the cell asks for."""
     device = resolve_device(cell.where.trainer.accelerator)
-    weights = cell.files.get("backbone.pretrained")  # another file at the same path is another backbone
+    files = tuple(cell.files.get(f"backbone.{key}") for key in ("name", "pretrained"))  # by content, not by path
     settings = canonical(cell.settings.backbone.arguments)
-    backbone = _load_backbone(settings, weights, cell.settings.protocol.precision, device)
+    backbone = _load_backbone(settings, files, cell.settings.protocol.precision, device)
     features = cell.where.features
     backbone.store = _open_store(features.folder, features.max_gib) if features.enabled else None
     return backbone
@@ -47,7 +47,7 @@ def _open_store(folder: str | None, max_gib: float) -> FeatureStore:
 
 
 @lru_cache(maxsize=1)
-def _load_backbone(settings: str, weights: str | None, precision: Any, device: torch.device) -> CLIPBackbone:
+def _load_backbone(settings: str, files: tuple[str | None, ...], precision: Any, device: torch.device) -> CLIPBackbone:
     return CLIPBackbone.load(**json.loads(settings), precision=precision, device=device)
 
 

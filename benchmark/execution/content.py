@@ -3,11 +3,11 @@
 A record keeps its content. One that differs from the content of today is stale, and says in what.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from benchmark.execution.data import auxiliary_cell, open_data
+from benchmark.execution.data import DataSpec, auxiliary, open_data, target
 from benchmark.request import registry
 from benchmark.request.cell import VERSIONS, Cell, canonical
 from benchmark.request.code import MEASURING, code_of
@@ -36,23 +36,22 @@ class Contents:
         """
         content: dict[str, Any] = {"versions": VERSIONS, "code": code(cell), "pixels": pixel_probe()}
         if cell.dataset not in self.absent:
-            content["data"] = self._fingerprints(cell, cell.seen)
-        auxiliary = cell.settings.protocol.auxiliary
-        if auxiliary and auxiliary not in self.absent:
-            source = auxiliary_cell(cell)
-            content["auxiliary"] = self._fingerprints(source, source.categories)
+            content["data"] = self._fingerprints(target(cell, cell.seen))
+        source = auxiliary(cell)
+        if source and source.dataset not in self.absent:
+            content["auxiliary"] = self._fingerprints(source)
         if captions := hash_captions(cell):
             content["captions"] = captions
         return content
 
-    def _fingerprints(self, cell: Cell, categories: Sequence[str]) -> dict[str, str]:
-        place = canonical([cell.dataset, cell.settings.dataset, cell.where.root])
-        for category in categories:
+    def _fingerprints(self, spec: DataSpec) -> dict[str, str]:
+        place = canonical([spec.dataset, spec.settings, spec.root])
+        for category in spec.categories:
             if (place, category) not in self._hashes:
                 if place not in self._data:
-                    self._data[place] = open_data(cell, SMALLEST, categories=categories)
+                    self._data[place] = open_data(spec, SMALLEST)
                 self._hashes[place, category] = self._data[place].fingerprint(category)
-        return {category: self._hashes[place, category] for category in categories}
+        return {category: self._hashes[place, category] for category in spec.categories}
 
 
 def hash_captions(cell: Cell) -> str | None:
@@ -62,8 +61,7 @@ def hash_captions(cell: Cell) -> str | None:
 
 def code(cell: Cell) -> dict[str, str]:
     """Hashes of all in-house files behind a cell, by name."""
-    auxiliary = cell.settings.protocol.auxiliary
-    datasets = [registry.dataset(name) for name in (cell.dataset, auxiliary) if name]
+    datasets = [registry.dataset(name) for name in (cell.dataset, cell.settings.protocol.auxiliary) if name]
     return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
 
 

@@ -1,42 +1,72 @@
 """Opens the data sets that a cell names; no image is read yet. Loads neither a CLIP nor a method."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from datamodules.components.base import AnomalyDataModule
 
 
-def open_data(cell: Cell, image_size: int, categories: Sequence[str] | None = None) -> AnomalyDataModule:
-    """The target data set of a cell, of its categories or others; no image is read yet."""
-    facts = registry.dataset(cell.dataset)
+@dataclass(frozen=True)
+class DataSpec:
+    """Some categories of a data set, with the shots and test images that are asked for."""
+
+    dataset: str
+    root: str | None  # None looks below $BENCH_DATA
+    settings: Mapping[str, Any]
+    categories: tuple[str, ...]
+    shots: int = 0
+    seed: int = 0
+    limit: int | None = None
+
+
+def target(cell: Cell, categories: Sequence[str] | None = None) -> DataSpec:
+    """What a cell is tested on, or other categories of that data set."""
+    chosen = tuple(categories or cell.categories)
+    settings, root = cell.settings.dataset, cell.where.root
+    return DataSpec(cell.dataset, root, settings, chosen, cell.shots, cell.seed, cell.limit)
+
+
+def auxiliary(cell: Cell) -> DataSpec | None:
+    """All categories of the data set that a cell is fitted on before it is tested elsewhere, if there is one."""
+    name = cell.settings.protocol.auxiliary
+    if not name:
+        return None
+    categories = registry.dataset(name).categories
+    return DataSpec(name, cell.where.auxiliary_root, cell.settings.auxiliary, categories, seed=cell.seed)
+
+
+def fitted_on(cell: Cell) -> DataSpec:
+    """What a fit begins on: the auxiliary data set, the categories beside one that is held out, or the target."""
+    return auxiliary(cell) or target(cell, cell.fitted or None)
+
+
+def open_data(spec: DataSpec, image_size: int, *, batch_size: int = 1, num_workers: int = 0) -> AnomalyDataModule:
+    """The datamodule of a data set, its images made if it makes them itself.
+
+    Args:
+        spec: what to open.
+        image_size: side of the images, pixels.
+        batch_size: test images per batch.
+        num_workers: processes that read.
+
+    Raises:
+        DataError: there is no such folder, or no such category.
+    """
+    facts = registry.dataset(spec.dataset)
     cls = registry.load(facts, AnomalyDataModule)
     data: AnomalyDataModule = cls(
-        registry.data_root(facts, cell.where.root),
-        categories or cell.categories,
+        registry.data_root(facts, spec.root),
+        spec.categories,
         image_size=image_size,
-        evaluation_size=cell.settings.protocol.evaluation_size,
-        shots=cell.shots,
-        seed=cell.seed,
-        batch_size=cell.where.trainer.batch_size,
-        num_workers=cell.where.trainer.num_workers,
-        limit=cell.limit,
-        config=cls.Config(**cell.settings.dataset),
+        shots=spec.shots,
+        seed=spec.seed,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        limit=spec.limit,
+        config=cls.Config(**spec.settings),
     )
+    data.prepare_data()
     return data
-
-
-def auxiliary_cell(cell: Cell) -> Cell:
-    """A cell on all categories of the auxiliary data set."""
-    facts = registry.dataset(cell.settings.protocol.auxiliary or "")
-    return replace(
-        cell,
-        dataset=facts.name,
-        variant=facts.variant,
-        categories=facts.categories,
-        shots=0,
-        limit=None,
-        settings=replace(cell.settings, dataset=cell.settings.auxiliary),
-        where=replace(cell.where, root=cell.where.auxiliary_root),
-    )

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from benchmark.metrics.accumulate import ImageMetrics, PixelMetrics
-from benchmark.metrics.names import PIXEL_METRICS, MetricValue
+from benchmark.metrics.table import MetricValue, metric_names
+from datamodules.components.base import AnomalyDataModule
 from datamodules.components.reading import RegionRule, Regions, read_regions
 from datamodules.components.sample import Sample, UnlabelledBatch
 from methods.components.base import Prediction
@@ -48,6 +51,15 @@ class Predictions(Callback):
         maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)
         self.kept.append(Kept(batch.indices.cpu(), outputs.score.detach().cpu().clone(), maps[:, 0].cpu()))
 
+    def gather(self) -> list[Kept]:
+        """What all ranks kept, in the order of one process; emptied here."""
+        parts: list[Any] = [self.kept]
+        if dist.is_available() and dist.is_initialized():
+            parts = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, self.kept)
+        self.kept = []
+        return sorted((kept for part in parts for kept in part), key=lambda kept: int(kept.indices[0]))
+
 
 class Measured(NamedTuple):
     """What a test run came to, by category."""
@@ -55,6 +67,57 @@ class Measured(NamedTuple):
     metrics: dict[str, dict[str, MetricValue]]
     counts: dict[str, dict[str, int]]
     regions: dict[str, dict[str, Any]]  # found in the masks, and images some of whose regions have no pixel left
+
+
+class Evaluator(Predictions):
+    """Measures the test of any trainer: `Trainer(callbacks=[Evaluator(256)]).test(method, datamodule)`.
+
+    The trainer logs, and `test` returns, "CATEGORY/METRIC" and, as "METRIC", the mean over the categories that define
+    it, rounded to float32; `measured` has them in full. `bench run` measures after the test instead, where no method
+    comes near the truth.
+    """
+
+    measured: Measured
+
+    def __init__(self, size: int, *, rule: RegionRule = "resized", published: bool = False) -> None:
+        """Measure maps as squares of side `size`, pixels; `rule` and `published` are those of `measure`."""
+        super().__init__(size)
+        self.rule, self.published = rule, published
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.kept = []
+        if not isinstance(getattr(trainer, "datamodule", None), AnomalyDataModule):
+            raise ValueError(
+                "an Evaluator reads the truth: Trainer.test needs a datamodule of this suite, not a loader."
+            )
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: AnomalyDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        kept, limit = self.gather(), trainer.limit_test_batches  # a whole number counts batches, 1.0 is all
+        missing = len(data.test_samples) - sum(len(part.indices) for part in kept)
+        if missing and (isinstance(limit, int) or limit < 1):
+            rank_zero_warn(f"nothing is measured: limit_test_batches={limit} leaves {missing} test images out.")
+            return
+        known = {category: data.masks_known(category) for category in data.chosen}
+        self.measured = measure(
+            kept, data.test_samples, known, root=data.root, rule=self.rule, published=self.published
+        )
+        pl_module.log_dict(_flat(self.measured.metrics))
+
+
+def _flat(metrics: Mapping[str, Mapping[str, MetricValue]]) -> dict[str, float]:
+    """Defined values by "CATEGORY/METRIC", and their means over categories by "METRIC"."""
+    defined = [
+        (category, name, metric.value)
+        for category, its in metrics.items()
+        for name, metric in its.items()
+        if metric.value is not None
+    ]
+    every: dict[str, list[float]] = {}
+    for _, name, value in defined:
+        every.setdefault(name, []).append(value)
+    each = {f"{category}/{name}": value for category, name, value in defined}
+    return each | {name: sum(values) / len(values) for name, values in every.items()}
 
 
 def measure(
@@ -74,7 +137,7 @@ def measure(
         masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
         root: what names of images are relative to.
         rule: which pixels make a region, see `read_regions`.
-        published: also compute PRO as published code does.
+        published: also compute the metrics of published code.
 
     Raises:
         ValueError: a score is not finite, or not exactly the test images were measured, each once.
@@ -105,7 +168,7 @@ def measure(
                     for row, found in zip(rows, truth, strict=True)
                     if found.vanished
                 }
-    nothing = dict.fromkeys(PIXEL_METRICS, MetricValue(None, NO_MASKS))
+    nothing = dict.fromkeys(metric_names("pixel", published=published), MetricValue(None, NO_MASKS))
     metrics = {c: its.compute() | (pixel[c].compute() if c in pixel else nothing) for c, its in image.items()}
     return Measured(metrics, counts, regions)
 

@@ -9,7 +9,6 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,15 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
-from torch.utils.data import DataLoader
 
 from benchmark.execution.content import hash_captions
-from benchmark.execution.data import auxiliary_cell, open_data
+from benchmark.execution.data import fitted_on, open_data
 from benchmark.records.store import write_atomic
 from benchmark.request import registry
 from benchmark.request.cell import VERSIONS, Cell, canonical
 from benchmark.request.code import MEASURING, code_of
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.pixel_probe import pixel_probe
-from datamodules.components.reading import Item
-from datamodules.components.sample import Batch
 from methods.components.base import Method
 from methods.components.clip.weights import hash_weights
 
@@ -61,53 +57,19 @@ def fit(
 ) -> dict[str, Any]:
     """Let the method see what its protocol allows; returns what a record says of an auxiliary fit, else {}.
 
-    A category that is held out is adapted to after the fit, so that nothing of its images can enter it.
+    The trainer gets a loader alone: a datamodule knows the test images and their labels. Shots of `data` that the fit
+    did not see, those of a category that is held out, are shown after it, so that nothing of them can enter it.
     """
-    if not cell.fitted:
-        _adapt(method, data, device)
-        return _learn(method, cell, data, device, loggers)
-    _adapt(method, open_data(replace(cell, categories=cell.fitted), data.image_size), device)
-    facts = _learn(method, cell, data, device, loggers)
-    _adapt(method, data, device)
-    return facts
-
-
-def _adapt(method: Method, data: AnomalyDataModule, device: torch.device) -> None:
-    with torch.no_grad():
-        for category in data.chosen if data.shots else ():
-            shots = data.shot_images(category, data.image_size * method.shot_scale)
-            method.adapt(shots.to(device), category)
-
-
-def _learn(
-    method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
-) -> dict[str, Any]:
-    if method.fits_on == "nothing":
-        return {}
-    size = data.image_size * method.train_scale
-    source = open_data(training_cell(cell, method, size), size)
+    workers = cell.where.trainer.num_workers
+    source = data if method.fits_on == "nothing" else open_data(fitted_on(cell), data.image_size, num_workers=workers)
+    method.begin_fit(source)
+    facts = {}
     if method.fits_on == "shots":
-        drawn, steps = method.augmentation(), method.steps
-        loader = source.drawn_dataloader(steps, drawn) if steps else source.train_dataloader()
-        _train(method, read_once(loader) if method.remembers_shots else loader, device, loggers)
-        return {}
-    return _fit_once(method, cell, source, device, loggers)
-
-
-def read_once(loader: DataLoader[Item]) -> DataLoader[Batch]:
-    """The batches of one epoch, held in memory and given in the same order in every epoch."""
-    batches: Any = list(loader)
-    return DataLoader(batches, batch_size=None)
-
-
-def training_cell(cell: Cell, method: Method, image_size: int) -> Cell:
-    """The cell whose data a method is fitted on: the method's own batches, masks as large as the images."""
-    shots = replace(cell, categories=cell.fitted or cell.categories)
-    source = shots if method.fits_on == "shots" else auxiliary_cell(cell)
-    protocol = replace(source.settings.protocol, evaluation_size=image_size)
-    trainer = replace(source.where.trainer, batch_size=method.config.batch_size)
-    settings, where = replace(source.settings, protocol=protocol), replace(source.where, trainer=trainer)
-    return replace(source, settings=settings, where=where)
+        _train(method, source, device, loggers)
+    elif method.fits_on == "auxiliary":
+        facts = _fit_once(method, cell, source, device, loggers)
+    method.see_shots(data)
+    return facts
 
 
 def _fit_once(
@@ -124,7 +86,7 @@ def _fit_once(
     state = _read(path, key) if path else None
     reused = state is not None and _load(method, state)
     if not reused:
-        _train(method, source.labelled_dataloader(), device, loggers)
+        _train(method, source, device, loggers)
         if path:
             _write(path, key, method.state_dict())
     return {
@@ -145,12 +107,13 @@ class _Steps(Callback):
         self.count += 1
 
 
-def _train(method: Method, loader: DataLoader[Any], device: torch.device, loggers: Sequence[Logger]) -> None:
+def _train(method: Method, source: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]) -> None:
     """Fit to the last batch of the last epoch.
 
     Raises:
         RuntimeError: the fit ended before.
     """
+    loader: Any = source.fit_loader(method.fit_data)
     steps, wanted = _Steps(), method.max_epochs * len(loader)
     make_trainer(device, loggers, max_epochs=method.max_epochs, callbacks=[steps]).fit(method, loader)
     if steps.count != wanted:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from benchmark.execution.content import SMALLEST, Contents
-from benchmark.execution.data import auxiliary_cell, open_data
+from benchmark.execution.data import DataSpec, auxiliary, open_data, target
 from benchmark.execution.fitting import quiet
 from benchmark.execution.loggers import cell_loggers, log_metrics
 from benchmark.execution.provenance import provenance
@@ -48,17 +48,16 @@ def verify_data(cells: Sequence[Cell]) -> None:
         if key not in largest or cell.shots > largest[key].shots:
             largest[key] = cell
     for cell in largest.values():
-        open_data(cell, SMALLEST, categories=cell.seen).verify()
-    for cell in {cell.settings.protocol.auxiliary: cell for cell in cells}.values():
-        if cell.settings.protocol.auxiliary:
-            _verify_auxiliary(auxiliary_cell(cell))
+        open_data(target(cell, cell.seen), SMALLEST).verify()
+    for spec in {spec.dataset: spec for spec in map(auxiliary, cells) if spec}.values():
+        _verify_auxiliary(spec)
 
 
-def _verify_auxiliary(cell: Cell) -> None:
-    data = open_data(cell, SMALLEST)
+def _verify_auxiliary(spec: DataSpec) -> None:
+    data = open_data(spec, SMALLEST)
     data.verify()
     if not any(s.anomalous for c in data.chosen if data.masks_known(c) for s in data.tests(c)):
-        raise DataError(f"{cell.dataset} cannot be an auxiliary data set: it has no anomalous image with a mask.")
+        raise DataError(f"{spec.dataset} cannot be an auxiliary data set: it has no anomalous image with a mask.")
 
 
 def run_sweep(sweep: Sweep, cells: Sequence[Cell], report: Callable[[Cell, Record], None]) -> pd.DataFrame:

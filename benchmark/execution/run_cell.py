@@ -14,7 +14,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger
 
 from benchmark.execution.build import build_method, close_backbone, open_backbone
-from benchmark.execution.data import auxiliary_cell, open_data
+from benchmark.execution.data import auxiliary, open_data, target
 from benchmark.execution.evaluator import Kept, Predictions, measure
 from benchmark.execution.fitting import fit, make_trainer
 from benchmark.execution.leaks import find_leaks
@@ -66,10 +66,10 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         torch.cuda.reset_peak_memory_stats(device)
     with unaltered(backbone):
         seed_everything(cell.seed, workers=True, verbose=False)
-        data = open_data(cell, backbone.image_size)
+        data = open_data(target(cell), backbone.image_size, **loading(cell))
         method = build_method(cell, backbone, data).to(device)
         clock.append(time.perf_counter())
-        auxiliary = fit(method, cell, data, device, loggers)
+        learnt = fit(method, cell, data, device, loggers)
         clock.append(time.perf_counter())
         protocol = cell.settings.protocol
         kept = predict_tests(method, data, protocol.evaluation_size, device, loggers)
@@ -83,9 +83,10 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         published=protocol.published_metric,
     )
     clock.append(time.perf_counter())
-    seen = data if not cell.fitted else open_data(cell, backbone.image_size, categories=cell.seen)
-    facts = describe_data(cell, seen) | {"auxiliary": auxiliary}
-    fitted = open_data(auxiliary_cell(cell), backbone.image_size).test_samples if auxiliary else []
+    seen = data if not cell.fitted else open_data(target(cell, cell.seen), backbone.image_size)
+    facts = describe_data(cell, seen) | {"auxiliary": learnt}
+    source = auxiliary(cell)
+    fitted = open_data(source, backbone.image_size).test_samples if source else []
     return Measurement(
         comparison_id=comparison_id(cell, data, facts),
         data=facts,
@@ -110,11 +111,20 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
 def predict_tests(
     method: Method, data: AnomalyDataModule, size: int, device: torch.device, loggers: Sequence[Logger]
 ) -> list[Kept]:
-    """What a method says of every test image, maps as squares of side `size`; it is handed images and categories."""
+    """What a method says of every test image, maps as squares of side `size`.
+
+    The trainer gets the loader alone, not the datamodule, which knows the labels.
+    """
     predictions = Predictions(size)
     trainer = make_trainer(device, loggers, callbacks=[predictions])
     trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
     return predictions.kept
+
+
+def loading(cell: Cell) -> dict[str, int]:
+    """How the images of a cell are read; it changes no number."""
+    trainer = cell.where.trainer
+    return {"batch_size": trainer.batch_size, "num_workers": trainer.num_workers}
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Seven exact rank metrics: numpy functions first, torchmetrics classes that remember second."""
+"""Exact rank metrics: a table of pure functions, and torchmetrics classes that accumulate what they rank."""

@@ -1,4 +1,4 @@
-"""The metrics as torchmetrics: they remember batches, in any split, on any number of ranks, and compute once."""
+"""The metrics as torchmetrics classes, which accumulate batches in any split and on any number of ranks."""
 
 from typing import Any, ClassVar
 
@@ -9,14 +9,13 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from benchmark.metrics.curves import aupro, auroc, average_precision, f1_max, rank
-from benchmark.metrics.names import IMAGE_METRICS, PIXEL_METRICS, PUBLISHED, MetricValue
 from benchmark.metrics.pixels import CHUNK, pack_anomalous, rank_pixels
-from benchmark.metrics.published import pro_at_equal_steps
+from benchmark.metrics.ranking import rank
+from benchmark.metrics.table import MetricValue, Need, evaluate, metrics
 
 
 class NotFiniteError(ValueError):
-    """NaN or infinite scores have no rank; `indices` are their places in the batch, for the caller to name."""
+    """NaN or infinite scores cannot be ranked; `indices` are their places in the batch, for the caller to name."""
 
     def __init__(self, what: str, indices: tuple[int, ...]) -> None:
         super().__init__(what, indices)
@@ -27,10 +26,9 @@ class NotFiniteError(ValueError):
 
 
 class RankMetric(Metric):
-    """Base: lists of flat tensors in main memory, so the memory of a GPU does not grow with the test set."""
+    """Base class: state is lists of flat tensors in main memory, so GPU memory does not grow with the test set."""
 
     is_differentiable = False
-    higher_is_better = True
     full_state_update = False
     dtypes: ClassVar[dict[str, torch.dtype]]  # of each state, by its name
 
@@ -52,7 +50,7 @@ class RankMetric(Metric):
 
 
 class ImageMetrics(RankMetric):
-    """AUROC, AP and maximal F1 of one score per image. All three need a normal and an anomalous image."""
+    """The metrics of image level: of one score per image."""
 
     dtypes: ClassVar = {"scores": torch.float64, "labels": torch.bool}
     scores: list[Tensor]
@@ -76,21 +74,18 @@ class ImageMetrics(RankMetric):
         self.labels.append(labels.detach().cpu().clone())
 
     def compute(self) -> dict[str, MetricValue]:
-        """Value or reason of each of `IMAGE_METRICS`."""
+        """Value or reason of each metric of image level."""
         scores, labels = (np.concatenate([np.empty(0, bool), *self._arrays(name)]) for name in ("scores", "labels"))
-        reason = _missing("image", labels.sum(), (~labels).sum())
-        if reason:
-            return {name: MetricValue(None, reason) for name in IMAGE_METRICS}
-        ranking = rank(scores, labels)
-        values = (auroc(ranking), average_precision(ranking), f1_max(ranking))
-        return {name: MetricValue(value) for name, value in zip(IMAGE_METRICS, values, strict=True)}
+        counts: dict[Need, int] = {"anomalous image": int(labels.sum()), "normal image": int((~labels).sum())}
+        return evaluate(metrics("image"), counts, lambda: rank(scores, labels))
 
 
 class PixelMetrics(RankMetric):
-    """AUROC, AP, maximal F1 and AUPRO over all pixels. All four need a normal and an anomalous pixel.
+    """The metrics of pixel level: of all pixels of all maps.
 
     Args:
         chunk: pixels sorted at once; bounds the memory of `compute` and alters no bit of the values.
+        published: also compute the metrics of published code.
     """
 
     dtypes: ClassVar = {"scores": torch.float32, "anomalous": torch.int64}
@@ -124,29 +119,18 @@ class PixelMetrics(RankMetric):
         self.scores.append(kept.flatten())
 
     def compute(self) -> dict[str, MetricValue]:
-        """Value or reason of each of `PIXEL_METRICS`, and of `PUBLISHED` if it was asked for."""
+        """Value or reason of each metric of pixel level."""
         scores, packed = self._arrays("scores"), self._arrays("anomalous")
         anomalous = sum(map(len, packed))
-        reason = _missing("pixel", anomalous, sum(map(len, scores)) - anomalous)
-        if reason:
-            names = (*PIXEL_METRICS, PUBLISHED) if self.published else PIXEL_METRICS
-            return {name: MetricValue(None, reason) for name in names}
-        ranking, overlap = rank_pixels(scores, packed, self.chunk)
-        values = (auroc(ranking), average_precision(ranking), f1_max(ranking), aupro(ranking, overlap))
-        found = {name: MetricValue(value) for name, value in zip(PIXEL_METRICS, values, strict=True)}
-        return found | ({PUBLISHED: pro_at_equal_steps(scores, packed)} if self.published else {})
+        counts: dict[Need, int] = {"anomalous pixel": anomalous, "normal pixel": sum(map(len, scores)) - anomalous}
+        lines = metrics("pixel", published=self.published)
+        return evaluate(lines, counts, lambda: rank_pixels(scores, packed, self.chunk))
 
 
 def gather(state: Tensor, group: Any = None) -> list[Tensor]:
     """Gather a state of every rank into main memory; NCCL sends only what lies on a GPU, so it goes through there."""
     device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
     return [part.cpu() for part in gather_all_tensors(state.to(device), group)]
-
-
-def _missing(unit: str, anomalous: int, normal: int) -> str:
-    if not anomalous:
-        return f"no anomalous {unit}"
-    return "" if normal else f"no normal {unit}"
 
 
 def _check(name: str, scores: Tensor, truth_name: str, truth: Tensor, dtype: torch.dtype, dims: int) -> None:

@@ -1,32 +1,24 @@
-"""Ranks all pixels of a test set with one sort of values per chunk: no argsort, no pixel carries its label.
+"""Ranking of all pixels of a test set by one sort of values per chunk, without argsort and without labels of pixels.
 
-An anomalous pixel needs its score and the size of its region, packed into one sortable integer. Everything else
-needs its value alone, because normal pixels below a score are all pixels below it less the anomalous ones. Counts of
-chunks add up, and region sizes, unlike region numbers, do not depend on the order of images: any split into batches,
-chunks or ranks gives the same bits.
+An anomalous pixel is its score and the size of its region, packed into one sortable integer. Of all pixels the values
+suffice, because the normal pixels below a score are all pixels below it less the anomalous ones. Counts of chunks add
+up, and region sizes, unlike region numbers, do not depend on the order of images: any split into batches, chunks or
+ranks gives the same bits.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from benchmark.metrics.curves import Ranking
+from benchmark.metrics.ranking import PixelRanking
 
 CHUNK = 2**24  # pixels sorted at once, by all threads together: 64 MiB of scratch
 THREADS = min(4, os.cpu_count() or 1)  # numpy sorts and searches without the interpreter's lock
 RUN = 2**13  # scores looked up at once
 SIZE_BITS = np.int64(32)  # low half of a packed pixel
-
-
-class PixelRanking(NamedTuple):
-    """What the pixel metrics need."""
-
-    ranking: Ranking
-    overlap: np.ndarray  # T   growth of the mean overlap of regions at each anomalous score, float64, sums to 1
 
 
 def pack_anomalous(scores: np.ndarray, regions: np.ndarray) -> np.ndarray:
@@ -83,7 +75,7 @@ def rank_pixels(scores: Sequence[np.ndarray], packed: Sequence[np.ndarray], chun
         below, tied = np.sum(list(pool.map(count, shares)), axis=0)
     below -= anomalous.cumsum() - anomalous  # from all pixels to normal ones
     tied -= anomalous
-    return PixelRanking(Ranking(anomalous, tied, below, sum(map(len, scores)) - len(keys)), overlap)
+    return PixelRanking(anomalous, tied, below, sum(map(len, scores)) - len(keys), overlap, scores, packed)
 
 
 def unpack_scores(packed: np.ndarray) -> np.ndarray:

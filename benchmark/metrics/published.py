@@ -1,48 +1,46 @@
 """PRO as the code of FAPrompt, AnomalyCLIP and ADer computes it, so that published numbers compare like for like.
 
-It is no rank metric: it depends on the scale of the scores, and misses the exact AUPRO by up to a hundredth. The
-suite ranks by `pixel_AUPRO`; this one stands beside it under its own name where a protocol asks for it.
+This PRO is no rank metric: it depends on the scale of the scores, and differs from the exact AUPRO by up to 0.01.
+It is reported beside `pixel_AUPRO`, under its own name, where a protocol asks for it.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
-from benchmark.metrics.names import FPR_LIMIT, MetricValue
 from benchmark.metrics.pixels import SIZE_BITS, unpack_scores
+from benchmark.metrics.ranking import PixelRanking
+from benchmark.metrics.table import FPR_LIMIT, UndefinedError
 
 STEPS = 200
 
 
-def pro_at_equal_steps(scores: Sequence[np.ndarray], packed: Sequence[np.ndarray]) -> MetricValue:
+def pro_at_equal_steps(ranking: PixelRanking) -> float:
     """Area under PRO over FPR at thresholds in equal steps from the least to the greatest score.
 
     Only thresholds with an FPR below 0.3 count; their FPR is stretched to [0, 1] before the trapezoids
     (mala-lab/FAPrompt, metrics.py, `cal_pro_score`).
 
-    Args:
-        scores: float32, each (n,): all pixels.
-        packed: what `pack_anomalous` gives; at least one pixel.
-
     Returns:
-        A value in [0, 1], or None with a reason where the published code divides by zero.
+        A value in [0, 1].
+
+    Raises:
+        UndefinedError: where the published code divides by zero.
     """
+    scores, keys = ranking.scores, np.concatenate(ranking.packed)  # keys: P
     low, high = min(part.min() for part in scores), max(part.max() for part in scores)
     if low == high:
-        return MetricValue(None, "all scores are equal")
+        raise UndefinedError("all scores are equal")
     thresholds = np.arange(low, high, (high - low) / STEPS)  # S   200, or 201 by rounding
-    keys = np.concatenate(packed)  # P
     sizes = (keys & np.int64(2 ** int(SIZE_BITS) - 1)).astype(np.float64)  # P
     above = _reached(unpack_scores(keys), thresholds, np.ones(len(keys)))  # S
     overlap = _reached(unpack_scores(keys), thresholds, 1 / sizes) / (1 / sizes).sum()  # S
     everything = sum(_reached(part, thresholds, np.ones(len(part))) for part in scores)  # S
-    fpr = (everything - above) / (sum(map(len, scores)) - len(keys))  # S
+    fpr = (everything - above) / ranking.normals  # S
     kept = fpr < FPR_LIMIT
     span = np.ptp(fpr[kept]) if kept.any() else 0
     if not span:
-        return MetricValue(None, "a single threshold has a false positive rate below 0.3")
+        raise UndefinedError("a single threshold has a false positive rate below 0.3")
     stretched = (fpr[kept] - fpr[kept].min()) / span
-    return MetricValue(float(-np.trapezoid(overlap[kept], stretched)))  # thresholds rise, so the rate falls
+    return float(-np.trapezoid(overlap[kept], stretched))  # thresholds rise, so the rate falls
 
 
 def _reached(values: np.ndarray, thresholds: np.ndarray, weights: np.ndarray) -> np.ndarray:

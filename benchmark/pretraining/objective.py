@@ -60,7 +60,7 @@ class Lexicon:
         known = (ids != 0) & (ids != self.tokenizer.sot_token_id) & (ids != self.tokenizer.eot_token_id)
         left_out = torch.from_numpy(drop.random(tuple(ids.shape)) < _UNKNOWN) & known
         kept = ((ids != 0) & ~left_out).unsqueeze(-1)
-        return Tokens(ids.to(table.device), table[rows.to(table.device)] * kept.to(table.device))
+        return Tokens(ids, table[rows.to(table.device)] * kept.to(table.device))
 
 
 def see(clip: Any, views: Views, images: Tensor, *, vv: bool) -> Features:

@@ -1,8 +1,8 @@
-"""The variants of a method beside their reference, from the records and requests of a results folder alone.
+"""Comparison of the variants of a method with their reference, from the records and requests of a results folder.
 
 A pair is one category of two cells that differ in the variant only. A seed's difference is the mean over its pairs, as
-a seed's value is the mean over categories; the interval is Student's over the seeds: a bootstrap of five seeds is more
-than a third too narrow. Categories are not resampled: they are the data set, not a draw from one.
+a seed's value is the mean over categories; the interval is Student's over the seeds, since a bootstrap of five seeds is
+more than a third too narrow. Categories are not resampled: they are the whole data set, not a sample of one.
 """
 
 import json
@@ -17,6 +17,7 @@ from scipy import stats
 
 from benchmark.records import superseding
 from benchmark.records.leaderboard import csv_text, markdown_table
+from benchmark.records.rows import NOT_MEASURED
 from benchmark.records.store import Record, Store, write_atomic
 from benchmark.request.cell import overrides
 from benchmark.request.code import hash_code
@@ -46,7 +47,7 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Runs:
-    """What one variant has measured in one setup."""
+    """The measurements of one variant in one setup."""
 
     expected: int  # category runs that were asked for
     failed: int  # cells
@@ -55,12 +56,18 @@ class Runs:
     grounds: Mapping[Key, str]  # what a pair must have in common
 
     def paired(self, reference: "Runs") -> list[Key]:
-        """Seeds and categories that both have measured, by the same protocol on the same data."""
+        """Seeds and categories measured by both, by the same protocol on the same data."""
         return [key for key, name in self.grounds.items() if reference.grounds.get(key) == name]
 
     def defined(self, metric: str) -> dict[Key, float]:
-        """The values of a metric, without those that the data leave undefined."""
+        """The values of a metric where it is defined; none at all if some run has not measured it."""
+        if metric in self.not_measured():
+            return {}
         return {key: value for key, values in self.values.items() if (value := values[metric]) is not None}
+
+    def not_measured(self) -> list[str]:
+        """The compared metrics that the record of some run lacks."""
+        return [name for name in COMPARED if any(name not in values for values in self.values.values())]
 
 
 def write_ablations(store: Store) -> list[Ablation]:
@@ -137,12 +144,14 @@ def same_ground(record: Record) -> str:
 
 
 def _facts(its: Runs, reference: Runs) -> dict[str, Any]:
-    """How much of a variant is there to be compared; the reference is compared with itself."""
+    """The number of pairs of a variant and its status; the reference is paired with itself."""
     paired = its.paired(reference)
     words = ["limited"] if its.limited else []
     if len(paired) < its.expected or its.failed:
         failed = f", {its.failed} failed" if its.failed else ""
         words.append(f"partial: {len(paired)} of {its.expected} pairs{failed}")
+    if absent := its.not_measured():
+        words.append(f"{NOT_MEASURED}: {', '.join(absent)}")
     return {
         "paired_seeds": len({seed for seed, _ in paired}),
         "paired": len(paired),
@@ -211,7 +220,7 @@ def _words(found: Mapping[str, Any]) -> str:
 def _published_head(
     dataset: str, printed: Mapping[str, Any], setup: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> str:
-    """The heading of published figures: what they are of, and in what they differ from what was measured here."""
+    """The heading of published figures: data set, metric, and whether data or backbone differ from those here."""
     other = ["other data"] if dataset != setup["dataset"] else []
     other += ["other backbone"] if printed["backbone"] != settings["backbone"]["name"] else []
     words = f"published {dataset} {printed['metric']}, percent"

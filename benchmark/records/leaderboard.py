@@ -5,15 +5,15 @@ weights, and of each category one content; rows compare where their comparison i
 leaderboard when its `status` is ok.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmark.metrics.names import METRICS
-from benchmark.records import superseding
-from benchmark.records.rows import SETUP, category_table, rows
+from benchmark.metrics.table import metric_names, metrics
+from benchmark.records import rows, superseding
+from benchmark.records.rows import NOT_MEASURED, SETUP, category_table
 from benchmark.records.store import Record, write_atomic
 from benchmark.request import registry
 from benchmark.request.cell import Cell
@@ -23,26 +23,10 @@ from benchmark.request.registry import ConfigError
 LONG = (
     "sweep", "cell", "comparison_id", *SETUP, "category", "seed", "metric", "value", "status", "tested", "leaked",
 )  # fmt: skip
-HEAD = (
-    "backbone",
-    "dataset",
-    "kind",
-    "protocol",
-    "shots",
-    "method",
-    "comparison",
-    "seeds",
-    *METRICS,
-    "status",
-)  # of a rendered table
+KEYS = ("backbone", "dataset", "kind", "protocol", "shots", "method")  # first columns of a rendered table
 FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
 INNER = ("code", "superseded")  # columns of results.csv alone: equal numbers of refactored code leave no trace
 CODE_DIGITS = 10
-#: Beside every AUPRO.
-RESIZED = (
-    "pixel_AUPRO weighs the regions of the resized mask, as published code does, unless a row says regions=native: a "
-    "thin defect that falls into pieces counts as several."
-)
 BELOW = " ▼"  # beside a rendered value below chance
 
 
@@ -75,22 +59,38 @@ def everything(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def long_table(records: Iterable[Record], superseded: Mapping[int, str] | None = None) -> pd.DataFrame:
-    """One line per cell, category and metric; a failed cell has one line without a metric."""
+    """One line per cell, category and metric; a failed cell has one line without a metric.
+
+    Args:
+        records: each of another cell, or of another age as `superseded` says.
+        superseded: `id` of a record → by what it is superseded, in words.
+    """
     lines: list[dict[str, Any]] = []
     for record in records:
-        cell = record.cell
         common = _common(record) | {"superseded": (superseded or {}).get(id(record), "")}
-        if record.status != "ok":
-            why = f"{record.status}: {record.error.get('type', '')} {record.error.get('message', '')}"
-            lines.append(
-                common | {"category": cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]}
-            )
-        for category, metrics in record.metrics.items():
-            for name in (*METRICS, *(extra for extra in metrics if extra not in METRICS)):
-                value, reason = metrics[name]["value"], metrics[name]["reason"]
-                status = f"undefined: {reason}" if value is None else f"limited: {cell.limit}" if cell.limit else "ok"
-                lines.append(common | {"category": category, "metric": name, "value": value, "status": status})
-    return pd.DataFrame(lines, columns=list(LONG)).astype({"value": float})
+        lines += [common | line for line in _lines(record)]
+    columns = [*LONG, *(fact.name for fact in rows.FACTS if fact.of_record)]
+    return pd.DataFrame(lines, columns=columns).astype({"value": float})
+
+
+def _lines(record: Record) -> Iterator[dict[str, Any]]:
+    """A line for each category and metric: those of the table of metrics, then others that the record holds."""
+    if record.status != "ok":
+        why = f"{record.status}: {record.error.get('type', '')} {record.error.get('message', '')}"
+        yield {"category": record.cell.part, "metric": "", "value": None, "status": " ".join(why.split())[:300]}
+    for category, measured in record.metrics.items():
+        for name in dict.fromkeys((*metric_names(), *measured)):
+            found = measured.get(name)
+            value = found["value"] if found else None
+            yield {"category": category, "metric": name, "value": value, "status": _status(found, record.cell.limit)}
+
+
+def _status(found: Mapping[str, Any] | None, limit: int | None) -> str:
+    if found is None:
+        return NOT_MEASURED
+    if found["value"] is None:
+        return f"undefined: {found['reason']}"
+    return f"limited: {limit}" if limit else "ok"
 
 
 def _common(record: Record) -> dict[str, Any]:
@@ -113,16 +113,17 @@ def _common(record: Record) -> dict[str, Any]:
         "seed": cell.seed,
         "tested": leaks.get("tested", 0),
         "leaked": len({*leaks.get("shots", ()), *leaks.get("auxiliary", ())}),
+        **{fact.name: fact.of_record(record) for fact in rows.FACTS if fact.of_record},
     }
 
 
 def wide_table(long: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard: macro mean over categories for each seed, then mean and deviation (n - 1) over seeds.
+    """The leaderboard: macro mean over categories for each seed, then mean and standard deviation (n - 1) over seeds.
 
-    A row of kind "all" takes all categories; where a data set has textures and objects, each has a row besides. Rows
-    that compare stand together, the best first.
+    A row of kind "all" is the mean over all categories; a data set with textures and objects has a row for each kind
+    besides. Comparable rows stand together, sorted by image AUROC.
     """
-    table = rows(_by_kind(long), {name: _categories(name) for name in long["dataset"].unique()})
+    table = rows.row_table(_by_kind(long), {name: _categories(name) for name in long["dataset"].unique()})
     compared = ["backbone", "dataset", "kind", "protocol", "shots", "comparison"]
     best = table.groupby(compared, sort=False)["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
     order = table.assign(best=best).sort_values([*compared, "best", "method", "superseded"]).index
@@ -130,38 +131,40 @@ def wide_table(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(wide: pd.DataFrame) -> str:
-    """The leaderboard for people: one table per backbone, never mixed, metrics in percent as mean ± std."""
+    """The leaderboard in Markdown: one table per backbone, metrics in percent as mean ± standard deviation."""
     parts = []
     for (backbone, note), its in wide.groupby(["backbone", "note"], sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
-        parts.append(markdown_table(HEAD, cells(its)))
+        parts.append(markdown_table(head(), cells(its)))
         parts += [f"{legend(its)}\n"] if legend(its) else []
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
 
+def head() -> tuple[str, ...]:
+    """The headings of a rendered table."""
+    return (*KEYS, *(fact.heading for fact in _shown()), *metric_names(), "status")
+
+
 def cells(table: pd.DataFrame) -> list[list[str]]:
-    """The words of each rendered row, in the order of `HEAD`; an undefined value is a dash."""
+    """The words of each rendered row, in the order of `head`; a value that is undefined or not measured is a dash."""
     return [
         [
-            row["backbone"],
-            row["dataset"],
-            row["kind"],
-            row["protocol"],
-            str(row["shots"]),
-            row["method"],
-            row["comparison"],
-            str(row["n_seeds"]),
+            *(str(row[key]) for key in KEYS),
+            *(_word(row[fact.name]) for fact in _shown()),
+            *(
+                _percent(row[name], row[f"{name}_std"]) + BELOW * (name in row["below_chance"])
+                for name in metric_names()
+            ),
+            row["status"],
         ]
-        + [_percent(row[name], row[f"{name}_std"]) + BELOW * (name in row["below_chance"]) for name in METRICS]
-        + [row["status"]]
         for row in table.to_dict("records")
     ]
 
 
 def legend(table: pd.DataFrame) -> str:
-    """What must be known to read rendered rows; empty if nothing."""
+    """The notes printed below rendered rows; empty if there are none."""
     words = [f"{BELOW.strip()} below chance."] if table["below_chance"].astype(bool).any() else []
-    return " ".join([*words, RESIZED] if table["pixel_AUPRO"].notna().any() else words)
+    return " ".join([*words, *(line.note for line in metrics() if line.note and table[line.name].notna().any())])
 
 
 def describe_leaks(leaks: Mapping[str, Any]) -> str:
@@ -175,7 +178,7 @@ def describe_leaks(leaks: Mapping[str, Any]) -> str:
 
 
 def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
-    """Each line once for every kind that it tells of; a failed cell of all categories tells of all kinds."""
+    """Each line once for every kind that its category belongs to; a failed joint cell belongs to all kinds."""
     told = [
         (dataset, category, kind)
         for dataset, category in long[["dataset", "category"]].drop_duplicates().itertuples(index=False)
@@ -187,7 +190,7 @@ def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
-    """The categories of "all" and, if there are several kinds, of each; none where they are found on disk."""
+    """Categories by kind: "all" and, if there are several kinds, each; empty where they are found on disk."""
     try:
         facts = registry.dataset(dataset)
     except ConfigError:  # a plug-in that is no longer installed
@@ -198,9 +201,19 @@ def _categories(dataset: str) -> Mapping[str, Sequence[str]]:
 
 
 def _variant(cell: Cell) -> str:
-    """The variant with the settings of the data set that differ from its defaults: other images, another row."""
+    """The variant, with the settings of the data set that differ from its defaults, since they change its images."""
     changed = cell.changed("dataset")
     return f"{cell.variant} ({changed})" if changed else cell.variant
+
+
+def _shown() -> list[rows.Fact]:
+    return [fact for fact in rows.FACTS if fact.heading]
+
+
+def _word(value: Any) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def _percent(mean: float, std: float) -> str:
@@ -209,15 +222,15 @@ def _percent(mean: float, std: float) -> str:
     return f"{100 * mean:.1f}" + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of words in Markdown; a bar within a word, as a setting may hold one, ends no cell."""
+def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a bar within a word is escaped."""
 
     def line(words: Sequence[str]) -> str:
         return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
 
-    return "\n".join([line(head), "|" + " --- |" * len(head), *map(line, rows)]) + "\n"
+    return "\n".join([line(headings), "|" + " --- |" * len(headings), *map(line, lines)]) + "\n"
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """A table as every CSV of a results folder is written."""
+    """The text of a CSV file of a results folder."""
     return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")

@@ -1,11 +1,13 @@
-"""Rows of a leaderboard from the long table: which values a mean may take, and what must be said beside it."""
+"""Rows of the leaderboard, from the long table: which values are averaged, and the facts beside each mean."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmark.metrics.names import METRICS
+from benchmark.metrics.table import metric_names, metrics
+from benchmark.records.store import Record
 from benchmark.request.cell import digest
 
 #: What the cells of a row share. `setup` hashes all settings; `code` and `weights` are what carried them out.
@@ -14,48 +16,91 @@ SETUP = (
     "superseded",
 )  # fmt: skip
 ROW = (*SETUP, "kind")
-CHANCE = {"image_AUROC": 0.5, "pixel_AUROC": 0.5}
-FACTS = ("comparison", "n_seeds", "categories", "status", "below_chance")
+NOT_MEASURED = "not measured"  # status of a metric that the suite did not have when the cell was measured
 
 
-def rows(long: pd.DataFrame, categories: Mapping[str, Mapping[str, Sequence[str]]]) -> pd.DataFrame:
-    """Mean over categories for each seed, then over seeds, with what must be said of it.
+@dataclass(frozen=True)
+class Row:
+    """The lines of the long table that one row is made of."""
 
-    Only seeds that measured the same categories are averaged, the most categories first.
+    lines: pd.DataFrame  # all, those of failed cells included
+    counted: pd.DataFrame  # those that a mean may take; none where no cell succeeded
+    expected: Sequence[str]  # categories of the row's kind; empty where they are found on disk
+
+    @property
+    def measured(self) -> pd.DataFrame:
+        return self.lines[self.lines["metric"] != ""]
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """One line of each cell that a mean takes."""
+        return self.counted.drop_duplicates("cell")
+
+
+class Fact(NamedTuple):
+    """A column of the leaderboard that is neither what a row's cells share nor a metric."""
+
+    name: str  # of the column in leaderboard.csv
+    of_row: Callable[[Row], Any]
+    of_record: Callable[[Record], Any] | None = None  # makes a column of this name in the long table, for `of_row`
+    heading: str = ""  # of the column in rendered tables; empty leaves it out
+
+
+def comparison(row: Row) -> str:
+    """One id for those of all cells; empty if there is none."""
+    ids = sorted(set(row.counted["comparison_id"]))
+    return digest(ids)[:8] if ids else ""
+
+
+FACTS = (
+    Fact("comparison", comparison, heading="comparison"),
+    Fact("n_seeds", lambda row: row.counted["seed"].nunique(), heading="seeds"),
+    Fact("categories", lambda row: row.measured["category"].nunique()),
+)
+
+
+def row_table(long: pd.DataFrame, categories: Mapping[str, Mapping[str, Sequence[str]]]) -> pd.DataFrame:
+    """Mean over categories for each seed, then over seeds, with the facts of each row.
+
+    Only seeds that measured the same categories are averaged, the most categories first. A metric that some of their
+    category runs have not measured has no mean.
 
     Args:
         long: the long table with a column `kind`.
         categories: of each data set by kind; none where they are found on disk.
 
     Returns:
-        A line for each row: its keys, `FACTS`, and for each metric its mean, `_std` over seeds and `_n`, the number of
-        values that the mean takes.
+        A line for each row: its keys, `FACTS`, `status`, `below_chance`, and for each metric its mean, `_std` over
+        seeds and `_n`, the number of values that the mean takes.
     """
     keys = list(ROW)
     measured = long[long["metric"] != ""]
     _assert_one_cell(measured)
-    counted = measured.merge(_counted_seeds(measured), on=[*keys, "seed"])
+    counted = _complete(measured.merge(_counted_seeds(measured), on=[*keys, "seed"]), keys)
     macro = counted.groupby([*keys, "seed", "metric"], sort=False)["value"].mean().reset_index()
     table = over_seeds(macro, keys)
     sizes = counted.groupby([*keys, "metric"], sort=False)["value"].count().unstack("metric")
-    for name in METRICS:
+    for name in metric_names():
         table[f"{name}_n"] = sizes[name].to_numpy() if name in sizes else 0
     parts = dict(list(counted.groupby(keys, sort=False)))
-    facts = []
+    said = []
     for key, group in long.groupby(keys, sort=False):
-        its: dict[str, Any] = dict(zip(keys, key, strict=True))
-        facts.append(its | _facts(group, parts.get(key), categories[its["dataset"]][its["kind"]]))
-    found = pd.DataFrame(facts, columns=[*keys, *FACTS]).merge(table, how="left", on=keys)
-    for name in METRICS:
+        shared: dict[str, Any] = dict(zip(keys, key, strict=True))
+        row = Row(group, parts.get(key, counted.iloc[:0]), categories[shared["dataset"]][shared["kind"]])
+        facts = {fact.name: fact.of_row(row) for fact in FACTS}
+        said.append(shared | facts | {"status": "; ".join(_status(row)) or "ok", "below_chance": ""})
+    columns = [*keys, *(fact.name for fact in FACTS), "status", "below_chance"]
+    found = pd.DataFrame(said, columns=columns).merge(table, how="left", on=keys)
+    for name in metric_names():
         found[f"{name}_n"] = found[f"{name}_n"].fillna(0).astype(int)
-    low = {name: found[name] < chance for name, chance in CHANCE.items()}
-    found["below_chance"] = [", ".join(name for name in CHANCE if low[name][row]) for row in found.index]
+    found["below_chance"] = _below_chance(found)
     return found
 
 
 def category_table(long: pd.DataFrame) -> pd.DataFrame:
     """Mean and deviation over seeds of each setup and category."""
-    return over_seeds(long[long["metric"] != ""], [*SETUP, "category"])
+    keys = [*SETUP, "category"]
+    return over_seeds(_complete(long[long["metric"] != ""], keys), keys)
 
 
 def over_seeds(values: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -63,19 +108,32 @@ def over_seeds(values: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     groups = values.groupby([*keys, "metric"], sort=False)["value"]
     means, deviations = groups.mean().unstack("metric"), groups.std(ddof=1).unstack("metric")
     columns = {}
-    for name in (*METRICS, *(extra for extra in means.columns if extra not in METRICS)):
+    for name in (*metric_names(), *(extra for extra in means.columns if extra not in metric_names())):
         columns[name], columns[f"{name}_std"] = means.get(name), deviations.get(name)
     return pd.DataFrame(columns, index=means.index, dtype=float).reset_index()
 
 
+def _complete(measured: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The lines, without the values of a metric that some line with equal keys has not measured."""
+    gaps = measured.loc[measured["status"] == NOT_MEASURED, [*keys, "metric"]].drop_duplicates()
+    incomplete = measured[[*keys, "metric"]].merge(gaps, how="left", indicator=True)["_merge"] == "both"
+    return measured.assign(value=measured["value"].mask(incomplete.to_numpy()))
+
+
+def _below_chance(found: pd.DataFrame) -> list[str]:
+    """The metrics of each row whose mean is below that of uninformative scores."""
+    low = {line.name: found[line.name] < line.chance for line in metrics() if line.chance is not None}
+    return [", ".join(name for name in low if low[name][row]) for row in found.index]
+
+
 def _assert_one_cell(measured: pd.DataFrame) -> None:
-    """Each category and seed of a row comes from one cell, and each category from one comparison per seed."""
+    """Assert that each category and seed of a row comes from one cell."""
     cells = measured.groupby([*ROW, "seed", "category"], sort=False)["cell"].nunique()
     assert (cells <= 1).all(), f"a row would average over several cells: {cells[cells > 1].index.tolist()[:3]}"
 
 
 def _counted_seeds(measured: pd.DataFrame) -> pd.DataFrame:
-    """The seeds of each row that measured the same categories."""
+    """The seeds of each row that a mean may take: those that measured one set of categories, the largest."""
     sets: dict[tuple[Any, ...], dict[frozenset[str], list[Any]]] = {}
     for key, group in measured.groupby([*ROW, "seed"], sort=False):
         row = tuple(key)
@@ -87,47 +145,41 @@ def _counted_seeds(measured: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(kept, columns=[*ROW, "seed"]).astype(measured[[*ROW, "seed"]].dtypes.to_dict())
 
 
-def _facts(group: pd.DataFrame, counted: pd.DataFrame | None, expected: Sequence[str]) -> dict[str, Any]:
-    measured = group[group["metric"] != ""]
-    categories = set(measured["category"])
-    named = set(group["category"]) - {"all"}  # a failed cell of all categories names none
-    wanted = len(expected or named) * group["seed"].nunique()
-    ids = sorted(set(counted["comparison_id"])) if counted is not None else []
-    return {
-        "comparison": digest(ids)[:8] if ids else "",
-        "n_seeds": counted["seed"].nunique() if counted is not None else 0,
-        "categories": len(categories),
-        "status": "; ".join(_status(group, measured, counted, wanted)) or "ok",
-    }
-
-
-def _status(group: pd.DataFrame, measured: pd.DataFrame, counted: pd.DataFrame | None, wanted: int) -> list[str]:
-    """Everything that makes a row unfit for a leaderboard, in words."""
-    words = [word for word in group["superseded"].unique() if word]
-    if group["limit"].astype(bool).any():
+def _status(row: Row) -> list[str]:
+    """The reasons why a row does not belong on a leaderboard as it is, in words."""
+    lines, measured, counted = row.lines, row.measured, row.counted
+    words = [word for word in lines["superseded"].unique() if word]
+    if lines["limit"].astype(bool).any():
         words.append("limited")
+    named = set(lines["category"]) - {"all"}  # a failed cell of all categories names none
+    wanted = len(row.expected or named) * lines["seed"].nunique()
     present = len(measured[["category", "seed"]].drop_duplicates())
-    failed = int((group["metric"] == "").sum())
+    failed = int((lines["metric"] == "").sum())
     if present < wanted or failed:
         words.append(f"partial: {present} of {wanted} category runs" + (f", {failed} failed" if failed else ""))
-    if counted is None:
+    if counted.empty:
         return words
     if left_out := sorted(set(measured["seed"]) - set(counted["seed"])):
         words.append(f"left out of the mean, for fewer categories: seed {', '.join(map(str, left_out))}")
+    words += _gaps(counted)
     if counted["value"].isna().all():
         return [*words, "nothing is defined"]
-    words += _undefined(counted)
     cells = measured.drop_duplicates("cell")
     if leaked := int(cells["leaked"].sum()):
         words.append(f"leak: {leaked} of {int(cells['tested'].sum())} test images were seen before the test")
     return words
 
 
-def _undefined(counted: pd.DataFrame) -> list[str]:
-    """Metrics that some categories leave undefined: their mean is one of the others."""
+def _gaps(counted: pd.DataFrame) -> list[str]:
+    """Metrics that some categories lack, in words; an undefined category is left out of the mean."""
     shares: dict[str, list[str]] = {}
     for metric, its in counted.groupby("metric", sort=False):
-        missing = its.loc[its["value"].isna(), "category"].nunique()
-        if missing and its["value"].notna().any():
-            shares.setdefault(f"undefined in {missing} of {its['category'].nunique()}", []).append(str(metric))
-    return [f"{share}: {', '.join(metrics)}" for share, metrics in shares.items()]
+        categories = its["category"].nunique()
+        absent = its.loc[its["status"] == NOT_MEASURED, "category"].nunique()
+        undefined = its.loc[its["value"].isna(), "category"].nunique()
+        if absent:
+            where = "" if absent == categories else f" in {absent} of {categories}"
+            shares.setdefault(f"{NOT_MEASURED}{where}", []).append(str(metric))
+        elif undefined and its["value"].notna().any():
+            shares.setdefault(f"undefined in {undefined} of {categories}", []).append(str(metric))
+    return [f"{share}: {', '.join(names)}" for share, names in shares.items()]

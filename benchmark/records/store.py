@@ -1,4 +1,4 @@
-"""Records on disk: one attempt at a cell, one JSON file, written once and whole."""
+"""Records on disk: each attempt at a cell is one JSON file, written once and atomically."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from benchmark.request.cell import Cell, Where, canonical, differences, from_jso
 from datamodules.components.sample import UserError
 
 SCHEMA = 2
-#: Fields that neither a state nor a table needs.
+#: Fields that neither states nor tables read, so that they are not kept in memory.
 UNHELD = ("argv", "data", "counts", "regions", "seconds", "remarks", "provenance")
 
 
@@ -55,7 +55,7 @@ class Record:
 
 
 class Store:
-    """The records below `folder`/cells. Holds in memory what states and tables need of them; `whole` reads the rest."""
+    """The records below `folder`/cells. Those in memory lack the fields `UNHELD`; `whole` reads them from disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,7 +88,7 @@ class Store:
         return [record for cell_id in sorted(self._records) for record in self._records[cell_id]]
 
     def whole(self, record: Record) -> Record:
-        """All of a record, from disk.
+        """The record with all fields, read from disk.
 
         Raises:
             StoreError: it is gone or altered since.
@@ -106,7 +106,7 @@ class Store:
         return number, folder / f"attempt-{number}"
 
     def save(self, record: Record) -> Path:
-        """Keep a record; StoreError if it cannot be written, and then no part of it is on disk."""
+        """Write a record, whole or not at all; StoreError if that fails."""
         path = self._path(record)
         fields = asdict(record)
         write_atomic(path, json.dumps(fields | {"checksum": checksum(fields)}, indent=1, allow_nan=False) + "\n")
@@ -117,7 +117,7 @@ class Store:
         return self.folder / "cells" / record.cell_id / f"attempt-{record.attempt}.json"
 
     def _hold(self, record: Record) -> None:
-        """Keep a record without what is told of it alone, and equal parts of many once: sweeps are large."""
+        """Keep a record in memory without the fields `UNHELD`, and share equal parts, since sweeps are large."""
         cell = record.cell
         parts = {name: self._share(getattr(cell, name)) for name in ("settings", "defaults", "files", "categories")}
         light = replace(
@@ -151,17 +151,17 @@ class Store:
         return record
 
     def _share(self, value: Any) -> Any:
-        """An equal value that was met before: thousands of records hold the same lists of files and versions."""
+        """An equal value seen before, if any: thousands of records hold the same lists of files and versions."""
         return self._shared.setdefault(repr(value), value)
 
 
 def checksum(fields: dict[str, Any]) -> str:
-    """Of a record's fields, so that neither a flipped bit nor an edited digit passes for a measurement."""
+    """SHA-256 of a record's fields, by which a flipped bit or an edited digit is found."""
     return hashlib.sha256(canonical(fields).encode()).hexdigest()
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a machine that dies, sees the old content or the new, never a part.
+    """Write a file atomically: to a reader, and after a crash, it holds the old content or the new, never a part.
 
     Raises:
         StoreError: if the disk is full or the place cannot be written; the old content stays.
@@ -177,11 +177,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise StoreError(f"cannot write {path}: {error.strerror or error}. What was written before is kept.") from error
+        raise StoreError(f"cannot write {path}: {error.strerror or error}. The previous content is kept.") from error
 
 
 def sweep_up(folder: Path) -> None:
-    """Remove what a killed writer left half written."""
+    """Remove the partial files of killed writers."""
     for partial in folder.rglob(".tmp-*"):
         partial.unlink(missing_ok=True)
 

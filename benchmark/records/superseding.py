@@ -1,4 +1,4 @@
-"""Which records stand in a table: of what was measured by older code, on older data or as a trial, none does."""
+"""Selection of the records that tables show: those measured by older code, on older data or as a trial are left out."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,10 +10,10 @@ BY_CATEGORY = ("data", "auxiliary")  # kinds of content that each record knows f
 
 
 def reasons(records: Iterable[Record]) -> dict[int, str]:
-    """Why each superseded record is: `id` of the record → words.
+    """The superseded ones among the records: `id` of the record → the reason, in words.
 
     Among the records of one setup, as the user wrote it, the newest decides on code, weights, pixels and the content of
-    every file; what differs from it in any is older. A limited trial gives way to a full run of the same setup.
+    every file; a record that differs from it in any of them is superseded. So is a limited trial beside a full run.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -34,14 +34,14 @@ def reasons(records: Iterable[Record]) -> dict[int, str]:
 
 
 def standing(records: Iterable[Record]) -> list[Record]:
-    """Those of the records that stand in tables, in their order."""
+    """The records that are not superseded, in their order."""
     records = list(records)
     older = reasons(records)
     return [record for record in records if id(record) not in older]
 
 
 def contents(record: Record) -> dict[str, Any]:
-    """All that a record says of what its numbers depend on besides the request."""
+    """Everything besides the request that the numbers of a record depend on, as far as it was recorded."""
     files = {key: sha256 for key, sha256 in record.cell.files.items() if not key.startswith("backbone.")}
     weights = record.backbone.get("weights_sha256")
     return {
@@ -53,7 +53,7 @@ def contents(record: Record) -> dict[str, Any]:
 
 
 def _known(content: Mapping[str, Any], newest: Mapping[str, Any]) -> dict[str, Any]:
-    """The content as far as newer records can contradict it: categories that only one side knows are no difference."""
+    """The content, with categories that only one side knows taken from `newest`, so that they are no difference."""
     return {
         kind: {**newest[kind], **{key: value[key] for key in value if key in newest[kind]}}
         if kind in BY_CATEGORY and kind in newest

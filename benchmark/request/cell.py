@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from benchmark.metrics.names import METRIC_VERSION
+from benchmark.metrics.table import METRIC_VERSION
 from benchmark.request.groups import (
     BackboneSettings,
     FeatureSettings,
@@ -17,6 +17,7 @@ from benchmark.request.groups import (
     from_values,
 )
 from benchmark.request.protocols import PROTOCOL_VERSION
+from methods.components.clip.model_files import SCHEMAS, model_label
 from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES, weights_label
 
 #: Warnings in every record and table of the embedded backbone.
@@ -164,6 +165,8 @@ class Cell:
     def _weights_label(self) -> str:
         """A published name, or what a file is called with 8 digits of its content."""
         name, pretrained = self.settings.backbone.name, self.settings.backbone.pretrained
+        if name.startswith(SCHEMAS):
+            return model_label(name, self.files.get("backbone.name"))
         named = name == EMBEDDED and pretrained in ("random", "demo")
         sha256 = None if named else self.files.get("backbone.pretrained")
         model = name.removesuffix("-quickgelu")  # the activation is that of the weights, or they are not loaded

@@ -6,6 +6,7 @@ from benchmark.request import registry
 from benchmark.request.cell import CellSettings
 from benchmark.request.settings import choices
 from datamodules.components.content import file_digest, folder_digest
+from methods.components.clip.model_files import local_digest
 from methods.components.clip.published_weights import DEMO_FILE, EMBEDDED
 
 
@@ -20,12 +21,13 @@ def named_files(method: str, dataset: str, settings: CellSettings) -> dict[str, 
     facts: dict[str, registry.Facts] = {"method": registry.method(method), "dataset": registry.dataset(dataset)}
     if settings.protocol.auxiliary:
         facts["auxiliary"] = registry.dataset(settings.protocol.auxiliary)
-    found = {}
+    found: dict[str, str | None] = {}
     for group, its in facts.items():
         for key, value in getattr(settings, group).items():
             if isinstance(value, str) and not its.settings[key].choices and value not in choices(key):
                 found[f"{group}.{key}"] = _digest(value)
     name, pretrained = settings.backbone.name, settings.backbone.pretrained
+    found["backbone.name"] = local_digest(name)
     demo = (name, pretrained) == (EMBEDDED, "demo")
     found["backbone.pretrained"] = _digest(str(DEMO_FILE) if demo else pretrained)
     return {key: sha256 for key, sha256 in found.items() if sha256}

@@ -21,6 +21,7 @@ from benchmark.request.registry import ConfigError, unknown
 from benchmark.request.source import Setting, read_fields
 from benchmark.request.variants import VARIANTS, merge_variants
 from benchmark.request.words import COMMAND_LINE, Said, one_layer, read_word
+from methods.components.clip.model_files import SCHEMAS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -54,15 +55,16 @@ def choices(group: str) -> tuple[str, ...]:
 
 
 def chosen(group: str, name: str) -> Layer:
-    """The file `name` of a configuration group; a backbone may also be NAME/PRETRAINED of open_clip."""
+    """The file `name` of a configuration group; a backbone may also be one of open_clip's, see `more` below."""
     if name in choices(group):
         layer = read_yaml(CONFIGS / group / f"{name}.yaml")
         return layer if group == "preset" else Layer(layer.origin, {group: layer.values})
-    model, slash, pretrained = name.partition("/")
-    if group == "backbone" and slash:
+    schema = name.startswith(SCHEMAS) and name not in SCHEMAS
+    model, slash, pretrained = (name, "", "") if schema else name.partition("/")
+    if group == "backbone" and (schema or slash):
         values = {"name": model, "pretrained": pretrained}
         return Layer(f"--backbone {name}", {group: values})
-    more = ("NAME/PRETRAINED of open_clip",) if group == "backbone" else ()
+    more = ("NAME/PRETRAINED of open_clip", "hf-hub:ORG/NAME", "local-dir:PATH") if group == "backbone" else ()
     raise unknown(group, name, (*choices(group), *more))
 
 
@@ -90,6 +92,7 @@ def compose(layers: Sequence[Layer]) -> Settings:
     settings = Settings()
     for group, schema in GROUPS.items():
         merge(settings, group, schema, _parts(layers, group))
+    _empty_pretrained(settings)
     for group, axis in NAMED.items():
         requested = getattr(settings.sweep, axis)
         for name in dict.fromkeys((*requested, *(_at_hand(settings) if group == "dataset" else ()))):
@@ -102,6 +105,20 @@ def compose(layers: Sequence[Layer]) -> Settings:
         if layer.origin == COMMAND_LINE:
             _check_requested(settings, layer)
     return settings
+
+
+def _empty_pretrained(settings: Settings) -> None:
+    """Where `backbone.name` brings its own weights, those of the chosen file give way and others are refused."""
+    backbone, origin = settings["backbone"], settings.origins["backbone.pretrained"]
+    if not backbone["name"].startswith(SCHEMAS) or not backbone["pretrained"]:
+        return
+    if not origin.startswith("configs/backbone/"):
+        raise ConfigError(
+            f"backbone.pretrained={backbone['pretrained']} ({origin}) must be empty: backbone.name={backbone['name']} "
+            "brings its own weights."
+        )
+    backbone["pretrained"] = ""
+    settings.origins["backbone.pretrained"] = settings.origins["backbone.name"]
 
 
 def auxiliaries(settings: Settings) -> tuple[str, ...]:

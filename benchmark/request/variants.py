@@ -8,7 +8,7 @@ replaces those of the layers before it, and their published figures.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmark.metrics.names import METRICS
+from benchmark.metrics.table import metric_names
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.merging import Layer, Settings, merge
@@ -19,7 +19,7 @@ VARIANTS = ("variants", "published")  # keys of a YAML file
 PRINTED = {  # keys that `published` must have beside its figures, which are in percent
     "source": Setting(str, ""),
     "backbone": Setting(str, ""),
-    "metric": Setting(str, "", METRICS),
+    "metric": Setting(str, "", metric_names()),
 }
 
 

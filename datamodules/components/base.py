@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.components.checks import check_category, check_names, check_root
 from datamodules.components.content import file_digest
-from datamodules.components.order import ShuffledByEpoch
-from datamodules.components.reading import Item, SampleImages, UnlabelledImages, collate, collate_unlabelled, read_image
-from datamodules.components.resampling import Augment, DrawnImages
+from datamodules.components.fit_data import FitData
+from datamodules.components.order import DealtBatches, InOrder, ShuffledByEpoch
+from datamodules.components.reading import SampleImages, UnlabelledImages, collate, collate_unlabelled, read_image
+from datamodules.components.resampling import ResampledImages
 from datamodules.components.roots import plain_path
-from datamodules.components.sample import DataError, Sample, UnlabelledBatch
-from datamodules.components.shots import SHOT_RULE, draw_shots, limit_evenly
+from datamodules.components.sample import Batch, DataError, Sample, UnlabelledBatch
+from datamodules.components.shots import SHOT_RULE, limit_evenly, sample_shots
 
 
 class AnomalyDataModule(LightningDataModule, ABC):
@@ -42,7 +43,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
     #: Which of several splits in circulation this is.
     variant: ClassVar[str] = "standard"
     has_masks: ClassVar[bool] = True
-    #: False: `prepare` finds or makes the images.
+    #: False: `locate` says where the images are, and `prepare_data` makes them.
     needs_root: ClassVar[bool] = True
     #: Category to the words that name its object in a prompt, where the key with spaces will not do.
     object_names: ClassVar[dict[str, str]] = {}
@@ -61,7 +62,6 @@ class AnomalyDataModule(LightningDataModule, ABC):
         categories: Sequence[str],
         *,
         image_size: int,
-        evaluation_size: int,
         shots: int = 0,
         seed: int = 0,
         batch_size: int = 8,
@@ -75,9 +75,8 @@ class AnomalyDataModule(LightningDataModule, ABC):
             root: folder of the data set; None only where `needs_root` is False.
             categories: keys, at least one, in the order in which they are tested.
             image_size: side of the square images, pixels.
-            evaluation_size: side of the square masks, pixels.
             shots: normal training images per category, 0 or more.
-            seed: of the draw of shots and of the order of shuffled loaders.
+            seed: of the shots that are sampled and of the order of shuffled loaders.
             batch_size: images per batch.
             num_workers: processes that read; changes no number.
             limit: at most that many test images per category, 1 or more; None for all.
@@ -90,13 +89,12 @@ class AnomalyDataModule(LightningDataModule, ABC):
         if shots < 0 or (limit is not None and limit < 1):
             raise DataError(f"shots must be 0 or more and limit 1 or more (or none), got {shots} and {limit}.")
         self.config = type(self).Config() if config is None else config
-        self.image_size, self.evaluation_size = image_size, evaluation_size
-        self.shots, self.seed, self.limit = shots, seed, limit
+        self.image_size, self.shots, self.seed, self.limit = image_size, shots, seed, limit
         self.batch_size, self.num_workers = batch_size, num_workers
         if root is None:
             if self.needs_root:
                 raise DataError(f"{type(self).__name__} needs a root: {self.layout}. The data: {self.source}")
-            root = self.prepare()
+            root = self.locate()
         self.root = plain_path(root)
         self.chosen = check_names(categories, self.find_categories(self.root, self.config))
 
@@ -108,9 +106,13 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def tests(self, category: str) -> list[Sample]:
         """Test images of one category, normal and anomalous, in any order."""
 
-    def prepare(self) -> Path:
-        """Find or make the images of a data set that needs no root, and return their root."""
-        raise NotImplementedError(f"{type(self).__name__} declares needs_root = False but no prepare().")
+    def locate(self) -> Path:
+        """The root of a data set that needs none named; `prepare_data` makes what is not there."""
+        raise NotImplementedError(f"{type(self).__name__} declares needs_root = False but no locate().")
+
+    def setup(self, stage: str) -> None:
+        """Look whether the root is there; DataError if it is not."""
+        check_root(self.root, self.layout, self.source)
 
     @classmethod
     def find_categories(cls, root: Path, config: Any = None) -> tuple[str, ...]:
@@ -162,47 +164,56 @@ class AnomalyDataModule(LightningDataModule, ABC):
 
     @property
     def shot_rule(self) -> str:
-        """Name of the rule that `draw` follows."""
+        """Name of the rule that `sample_shots` follows."""
         return SHOT_RULE
 
-    def draw(self, category: str) -> list[Sample]:
-        """The shots of one category, in the order of the draw."""
-        return draw_shots(self.normals(category), self.shots, self.seed, self.root)
+    def sample_shots(self, category: str) -> list[Sample]:
+        """The shots of one category, in the order in which they were sampled."""
+        return sample_shots(self.normals(category), self.shots, self.seed, self.root)
 
-    @property
-    def support(self) -> dict[str, list[Sample]]:
-        """The drawn shots per category, in the order of the draw."""
-        return {category: self.draw(category) for category in self.chosen}
+    def describe_shots(self, category: str) -> list[dict[str, str]]:
+        """The shots of one category as {"path", "sha256" of the file}, in the order of `sample_shots`."""
+        return [{"path": self.relative(s.image), "sha256": file_digest(s.image)} for s in self.sample_shots(category)]
 
     def manifest(self) -> dict[str, list[dict[str, str]]]:
-        """The drawn shots per category as {"path", "sha256" of the file}, in the order of the draw."""
-        return {
-            category: [{"path": self.relative(s.image), "sha256": file_digest(s.image)} for s in samples]
-            for category, samples in self.support.items()
-        }
+        """`describe_shots` of all categories."""
+        return {category: self.describe_shots(category) for category in self.chosen}
 
     def shot_images(self, category: str, size: int | None = None) -> Tensor:
-        """The drawn shots of one category, (k, 3, size, size) float32 in [0, 1], in the order of the draw."""
+        """The shots of one category, (k, 3, size, size) float32 in [0, 1], in the order of `sample_shots`."""
         side = size or self.image_size
-        images = [read_image(sample.image, side) for sample in self.draw(category)]
+        images = [read_image(sample.image, side) for sample in self.sample_shots(category)]
         return torch.stack(images) if images else torch.empty(0, 3, side, side)
 
-    def train_dataloader(self) -> DataLoader[Item]:
-        """The shots of all categories, shuffled by the seed.
+    def train_dataloader(self) -> Iterable[Batch]:
+        """What the module that the trainer fits asks for as its `fit_data`; the shots for one that asks for nothing.
 
         Raises:
-            DataError: no shots were asked for.
+            DataError: see `fit_loader`.
         """
-        return self._shuffled(self._reader(self._shots()))
+        module = self.trainer.lightning_module if self.trainer else None
+        return self.fit_loader(getattr(module, "fit_data", FitData("shots")))
 
-    def drawn_dataloader(self, steps: int, augment: Augment) -> DataLoader[Item]:
-        """`steps` batches of shots of all categories, drawn with replacement by the seed; each passes `augment`.
+    def fit_loader(self, wanted: FitData) -> Iterable[Batch]:
+        """Batches of a fit, shuffled or resampled by the seed; every rank reads all of them.
 
         Raises:
-            DataError: no shots were asked for.
+            DataError: no shots were asked for, or no category has masks.
         """
-        count = steps * self.batch_size
-        return self._loader(DrawnImages(self._reader(self._shots()), count, self.seed, augment), collate)
+        if wanted.images == "nothing":
+            return []
+        samples = self._shots() if wanted.images == "shots" else self._labelled()
+        size, batch_size = self.image_size * wanted.scale, wanted.batch_size or self.batch_size
+        images = SampleImages(samples, self.root, size)
+        if wanted.steps:
+            count = wanted.steps * batch_size
+            resampled = ResampledImages(images, count, self.seed, wanted.augment)
+            return self._loader(resampled, collate, InOrder(count), batch_size)
+        loader = self._loader(images, collate, ShuffledByEpoch(len(images), self.seed), batch_size)
+        if not wanted.once:
+            return loader
+        batches: Any = list(loader)
+        return DataLoader(batches, batch_size=None, sampler=InOrder(len(batches)))
 
     @property
     def test_samples(self) -> list[Sample]:
@@ -210,25 +221,24 @@ class AnomalyDataModule(LightningDataModule, ABC):
         return [s for category in self.chosen for s in self._limited(category)]
 
     def test_dataloader(self) -> DataLoader[UnlabelledBatch]:
-        """The images of `test_samples` in their order, without labels, masks and paths."""
+        """The images of `test_samples` in their order, without labels, masks and paths; dealt to ranks by batches."""
         images: Any = UnlabelledImages(self.test_samples, self.image_size)
-        return self._loader(images, collate_unlabelled)
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        order = DealtBatches(len(images), self.batch_size, rank=rank, ranks=ranks)
+        return self._loader(images, collate_unlabelled, order, self.batch_size)
 
-    def labelled_dataloader(self) -> DataLoader[Item]:
-        """The test images, normal and anomalous, of the categories with masks, shuffled by the seed.
+    def predict_dataloader(self) -> DataLoader[UnlabelledBatch]:
+        """The same."""
+        return self.test_dataloader()
 
-        For a fit on this data set as the auxiliary one; its target is another.
-
-        Raises:
-            DataError: no category has masks.
-        """
+    def _labelled(self) -> list[Sample]:
         samples = [s for category in self.chosen if self.masks_known(category) for s in self._limited(category)]
         if not samples:
             raise DataError(f"{type(self).__name__} cannot be an auxiliary data set: {self.chosen} have no masks.")
-        return self._shuffled(self._reader(samples))
+        return samples
 
     def _shots(self) -> list[Sample]:
-        samples = [sample for drawn in self.support.values() for sample in drawn]
+        samples = [sample for category in self.chosen for sample in self.sample_shots(category)]
         if not samples:
             raise DataError("there is nothing to train on: shots is 0.")
         return samples
@@ -240,14 +250,8 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def _in_order(self, samples: Sequence[Sample]) -> list[Sample]:
         return sorted(samples, key=lambda sample: self.relative(sample.image))
 
-    def _reader(self, samples: Sequence[Sample]) -> SampleImages:
-        return SampleImages(samples, self.root, self.image_size, self.evaluation_size)
-
-    def _shuffled(self, images: SampleImages) -> DataLoader[Item]:
-        return self._loader(images, collate, ShuffledByEpoch(len(images), self.seed))
-
     def _loader(
-        self, images: Dataset[Any], stack: Callable[[Any], Any], order: ShuffledByEpoch | None = None
+        self, images: Dataset[Any], stack: Callable[[Any], Any], order: InOrder, batch_size: int
     ) -> DataLoader[Any]:
         """A loader whose order depends on the seed and the epoch alone.
 
@@ -255,7 +259,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
         """
         return DataLoader(
             images,
-            self.batch_size,
+            batch_size=batch_size,  # by name: Lightning makes a second loader of the arguments for predict
             sampler=order,
             num_workers=self.num_workers,
             collate_fn=stack,

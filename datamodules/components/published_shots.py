@@ -1,4 +1,4 @@
-"""Shots from a published list of numbers, instead of the suite's own draw."""
+"""Shots from a published list of numbers, instead of those that the suite samples."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from datamodules.components.sample import DataError, Sample
 
 #: The list of one category, in the folder of its name.
 LIST_FILE = "selected_samples_per_run.txt"
-#: Name of the rule of `pick`, for records; the draw by names is `SHOT_RULE`.
+#: Name of the rule of `pick`, for records; that of sampling by names is `SHOT_RULE`.
 LIST_RULE = "listed-numbers-v1"
 #: Settings of a data set that say where its shots come from. What came of them is told by the rule and the names.
 SHOT_SETTINGS = ("shot_list", "shot_numbers")
@@ -30,7 +30,7 @@ class ListedShots(AnomalyDataModule):
         """Where shots come from.
 
         Attributes:
-            shot_list: folder that holds <category>/selected_samples_per_run.txt; None draws shots by name. A record
+            shot_list: folder that holds <category>/selected_samples_per_run.txt; None samples shots by name. A record
                 knows the lists by this path alone, so put others elsewhere.
             shot_numbers: what a number of the list means. The released code takes the "position", from 0, in a
                 listing that it does not sort (datasets/mvtec.py:24), so it means other images on other disks (its
@@ -48,21 +48,21 @@ class ListedShots(AnomalyDataModule):
     def shot_rule(self) -> str:
         return LIST_RULE if self.shots and self.config.shot_list else super().shot_rule
 
-    def draw(self, category: str) -> list[Sample]:
+    def sample_shots(self, category: str) -> list[Sample]:
         if not self.shots or not self.config.shot_list:
-            return super().draw(category)
+            return super().sample_shots(category)
         file = plain_path(Path(self.config.shot_list)) / category / LIST_FILE
         lists = read_list(file)
         if self.shots not in lists:
             known = ", ".join(map(str, lists)) or "none"
-            raise DataError(f"{file} lists shots for these k: {known}; got k = {self.shots}. {_OWN_DRAW}")
+            raise DataError(f"{file} lists shots for these k: {known}; got k = {self.shots}. {_OWN_SHOTS}")
         normals = self._in_order(self.normals(category))
         return [self._pick(number, normals, file) for number in lists[self.shots]]
 
     def verify(self) -> None:
         super().verify()
         for category in self.chosen:
-            self.draw(category)
+            self.sample_shots(category)
 
     def _pick(self, number: int, normals: list[Sample], file: Path) -> Sample:
         """The image that a number of `file` means, among all normal training images in the order of their names."""
@@ -74,7 +74,7 @@ class ListedShots(AnomalyDataModule):
             names, place = ([self.relative(s.image) for s in samples] or "none" for samples in (named, at))
             raise DataError(
                 f"{file} lists {number}, which is no certain image of {len(normals)}: read as a name it is {names}, as "
-                f"a position in the sorted listing {place}, and the released code does not sort. {_CHOOSE} {_OWN_DRAW}"
+                f"a position in the sorted listing {place}, and the released code does not sort. {_CHOOSE} {_OWN_SHOTS}"
             )
         return found[0]
 
@@ -86,7 +86,9 @@ def read_list(file: Path) -> dict[int, tuple[int, ...]]:
         DataError: there is no such file, or a line of another form, of another count, with a repetition or a known k.
     """
     if not file.is_file():
-        raise DataError(f"no list of shots: looked for {file}. shot_list must hold <category>/{LIST_FILE}. {_OWN_DRAW}")
+        raise DataError(
+            f"no list of shots: looked for {file}. shot_list must hold <category>/{LIST_FILE}. {_OWN_SHOTS}"
+        )
     lists: dict[int, tuple[int, ...]] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
@@ -102,4 +104,4 @@ def read_list(file: Path) -> dict[int, tuple[int, ...]]:
 
 
 _CHOOSE = "Allowed: shot_numbers=name or shot_numbers=position, which decide it."
-_OWN_DRAW = "shot_list=null draws shots by name."
+_OWN_SHOTS = "shot_list=null samples shots by name."

@@ -155,11 +155,10 @@ def _nearest(values: np.ndarray, size: int) -> np.ndarray:
 
 
 class SampleImages(Dataset[Item]):
-    """Reads samples; picklable, so that workers can take it along."""
+    """Reads samples, images and masks as squares of side `size`; picklable, so that workers can take it along."""
 
-    def __init__(self, samples: Sequence[Sample], root: Path, image_size: int, evaluation_size: int) -> None:
-        self.samples, self.root = list(samples), root
-        self.image_size, self.evaluation_size = image_size, evaluation_size
+    def __init__(self, samples: Sequence[Sample], root: Path, size: int) -> None:
+        self.samples, self.root, self.size = list(samples), root, size
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -167,11 +166,11 @@ class SampleImages(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
         if sample.mask is None:
-            mask = torch.zeros(self.evaluation_size, self.evaluation_size, dtype=torch.bool)
+            mask = torch.zeros(self.size, self.size, dtype=torch.bool)
         else:
-            mask = read_mask(sample.mask, self.evaluation_size)
+            mask = read_mask(sample.mask, self.size)
         path = sample.image.relative_to(self.root).as_posix()
-        return Item(read_image(sample.image, self.image_size), mask, sample.anomalous, sample.category, path)
+        return Item(read_image(sample.image, self.size), mask, sample.anomalous, sample.category, path)
 
 
 class UnlabelledImages(Dataset[tuple[Tensor, str, int]]):

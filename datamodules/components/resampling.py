@@ -16,12 +16,12 @@ def unchanged(item: Item, seed: int) -> Item:
     return item
 
 
-class DrawnImages(Dataset[Item]):
-    """`count` draws with replacement from one or more images; each passes through `augment` with a seed of its own.
+class ResampledImages(Dataset[Item]):
+    """One or more images resampled with replacement `count` times; each passes `augment` with a seed of its own.
 
-    What draw i shows, and its seed in [0, 2^63), come from the sha256 of "<seed>/<i>": from no other draw and no random
+    What item i shows, and its seed in [0, 2^63), come from the sha256 of "<seed>/<i>": from no other item and no random
     generator, so neither the number of workers nor a release of torch changes them. An image is read when it is first
-    drawn and then kept, so `augment` must not write to its item.
+    shown and then kept, so `augment` must not write to its item.
     """
 
     def __init__(self, images: SampleImages, count: int, seed: int, augment: Augment) -> None:

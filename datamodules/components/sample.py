@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     """What a loader of a fit yields."""
 
     image: Tensor  # (B, 3, H, W) float32 in [0, 1], RGB; the backbone owns CLIP's mean and std
-    mask: Tensor  # (B, h, w) bool at the evaluation resolution, True on anomalous pixels
+    mask: Tensor  # (B, H, W) bool, True on anomalous pixels
     label: Tensor  # (B,) bool, True for an anomalous image
     category: list[str]  # B keys
     path: list[str]  # B files, relative to the root, posix

@@ -1,4 +1,4 @@
-"""Which images: the few-shot draw, and the even choice of a smoke test."""
+"""Which images: the shots that are sampled, and the even choice of a smoke test."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,17 +6,17 @@ from pathlib import Path
 
 from datamodules.components.sample import DataError, Sample
 
-#: Name of the rule of `draw_shots`; stored beside every manifest. A new rule needs a new name.
+#: Name of the rule of `sample_shots`; stored beside every manifest. A new rule needs a new name.
 SHOT_RULE = "sha256-name-v1"
 
 
-def draw_shots(normals: Sequence[Sample], shots: int, seed: int, root: Path) -> list[Sample]:
-    """Draw `shots` normal images of one category.
+def sample_shots(normals: Sequence[Sample], shots: int, seed: int, root: Path) -> list[Sample]:
+    """Sample `shots` normal images of one category.
 
     Images are ordered by the sha256 of "<seed>/<category>/<path relative to the root, posix>" and the first
-    `shots` are taken. So the draw depends on names and the seed alone (not on the order of a directory, the
+    `shots` are taken. So the sample depends on names and the seed alone (not on the order of a directory, the
     place of the root, other categories or a random generator's version), and it nests: k shots are the first
-    k of any larger draw.
+    k of any larger sample.
 
     Raises:
         DataError: there are fewer than `shots` normal images.

@@ -1,4 +1,4 @@
-"""Data sets that are drawn on this machine: a subclass says which categories, and what of them by default."""
+"""Synthetic data sets, rendered on this machine: a subclass says which categories, and what of them by default."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Annotated
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
-from datamodules.components.rendering.cache import Counts, drawn_folder
+from datamodules.components.rendering.cache import Counts, folder_name, materialise_once
+from datamodules.components.roots import cache_folder, plain_path
 from datamodules.components.sample import Sample
 
 
-class DrawnDataModule(AnomalyDataModule):
+class SyntheticDataModule(AnomalyDataModule):
     """Textures and objects drawn with numpy and OpenCV, and drawn defects with masks.
 
     Defects are faint and neutral in colour, every photograph has its own lamp, pose and material, and colour or
@@ -38,10 +39,19 @@ class DrawnDataModule(AnomalyDataModule):
 
     config: Config
 
-    def prepare(self) -> Path:
-        """The folder of the set below `$BENCH_CACHE` or the user's cache, drawn if it is not there."""
+    def locate(self) -> Path:
+        """The folder of the set below `$BENCH_CACHE` or the user's cache."""
+        return cache_folder() / folder_name(*self._what)
+
+    def prepare_data(self) -> None:
+        """Draw the set if it is not there, or damaged, in the cache; a folder that a root names is the user's."""
+        if self.root == plain_path(self.locate()):
+            materialise_once(self.root, *self._what)
+
+    @property
+    def _what(self) -> tuple[int, int, Counts, tuple[str, ...]]:
         counts = Counts(self.config.train, self.config.normal, self.config.per_defect)
-        return drawn_folder(self.config.draw_seed, self.config.size, counts, self.categories)
+        return self.config.draw_seed, self.config.size, counts, self.categories
 
     def normals(self, category: str) -> list[Sample]:
         return mvtec_normals(self.root, category)

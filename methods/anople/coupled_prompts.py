@@ -97,7 +97,6 @@ def _extend(own: Iterable[Tensor], other: Iterable[Tensor], projections: nn.Modu
 class ClassTexts(nn.Module):
     """A normal and an abnormal text for each category: learnt tokens, then the object's name or "abnormal" and it."""
 
-    ids: Tensor  # (K, 2, C)
     embeddings: Tensor  # (K, 2, C, W)
 
     def __init__(self, backbone: CLIPBackbone, names: Mapping[str, str], n_learnt: int) -> None:
@@ -111,7 +110,7 @@ class ClassTexts(nn.Module):
         places = "N " * n_learnt  # any word of one token holds a place
         texts = [f"{places}{words}." for name in names.values() for words in (name, f"abnormal {name}")]
         tokens = backbone.tokenize(texts)
-        self.register_buffer("ids", tokens.ids.unflatten(0, (-1, 2)), persistent=False)
+        self.ids = tokens.ids.unflatten(0, (-1, 2))  # (K, 2, C), on the CPU
         self.register_buffer("embeddings", tokens.embeddings.unflatten(0, (-1, 2)), persistent=False)
 
     def encode(self, backbone: CLIPBackbone, prompts: Sequence[Tensor], categories: Sequence[str]) -> Tensor:

@@ -1,10 +1,11 @@
 """A memory of shots as a tower sees them that is fitted after the shots are shown."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.components.clip.backbone import ImageFeatures
 from methods.components.memory import Bank, ShotMemory
@@ -14,11 +15,12 @@ from methods.components.prompts import Unchanged
 Look = Callable[[Tensor], ImageFeatures]
 
 
-class LateMemory:
-    """Keeps the shots, and their features until what is learnt changes."""
+class LateMemory(nn.Module):
+    """Keeps the shots, and their features until what is learnt changes; a checkpoint holds the shots alone."""
 
     def __init__(self, bank: Bank, n_taps: int) -> None:
         """Remember the last `n_taps` taps of each shot in a `ShotMemory` of kind `bank`."""
+        super().__init__()
         self.bank, self.n_taps = bank, n_taps
         self._shots: dict[str, Tensor] = {}
         self._filled = Unchanged[ShotMemory]()
@@ -29,6 +31,15 @@ class LateMemory:
         self._shots[category] = shots
         self._filled = Unchanged[ShotMemory]()
 
+    def remembered(self) -> dict[str, Any]:
+        """The shots, as `restore` takes them."""
+        return dict(self._shots)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Keep the shots that `remembered` gave, and no others."""
+        self._shots = dict(state)
+        self._filled = Unchanged[ShotMemory]()
+
     def distances(self, seen: ImageFeatures, categories: Sequence[str], look: Look, learnt: Iterable[Tensor]) -> Tensor:
         """Half the cosine distance of each patch to the nearest one of the bank, mean over taps.
 
@@ -36,7 +47,7 @@ class LateMemory:
             seen: what `look` gives of B images.
             categories: of the images.
             look: sees shots.
-            learnt: all that `look` depends on, one tensor or more.
+            learnt: all that `look` depends on.
 
         Returns:
             (B, N), in [0, 1].
@@ -44,14 +55,14 @@ class LateMemory:
         Raises:
             ValueError: no shots of a category were kept.
         """
-        memory = self._filled(learnt, lambda: self._fill(look))
+        memory = self._filled(learnt, lambda: self._fill(look, seen.image.device))
         return torch.stack(memory.distances(self._unit_taps(seen), categories, seen.image)).mean(dim=0) / 2
 
     @torch.no_grad()
-    def _fill(self, look: Look) -> ShotMemory:
+    def _fill(self, look: Look, device: torch.device) -> ShotMemory:
         memory = ShotMemory(self.bank)
         for category, shots in self._shots.items():
-            seen = look(shots)
+            seen = look(shots.to(device))
             memory.remember(category, self._unit_taps(seen), seen.image)
         return memory
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class LossTerms(NamedTuple):
+class AnoPLeTerms(NamedTuple):
     """Terms of the loss, of weight 1 each."""
 
     dice: Tensor

@@ -17,7 +17,7 @@ from datamodules.components.resampling import Augment
 from datamodules.components.sample import Batch
 from methods.anople.coupled_prompts import BlockPrompts
 from methods.anople.late_memory import LateMemory
-from methods.anople.losses import LossTerms, evidence_alignment, image_loss
+from methods.anople.losses import AnoPLeTerms, evidence_alignment, image_loss
 from methods.anople.network import AnoPLeNetwork
 from methods.anople.schedules import warm_cosine
 from methods.anople.simulation import Simulation, cut
@@ -41,7 +41,7 @@ def image_score(kind: str, probability: Tensor, distances: Tensor, fused: Tensor
     return highest if kind == "map" else harmonic_mean(probability, highest)
 
 
-class AnoPLe(Method):
+class AnoPLe(Method["AnoPLe.Config"]):
     """AnoPLe (Lee et al., CVPR 2026; "v1" is its preprint of 2024), fitted on simulated anomalies of k normal shots.
 
     At every prompted block each tower sees its own prompts and a projection of the other's. An image is seen whole
@@ -61,6 +61,7 @@ class AnoPLe(Method):
 
     paper = "https://arxiv.org/abs/2408.13516"
     protocols = ("multi_class", "few_shot", "leave_one_class_out")
+    needs = ("text_tower", "patch_tokens", "category")
     fits_on = "shots"
     max_epochs = 1
     train_scale = 2
@@ -156,8 +157,6 @@ class AnoPLe(Method):
         warm_up: Annotated[int, ">= 0"] = 50
         clip: Annotated[float, "> 0"] = 1.0
 
-    config: Config
-
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         cfg = self.config
@@ -209,15 +208,16 @@ class AnoPLe(Method):
     ) -> Tensor:
         if self.config.memory_features == "plain":
             plain = partial(self.backbone.encode_image, taps=self.taps)
-            return self.memory.distances(plain(images), categories, plain, (self.backbone.mean,))
-        network, prefix = self.network, () if self.network.prefix is None else (self.network.prefix[:1],)
+            return self.memory.distances(plain(images), categories, plain, ())
+        network = self.network
         look = partial(network.encode, self.backbone, prompts=prompts, taps=self.taps)
-        return self.memory.distances(features, categories, look, (self.backbone.mean, *prompts.visual, *prefix))
+        prefix = () if network.prefix is None else (network.prefix,)
+        return self.memory.distances(features, categories, look, (*network.prompts.parameters(), *prefix))
 
     def loss(self, batch: Batch) -> Tensor:
         return torch.stack(self.loss_terms(batch)).sum()
 
-    def loss_terms(self, batch: Batch) -> LossTerms:
+    def loss_terms(self, batch: Batch) -> AnoPLeTerms:
         """What `loss` adds up, of images and masks (B, 2S, 2S)."""
         cfg, network, patch = self.config, self.network, self.backbone.patch_size
         height, width = check_masks(batch)
@@ -231,7 +231,7 @@ class AnoPLe(Method):
         size = (height // 2, width // 2)
         patches, maps = network.read_maps(self.backbone, features, texts[own], size, views.view)
         every = 1 if cfg.image_views == "all" else self.n_views
-        return LossTerms(
+        return AnoPLeTerms(
             dice_loss(maps[:, 1], views.mask),
             focal_loss(maps, views.mask, cfg.focal_gamma),
             image_loss(features.image[::every], texts, own[::every], views.label[::every], self.scale, cfg.image_texts),

@@ -86,7 +86,7 @@ class AnoPLeNetwork(nn.Module):
     def read_texts(self, backbone: CLIPBackbone, prompts: BlockPrompts, categories: Sequence[str]) -> Tensor:
         """Unit features of both texts of each of B category keys, (B, 2, D); kept while nothing is learnt."""
         every = tuple(self.texts.rows)
-        known = self._kept((backbone.mean, *prompts.text), lambda: self.texts.encode(backbone, prompts.text, every))
+        known = self._kept(self.prompts.parameters(), lambda: self.texts.encode(backbone, prompts.text, every))
         return known[[self.texts.rows[category] for category in categories]]
 
     def read_maps(

@@ -63,7 +63,7 @@ def jitter_colours(image: Tensor, rng: np.random.Generator, strength: float) -> 
     return torch.lerp(image.mean(dim=0, keepdim=True), image, saturation).clamp(0, 1)
 
 
-class Views(NamedTuple):
+class Cut(NamedTuple):
     """V views of each of B images, image by image, the whole one first."""
 
     image: Tensor  # (B·V, 3, S, S)
@@ -73,7 +73,7 @@ class Views(NamedTuple):
     noised: Tensor | None  # (B·V, N) bool, tokens with a latent anomaly; None where the batch has no such image
 
 
-def cut(batch: Batch, n_views: int, patch: int) -> Views:
+def cut(batch: Batch, n_views: int, patch: int) -> Cut:
     """The first `n_views` of 5 views of each image, with the masks and labels of each.
 
     A latent anomaly covers whole tokens, those of which a quarter or more is masked.
@@ -91,4 +91,4 @@ def cut(batch: Batch, n_views: int, patch: int) -> Views:
         mask = torch.where(latent[:, None, None, None], whole, mask)
         noised = tokens.flatten(2).flatten(0, 1)
     index = torch.arange(n_views, device=mask.device).repeat(len(image))
-    return Views(image.flatten(0, 1), mask.flatten(0, 1), view_labels(mask).flatten(), index, noised)
+    return Cut(image.flatten(0, 1), mask.flatten(0, 1), view_labels(mask).flatten(), index, noised)

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,9 +11,14 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
+from datamodules.components.base import AnomalyDataModule
+from datamodules.components.fit_data import FitData
 from datamodules.components.resampling import Augment, unchanged
-from datamodules.components.sample import Batch
-from methods.components.clip.backbone import CLIPBackbone
+from datamodules.components.sample import Batch, UnlabelledBatch
+from methods.components.clip.backbone import BackboneError, CLIPBackbone
+from methods.components.memory import Memory
+
+Settings = TypeVar("Settings")
 
 
 class Prediction(NamedTuple):
@@ -23,18 +28,26 @@ class Prediction(NamedTuple):
     anomaly_map: Tensor  # (B, h, w), any resolution; the evaluator resizes it
 
 
-class Method(LightningModule, ABC):
-    """A CLIP anomaly detector.
+class Method(LightningModule, ABC, Generic[Settings]):
+    """A CLIP anomaly detector, generic in its `Config`.
 
     Class attributes are literals: the registry reads them from the source without importing torch.
     Subclasses implement `predict`; `loss` if they learn; `adapt` if they remember. They never see test
     labels: the base hands `predict` images and category keys alone.
+
+    With datamodules of this suite, `Trainer(max_epochs=method.max_epochs).fit(method, datamodule)` fits a method on
+    what its paper says: nothing, the shots, or the datamodule's test images ("auxiliary", tested elsewhere). `fit`,
+    `test` and `predict` show it the shots first. A checkpoint holds what it learnt and remembers, and its settings:
+    `load_from_checkpoint(path, backbone=backbone)`.
     """
 
     #: Where the method is published; "" for a baseline that has no paper.
     paper: ClassVar[str]
     #: Protocols the method can honour: "zero_shot", "few_shot", "multi_class", "leave_one_class_out".
     protocols: ClassVar[tuple[str, ...]]
+    #: What it cannot do without: "text_tower", "patch_tokens" of the backbone, the "category" of a test image,
+    #: "defect_words" of a category. One that a setting needs is written "category if bank=per_class".
+    needs: ClassVar[tuple[str, ...]] = ()
     #: What its parameters are fitted on.
     fits_on: ClassVar[Literal["nothing", "shots", "auxiliary"]] = "nothing"
     #: Epochs of a fit; ignored when nothing is fitted. One with `steps` is one epoch.
@@ -54,23 +67,32 @@ class Method(LightningModule, ABC):
 
     backbone: CLIPBackbone
 
-    def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Any = None) -> None:
+    def __init__(
+        self,
+        backbone: CLIPBackbone,
+        categories: Mapping[str, str],
+        config: Settings | Mapping[str, Any] | None = None,
+    ) -> None:
         """Borrow the backbone.
 
         Args:
             backbone: the shared frozen CLIP; not a submodule, so neither in `parameters` nor in checkpoints.
             categories: category key to the words that name the object, e.g. {"metal_nut": "metal nut"}.
-            config: an instance of the class's `Config`; None takes its defaults.
+            config: an instance of the class's `Config`, or some of its values; None takes its defaults.
         """
         super().__init__()
         object.__setattr__(self, "backbone", backbone)
         self.categories = dict(categories)
         self.remarks: list[str] = []  # what a record must say of a run besides its settings
-        self.config: Any = type(self).Config() if config is None else config
+        values = {} if config is None else config
+        self.config = cast(Settings, type(self).Config(**values) if isinstance(values, Mapping) else values)
+        self.save_hyperparameters({"categories": self.categories, "config": asdict(cast(Any, self.config))})
+        self.shots_seen: dict[str, dict[str, Any]] = {}  # shots that `adapt` saw, by category
+        self.fitted_on: dict[str, Any] = {}  # what its parameters were fitted on
 
     @property
     def steps(self) -> int:
-        """Batches of a fit on shots drawn with replacement; 0, without such a setting, passes over them in epochs."""
+        """Batches of a fit on shots resampled with replacement; 0, without such a setting, shows each once an epoch."""
         return getattr(self.config, "steps", 0)
 
     @property
@@ -78,8 +100,21 @@ class Method(LightningModule, ABC):
         """Side of the shots that `adapt` sees, in sides of the backbone's."""
         return 1
 
+    @property
+    def fit_data(self) -> FitData:
+        """What a datamodule gives it to be fitted on."""
+        images: Any = {"auxiliary": "labelled"}.get(self.fits_on, self.fits_on)
+        return FitData(
+            images=images,
+            batch_size=getattr(self.config, "batch_size", None),
+            scale=self.train_scale,
+            steps=self.steps,
+            augment=self.augmentation(),
+            once=self.remembers_shots,
+        )
+
     def augmentation(self) -> Augment:
-        """What every drawn shot passes through with a seed of its own; no part of the method, since workers take it."""
+        """What every resampled shot passes through with a seed of its own; no part of the method: workers take it."""
         return unchanged
 
     def adapt(self, shots: Tensor, category: str) -> None:
@@ -96,6 +131,63 @@ class Method(LightningModule, ABC):
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         """Score images, (B, 3, H, W) in [0, 1], of B category keys."""
 
+    def begin_fit(self, data: AnomalyDataModule) -> None:
+        """See the shots of the data that a fit begins on; an auxiliary set shows none."""
+        self.fitted_on = {}
+        if self.fits_on != "auxiliary":
+            self.see_shots(data)
+        if self.fits_on != "nothing":
+            self.fitted_on = {"on": self.fits_on, "root": str(data.root), "categories": list(data.chosen)}
+
+    def see_shots(self, data: AnomalyDataModule) -> None:
+        """Adapt to the shots of each category of `data`, but to those that were seen before.
+
+        Raises:
+            ValueError: the method was fitted on other shots of a category.
+        """
+        for category in data.chosen if data.shots else ():
+            shots = {"image_size": data.image_size, "shots": data.describe_shots(category)}
+            if self.shots_seen.get(category) == shots:
+                continue
+            if self.fitted_on.get("on") == "shots" and category in self.fitted_on["categories"]:
+                raise ValueError(
+                    f"{type(self).__name__} was fitted on other shots of {category!r} than this datamodule samples: "
+                    f"use the same k, seed and image size, or fit it anew; got {_names(shots)}, fitted on "
+                    f"{_names(self.shots_seen[category])}."
+                )
+            with torch.inference_mode(mode=False), torch.no_grad():
+                images = data.shot_images(category, data.image_size * self.shot_scale)
+                self.adapt(images.to(self.device), category)
+            self.shots_seen[category] = shots
+
+    def on_fit_start(self) -> None:
+        if data := self._join():
+            self.begin_fit(data)
+
+    def on_test_start(self) -> None:
+        if data := self._join():
+            self._refuse_fitted(data)
+            self.see_shots(data)
+
+    def on_predict_start(self) -> None:
+        if data := self._join():
+            self.see_shots(data)
+
+    def _join(self) -> AnomalyDataModule | None:
+        """Bring the CLIP to the trainer's device; the trainer's datamodule, if it is one of this suite."""
+        self.backbone.to(self.device)
+        data = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, AnomalyDataModule) else None
+
+    def _refuse_fitted(self, data: AnomalyDataModule) -> None:
+        if self.fitted_on.get("on") != "auxiliary" or self.fitted_on["root"] != str(data.root):
+            return
+        if both := [category for category in data.chosen if category in self.fitted_on["categories"]]:
+            raise ValueError(
+                f"{type(self).__name__} was fitted on the test images of {', '.join(both)} in {data.root}, so it must "
+                "be tested on another data set."
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         try:
             loss = self.loss(batch)
@@ -104,19 +196,59 @@ class Method(LightningModule, ABC):
         self.log("train/loss", loss, batch_size=len(batch.label), prog_bar=False)
         return loss
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]  # the evaluator reads it
+    def test_step(self, batch: UnlabelledBatch, batch_idx: int) -> Prediction:  # type: ignore[override]  # callbacks measure it
         try:
             return self.predict(batch.image, batch.category)
         except StopIteration as error:
             raise self._stopped("test") from error
+
+    def predict_step(self, batch: UnlabelledBatch, batch_idx: int) -> Prediction:
+        return self.test_step(batch, batch_idx)
 
     def _stopped(self, step: str) -> RuntimeError:
         """Lightning takes a StopIteration for the end of the data, and would end an epoch or a test in silence."""
         return RuntimeError(f"{type(self).__name__} raised StopIteration in a {step} step, as next() of nothing does.")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return Adam(self.parameters(), lr=1e-3)
+        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return Adam(learnt, lr=1e-3) if learnt else None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["backbone"] = self._backbone_facts
+        checkpoint["shots_seen"], checkpoint["fitted_on"] = self.shots_seen, self.fitted_on
+        if (memory := self._memory) is not None:
+            checkpoint["memory"] = memory.remembered()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember what a checkpoint knows.
+
+        Raises:
+            BackboneError: it was made with another CLIP.
+        """
+        if checkpoint["backbone"] != self._backbone_facts:
+            raise BackboneError(
+                f"a checkpoint of {type(self).__name__} needs the CLIP that it was made with, "
+                f"{checkpoint['backbone']}; got {self._backbone_facts}."
+            )
+        self.shots_seen, self.fitted_on = checkpoint["shots_seen"], checkpoint["fitted_on"]
+        if (memory := self._memory) is not None:
+            memory.restore(checkpoint["memory"])
+
+    @property
+    def _memory(self) -> Memory | None:
+        """What a subclass remembers of shots as `self.memory`; one that keeps them elsewhere saves them itself."""
+        return getattr(self, "memory", None)
+
+    @property
+    def _backbone_facts(self) -> dict[str, Any]:
+        backbone = self.backbone
+        facts = {name: getattr(backbone, name) for name in ("image_size", "position_resize", "precision")}
+        return {"weights_sha256": backbone.weights_hash, **facts}
 
     @torch.no_grad()
     def forward(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         return self.predict(images, categories)
+
+
+def _names(shots: Mapping[str, Any]) -> str:
+    return ", ".join(shot["path"] for shot in shots["shots"])

@@ -21,7 +21,7 @@ def check_masks(batch: Batch) -> tuple[int, int]:
     if masks != images:
         raise ValueError(
             f"Masks must have the size of the images, {images[0]} x {images[1]}, to be compared with maps; got "
-            f"{' x '.join(map(str, masks))}. Open the auxiliary data with evaluation_size = image_size."
+            f"{' x '.join(map(str, masks))}."
         )
     return images[0], images[1]
 

@@ -1,7 +1,7 @@
 """What a method remembers of the normal shots, and how far a feature is from it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +26,16 @@ def nearest_distance(features: Tensor, memory: Tensor) -> Tensor:
     return (1 - nearest).clamp(min=0).view(features.shape[:-1])  # a cosine may round to just above 1
 
 
+class Memory(Protocol):
+    """What is remembered of shots, as a checkpoint keeps it: plain containers and tensors."""
+
+    def remembered(self) -> dict[str, Any]:
+        """All that is remembered."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember that and nothing else."""
+
+
 class ShotMemory:
     """Features of the normal shots of each category, one tensor for each kind of feature.
 
@@ -33,7 +43,7 @@ class ShotMemory:
     "pooled": the shots of all categories. "retrieved": of all shots the k whose class features are nearest to the
     image's by cosine, with k the shots of one category. The last two do not ask what the image shows.
 
-    It is no module: nothing of it stands in a state dict, because the shots are seen anew before every test.
+    It is no module: a checkpoint of the method holds it, and what is learnt (the module's state dict) does not.
     Its tensors follow the device of the features they are compared with.
     """
 
@@ -48,6 +58,15 @@ class ShotMemory:
     def __len__(self) -> int:
         """Number of categories whose shots were seen."""
         return len(self._features)
+
+    def remembered(self) -> dict[str, Any]:
+        """All that is remembered, as `restore` takes it."""
+        return {"features": {c: list(kinds) for c, kinds in self._features.items()}, "images": dict(self._images)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what `remembered` gave, and nothing else."""
+        self._features = {category: tuple(kinds) for category, kinds in state["features"].items()}
+        self._images, self._pool = dict(state["images"]), ()
 
     def remember(self, category: str, features: Iterable[Tensor], images: Tensor | None = None) -> None:
         """Keep features of k shots, and forget what was kept of the same category.

@@ -9,7 +9,7 @@ from torch import Tensor
 from methods.components.semantic_concatenation import ConcatenatedFeatures
 
 
-class LossTerms(NamedTuple):
+class OneClassTerms(NamedTuple):
     """Terms of a loss before their weights, each a mean over images."""
 
     contrast: Tensor
@@ -19,10 +19,10 @@ class LossTerms(NamedTuple):
 
 def one_class_terms(
     features: Tensor, text: ConcatenatedFeatures, scale: float, margin: float, margin_dim: int = -1
-) -> LossTerms:
+) -> OneClassTerms:
     """All terms of features (..., D) of normal images against the texts of what they show; see the terms."""
     normal, anomalous = text.prototypes
-    return LossTerms(
+    return OneClassTerms(
         normal_contrast(features, normal, F.normalize(text.anomalous, dim=-1), scale),
         anomaly_margin(features, normal, anomalous, margin, margin_dim),
         alignment(text.manual, text.learnt),

@@ -1,7 +1,7 @@
 """Prompts and what is made of them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -47,15 +47,14 @@ def join(*parts: Tokens) -> Tokens:
 
 
 class Templates(nn.Module):
-    """Tokens of the normal and the anomalous template; they follow the device and stand in no state dict."""
+    """Tokens of the normal and the anomalous template; embeddings follow the device, neither is in a state dict."""
 
-    ids: Tensor  # (2, C)
     embeddings: Tensor  # (2, C, W)
 
     def __init__(self, backbone: CLIPBackbone, normal: str, anomalous: str) -> None:
         super().__init__()
         tokens = backbone.tokenize([normal, anomalous])
-        self.register_buffer("ids", tokens.ids, persistent=False)
+        self.ids = tokens.ids  # (2, C), on the CPU
         self.register_buffer("embeddings", tokens.embeddings, persistent=False)
 
     @property
@@ -128,23 +127,33 @@ class DeepPrompts(nn.Module):
         return [row.half().float() for row in rows] if self.rounded else rows
 
 
-class Unchanged(Generic[Result]):
-    """Keeps the last result of a function of learnt parameters until one of their values changes.
+class Unchanged(nn.Module, Generic[Result]):
+    """Keeps the last result of a function of learnt parameters until one of them is written to.
 
-    The values themselves are compared: neither an optimiser's step nor a loaded checkpoint nor a write through `.data`
-    goes unseen. Where gradients are recorded nothing is kept.
+    Version counters and addresses are compared, not values, so that no device is waited for: an optimiser's step, a
+    loaded checkpoint and any other write in place are seen, and so is a new tensor behind `.data`. Two writes are not
+    counted: into the tensor of `.data`, and a step of a fused optimiser. They are seen from the next `eval()` or
+    `train()` on, with which each run of a trainer begins. Where gradients are recorded nothing is kept.
     """
 
     def __init__(self) -> None:
-        self._values: Tensor | None = None
+        super().__init__()
         self._result: Result | None = None
+        self._state: list[tuple[int, int]] = []
+        self._held: list[Tensor] = []  # so that no later tensor gets the address of one that is compared with
 
     def __call__(self, parameters: Iterable[Tensor], compute: Callable[[], Result]) -> Result:
-        """`compute()`, or what it gave for equal `parameters` on the same device."""
-        if torch.is_grad_enabled():
-            return compute()
-        values = torch.cat([parameter.flatten() for parameter in parameters])
-        known = self._values
-        if self._result is None or known is None or known.device != values.device or not torch.equal(known, values):
-            self._result, self._values = compute(), values
+        """`compute()`, or what it gave for these `parameters` since they were last written to."""
+        given = list(parameters)
+        if torch.is_grad_enabled() or any(parameter.is_inference() for parameter in given):
+            self._result = None
+            return compute()  # a tensor of inference mode counts no writes
+        state = [(parameter.data_ptr(), parameter._version) for parameter in given]
+        if self._result is None or state != self._state:
+            self._result, self._state, self._held = compute(), state, [parameter.detach() for parameter in given]
         return self._result
+
+    def train(self, mode: bool = True) -> Self:
+        """Forget the result, also where the mode stays."""
+        self._result = None
+        return super().train(mode)

@@ -68,10 +68,14 @@ class _Rows(NamedTuple):
 
 
 class ConcatenatedTemplates(nn.Module):
-    """Templates of texts, into which learnt tokens are written; they follow the device and stand in no state dict."""
+    """Templates of texts, into which learnt tokens are written.
 
-    ids: Tensor  # (S, C) all templates, thing by thing
-    embeddings: Tensor  # (S, C, W)
+    Embeddings follow the device, and neither they nor the ids are in a state dict.
+    """
+
+    embeddings: Tensor  # (S, C, W) of all templates, thing by thing
+    context_of: Tensor  # (P·Q,) long, of each learnt text
+    suffix_of: Tensor  # (P·Q,) long
 
     def __init__(self, backbone: CLIPBackbone, words: Mapping[str, Words], slots: Slots) -> None:
         """Tokenise the templates.
@@ -93,7 +97,9 @@ class ConcatenatedTemplates(nn.Module):
                 f"{n_prompts} prompts of {n_ctx} and {n_suffixes} suffixes of {n_ctx_suffix} tokens."
             )
         index = torch.arange(n_prompts * n_suffixes)
-        self.pairs = index % n_prompts, index // n_prompts if slots.all_pairs else index % n_suffixes
+        suffix_of = index // n_prompts if slots.all_pairs else index % n_suffixes
+        self.register_buffer("context_of", index % n_prompts, persistent=False)
+        self.register_buffer("suffix_of", suffix_of, persistent=False)
         self.rows: dict[str, _Rows] = {}
         templates: list[Tokens] = []
         first = 0
@@ -104,24 +110,22 @@ class ConcatenatedTemplates(nn.Module):
             name_length = len(backbone.tokenizer.encode(thing.normal)) if slots.after_name else 0
             self.rows[key] = _Rows(first, slice(first + 1, last), last, 1 + n_ctx + name_length)
             first = last + 1
-        ids, embeddings = join(*templates)
-        self.register_buffer("ids", ids, persistent=False)
+        self.ids, embeddings = join(*templates)  # ids (S, C), on the CPU
         self.register_buffer("embeddings", embeddings, persistent=False)
 
     def write(self, key: str, contexts: Tensor, suffixes: Tensor) -> ConcatenatedTexts:
         """The texts of one thing with contexts (P, n_ctx, W) and suffixes (Q, n_ctx_suffix, W) written in."""
         rows = self.rows[key]
-        context_of, suffix_of = self.pairs
         ids, embeddings = self.ids[rows.manual], self.embeddings[rows.manual]
         n_states, n_prompts = len(ids), len(contexts)
         manual = replace_tokens(
             embeddings.repeat_interleave(n_prompts, dim=0), contexts.repeat(n_states, 1, 1), start=1
         )
-        learnt = write_context(self._template(rows.learnt), contexts[context_of])
+        learnt = write_context(self._template(rows.learnt), contexts[self.context_of])
         return ConcatenatedTexts(
             normal=write_context(self._template(rows.normal), contexts),
             manual=Tokens(ids.repeat_interleave(n_prompts, dim=0), manual),
-            learnt=Tokens(learnt.ids, replace_tokens(learnt.embeddings, suffixes[suffix_of], rows.suffix_at)),
+            learnt=Tokens(learnt.ids, replace_tokens(learnt.embeddings, suffixes[self.suffix_of], rows.suffix_at)),
         )
 
     def _template(self, row: int) -> Tokens:

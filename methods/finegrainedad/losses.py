@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.components.one_class_losses import LossTerms, one_class_terms
+from methods.components.one_class_losses import OneClassTerms, one_class_terms
 from methods.finegrainedad.prompts import LevelFeatures
 
 
@@ -22,9 +22,9 @@ class Shots(NamedTuple):
 class LevelTerms(NamedTuple):
     """Terms of one category's loss before their weights."""
 
-    image: LossTerms
-    components: tuple[LossTerms, ...]
-    background: LossTerms | None
+    image: OneClassTerms
+    components: tuple[OneClassTerms, ...]
+    background: OneClassTerms | None
     regularisation: Tensor
 
 
@@ -71,7 +71,7 @@ def regularisation(text: LevelFeatures) -> Tensor:
 def add_up(terms: LevelTerms, align_weight: float, reg_weight: float) -> Tensor:
     """The loss; the background's alignment is left out."""
     background = () if terms.background is None else (terms.background,)
-    levels: Sequence[LossTerms] = (terms.image, *terms.components, *background)
+    levels: Sequence[OneClassTerms] = (terms.image, *terms.components, *background)
     compared = torch.stack([level.contrast + level.margin for level in levels]).sum()
     aligned = torch.stack([level.alignment for level in (terms.image, *terms.components)]).sum()
     return compared + align_weight * aligned + reg_weight * terms.regularisation

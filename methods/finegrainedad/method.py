@@ -1,9 +1,10 @@
 """FineGrainedAD: a caption's views as prompts of their own, weighted by region; each patch takes its nearest prompt."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +34,10 @@ from methods.finegrainedad.region_aggregation import (
     weigh_regions,
 )
 from methods.finegrainedad.token_wise import UntrainedKeys, token_wise_probability
-from methods.finegrainedad.words import find_words, without_captions
+from methods.finegrainedad.words import LevelWords, find_words, without_captions
 
 
-class FineGrainedAD(Method):
+class FineGrainedAD(Method["FineGrainedAD.Config"]):
     """FineGrainedAD (Pattern Recognition 178, 2026), fitted on the k shots of a category, which are all normal.
 
     PromptAD on the views of a caption of one normal image. Prompts (MLLP): image, each component and background have a
@@ -61,6 +62,7 @@ class FineGrainedAD(Method):
 
     paper = "https://arxiv.org/abs/2510.26464"
     protocols = ("few_shot", "multi_class", "leave_one_class_out")
+    needs = ("text_tower", "patch_tokens", "category", "defect_words if states=specific")
     fits_on = "shots"
     max_epochs = 100
     remembers_shots = True
@@ -132,8 +134,6 @@ class FineGrainedAD(Method):
         sigma: Annotated[float, ">= 0"] = 4.0
         logit_scale_as: Literal["stored", "exponential"] = "stored"
 
-    config: Config
-
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         cfg = self.config
@@ -145,20 +145,26 @@ class FineGrainedAD(Method):
         stored = backbone.logit_scale
         self.scale = stored if cfg.logit_scale_as == "stored" else math.exp(stored)
         self.taps = blocks_at(cfg.memory_layers, backbone.n_image_blocks)
-        after = self.choices.suffix_after
-        slots = Slots(cfg.n_prompts_seg, cfg.n_ctx, cfg.n_anomalous, cfg.n_ctx_anomalous, after_name=after)
         states = {category: anomalous_states(category, cfg.states, cfg.states_file) for category in categories}
         none = self.choices.none_background
-        words = find_words(backbone, self.categories, states, cfg.captions, slots, none_background=none)
+        words = find_words(backbone, self.categories, states, cfg.captions, self._slots, none_background=none)
         self.remarks += without_captions(words)
-        self.seg = MultiLevelPrompts(backbone, words, slots, separate=cfg.separate_contexts)
-        self.cls = None
-        if cfg.score_head == "cls":
-            slots = slots._replace(n_prompts=cfg.n_prompts_cls)
-            self.cls = MultiLevelPrompts(backbone, words, slots, separate=cfg.separate_contexts)
+        self._initialise_prompts(words)
         self.keys = UntrainedKeys(backbone.embed_dim) if self.choices.untrained_keys else None
         self.memory = ShotMemory(cfg.bank)
         self.shots: dict[str, Shots] = {}
+
+    @property
+    def _slots(self) -> Slots:
+        cfg, after = self.config, self.choices.suffix_after
+        return Slots(cfg.n_prompts_seg, cfg.n_ctx, cfg.n_anomalous, cfg.n_ctx_anomalous, after_name=after)
+
+    def _initialise_prompts(self, words: Mapping[str, LevelWords]) -> None:
+        separate, slots, heads = self.config.separate_contexts, self._slots, self.config.score_head
+        self.words = words  # some were sampled, so a checkpoint holds all
+        self.seg = MultiLevelPrompts(self.backbone, words, slots, separate=separate)
+        slots = slots._replace(n_prompts=self.config.n_prompts_cls)
+        self.cls = MultiLevelPrompts(self.backbone, words, slots, separate=separate) if heads == "cls" else None
 
     @property
     def shot_scale(self) -> int:
@@ -192,6 +198,17 @@ class FineGrainedAD(Method):
             self.choices.rules._replace(split=self.config.region_split),
         )
         return weigh_regions(regions, weight, grid, scrambled=self.choices.scrambled_weights)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["words"] = json.dumps(self.words)
+        checkpoint["weighted_shots"] = {category: tuple(shots) for category, shots in self.shots.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        said = json.loads(checkpoint["words"])
+        self._initialise_prompts({category: LevelWords.of(*lists) for category, lists in said.items()})
+        self.shots = {category: Shots(*shots) for category, shots in checkpoint["weighted_shots"].items()}
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         features = self._encode_image(images.flip(1) if self.choices.bgr else images)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 
@@ -22,6 +22,7 @@ from methods.components.semantic_concatenation import Slots, Words, object_words
 from methods.components.states import GENERIC_STATES
 
 Choice = TypeVar("Choice")
+Lists = Sequence[Any]  # of a `Words`
 Rank = Callable[[Sequence[str]], Sequence[str]]
 
 
@@ -32,6 +33,18 @@ class LevelWords(NamedTuple):
     attributes: tuple[Words, ...]  # relation, colour, texture, shape, A manual texts each; or none
     components: tuple[Words, ...]  # E, one manual text each
     background: Words | None  # A manual texts
+
+    @classmethod
+    def of(
+        cls, image: Lists, attributes: Sequence[Lists], components: Sequence[Lists], background: Lists | None
+    ) -> Self:
+        """The words that JSON made lists of."""
+        return cls(
+            Words(*image),
+            tuple(Words(*lists) for lists in attributes),
+            tuple(Words(*lists) for lists in components),
+            None if background is None else Words(*background),
+        )
 
 
 def find_words(

@@ -64,6 +64,7 @@ def refused(finished, *messages):
     assert "Traceback" not in finished.err
 
 
+@pytest.mark.slow
 def test_show_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -78,6 +79,7 @@ def test_show_prints_one_record_or_a_line_for_each(bench):
     assert all(category in table for category in read_captions("visa").records)
 
 
+@pytest.mark.slow
 def test_lint_checks_all_sets_or_one(bench):
     out = bench("captions", "lint").out.splitlines()
     assert [line.partition(":")[0] for line in out] == list(shipped_sets())

@@ -33,6 +33,7 @@ def broken(out):
     return [text for status, _, text in lines if status == "BROKEN"]
 
 
+@pytest.mark.slow
 def test_an_honest_method_keeps_every_promise_in_each_of_its_protocols(bench):
     done = bench("check", "toy_mean")
     assert (done.code, done.err) == (0, "")
@@ -48,6 +49,7 @@ def test_an_honest_method_keeps_every_promise_in_each_of_its_protocols(bench):
     assert len(said) == 3 + 3 * 7 + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy_learns", "toy_transfers", "toy_watches"])
 def test_fitted_methods_of_a_third_party_pass_too(bench, name):
     done = bench("check", name)
@@ -56,6 +58,7 @@ def test_fitted_methods_of_a_third_party_pass_too(bench, name):
         assert f"ok     {TRUTH} ({protocol})" in done.out
 
 
+@pytest.mark.slow
 def test_a_variant_is_checked_by_the_words_of_a_run(bench):
     assert bench("check", "toy_mean", "method.scale=2").code == 0
     done = bench("check", "toy_mean", "method.toy_mean.scale=0")
@@ -65,6 +68,7 @@ def test_a_variant_is_checked_by_the_words_of_a_run(bench):
     assert candidate.prepare().config == candidate.cls.Config(scale=2.0, sides=(3, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "promise", "why"),
     [
@@ -93,12 +97,14 @@ def test_a_stop_in_the_loss_is_found_where_it_is_asked_and_where_it_is_fitted(be
     assert fitted.startswith(f"{TRUTH} (few_shot): RuntimeError: ToyCheats raised StopIteration in a training step")
 
 
+@pytest.mark.slow
 def test_who_only_asks_whether_there_is_a_label_scores_as_an_honest_one(bench):
     honest, asking = bench("check", "toy_cheats"), bench("check", "toy_cheats", "method.how=maybe_label")
     assert honest == asking
     assert (honest.code, broken(honest.out)) == (0, [])
 
 
+@pytest.mark.slow
 def test_a_method_that_alters_the_clip_does_not_spoil_the_next_check(bench):
     assert bench("check", "toy_cheats", "method.how=alter").code == 1
     assert bench("check", "toy_cheats").code == 0
@@ -227,6 +233,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", BREAKS)
 def test_every_promise_can_be_broken(monkeypatch, why):
     promise, members = BREAKS[why]

@@ -27,6 +27,7 @@ assert not code and not heavy, (code, heavy)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", LIGHT, ids=" ".join)
 def test_light_commands_load_nothing_heavy(words):
     import subprocess

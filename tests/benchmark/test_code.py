@@ -118,6 +118,7 @@ def imported_by(module):
     return {path.relative_to(ROOT).as_posix() for path in files if path.relative_to(ROOT).parts[0] in code.FLOORS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", [MEASURING, "methods.anople.method", "methods.finegrainedad.method", "datamodules.procedural"]
 )
@@ -125,6 +126,7 @@ def test_all_that_python_loads_is_in_the_code(module):
     assert imported_by(module) <= set(code_of([module]))
 
 
+@pytest.mark.slow
 def test_every_method_has_its_components_in_its_code():
     for name in registry.names("method"):
         facts = registry.method(name)

@@ -7,7 +7,7 @@ from twins import draw_mvtec_category, image, save
 
 from benchmark.execution import fitting
 from benchmark.execution.build import build_method, open_backbone
-from benchmark.execution.data import open_data
+from benchmark.execution.data import open_data, target
 from benchmark.execution.run_cell import comparison_id, describe_data
 from benchmark.request.cell import Cell
 from benchmark.request.code import code_of, hash_code
@@ -30,7 +30,7 @@ def cell_of(root, *words, method="toy_mean", **sweep) -> Cell:
 
 
 def identity(cell):
-    data = open_data(cell, 16)
+    data = open_data(target(cell), 16)
     return comparison_id(cell, data, describe_data(cell, data))
 
 
@@ -67,7 +67,7 @@ def test_what_is_measured_is(root, words, sweep):
 
 def test_content_decides_and_training_images_that_are_not_drawn_do_not(root):
     before = identity(cell := cell_of(root))
-    drawn = {sample.image for sample in open_data(cell, 16).draw("nut")}
+    drawn = {sample.image for sample in open_data(target(cell), 16).sample_shots("nut")}
     (idle, *_) = sorted(path for path in (root / "nut" / "train" / "good").iterdir() if path not in drawn)
     save(image(901), idle)
     assert identity(cell) == before
@@ -82,9 +82,10 @@ def test_a_comparison_without_shots_knows_no_seed(root):
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_fit_is_another_for_another_file_code_or_pixel(root, monkeypatch):
     cell = cell_of(root, "protocol.auxiliary=procedural_auxiliary", method="toy_transfers")
-    method = build_method(cell, open_backbone(cell), open_data(cell, 16))
+    method = build_method(cell, open_backbone(cell), open_data(target(cell), 16))
 
     def key(cell=cell, prints=("1",)):
         return fitting._key(method, cell, dict(zip("a", prints, strict=True)))

@@ -8,6 +8,7 @@ from twins import draw_mvtec_ad
 
 from benchmark.contract import candidates
 from benchmark.execution.fitting import make_trainer
+from datamodules.components.fit_data import FitData
 from datamodules.mvtec_ad import MVTecAD
 from methods.faprompt import FAPrompt
 
@@ -30,8 +31,8 @@ class Watch(Callback):
 
 
 def read(root, workers=0):
-    settings = {"image_size": candidates.SIZE, "evaluation_size": candidates.SIZE, "batch_size": 4, "seed": 5}
-    return MVTecAD(root, MVTecAD.categories[:1], num_workers=workers, **settings).labelled_dataloader()
+    settings = {"image_size": candidates.SIZE, "batch_size": 4, "seed": 5}
+    return MVTecAD(root, MVTecAD.categories[:1], num_workers=workers, **settings).fit_loader(FitData("labelled"))
 
 
 def fit(loader, looks=0):
@@ -59,6 +60,7 @@ def plain(root):
     return fit(read(root))
 
 
+@pytest.mark.slow
 def test_each_epoch_shows_all_images_in_an_order_of_its_own(plain):
     _, epochs = plain
     assert len(epochs) == EPOCHS
@@ -67,6 +69,7 @@ def test_each_epoch_shows_all_images_in_an_order_of_its_own(plain):
     assert len({tuple(epoch) for epoch in epochs}) == EPOCHS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "looks"), [(0, 0), (1, 0), (2, 0), (0, 1), (2, 1)])
 def test_neither_workers_nor_looks_at_the_loader_change_a_bit(root, plain, workers, looks):
     state, epochs = fit(read(root, workers), looks)
@@ -74,6 +77,7 @@ def test_neither_workers_nor_looks_at_the_loader_change_a_bit(root, plain, worke
     assert same_bits(state, plain[0])
 
 
+@pytest.mark.slow
 def test_a_shuffle_of_the_loader_s_own_would(root):
     """The former loaders: what they gave in later epochs depended on how often an iterator had been made of them."""
 

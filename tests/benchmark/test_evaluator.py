@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmark.execution.evaluator import Kept, Predictions, measure
+from benchmark.metrics.table import metric_names
 from datamodules.components.sample import Sample, UnlabelledBatch
 from methods.components.base import Prediction
 
@@ -42,8 +43,8 @@ def predict(samples, order=None, size=2):
     return [Kept(part, scores[part], maps[part]) for part in order.split(size)]
 
 
-def run(kept, samples, tmp_path, rule="resized"):
-    return measure(kept, samples, {"a": True, "b": False}, root=tmp_path, rule=rule)
+def run(kept, samples, tmp_path, rule="resized", published=False):
+    return measure(kept, samples, {"a": True, "b": False}, root=tmp_path, rule=rule, published=published)
 
 
 def test_values_are_those_of_an_oracle_whatever_the_batches_and_their_order(samples, tmp_path):
@@ -57,6 +58,14 @@ def test_values_are_those_of_an_oracle_whatever_the_batches_and_their_order(samp
     assert found.metrics["b"]["pixel_AUROC"].reason == "no masks in this data set"
     for size, order in ((3, None), (8, None), (1, [7, 2, 5, 0, 1, 6, 3, 4])):
         assert run(predict(samples, order, size), samples, tmp_path) == found
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_every_category_has_a_value_or_a_reason_of_every_metric(samples, tmp_path, published):
+    found = run(predict(samples), samples, tmp_path, published=published).metrics
+    assert set(found["a"]) == set(found["b"]) == set(metric_names(published=published))
+    undefined = {name for name, metric in found["b"].items() if metric == (None, "no masks in this data set")}
+    assert undefined == set(metric_names("pixel", published=published))
 
 
 @pytest.mark.parametrize("rule", ["resized", "native"])

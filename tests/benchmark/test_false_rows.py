@@ -20,6 +20,7 @@ from methods.components.clip.published_weights import DEMO_FILE
 TOY = ("run", "--methods", "toy_mean", "--shots", "1", "--seeds", "0")
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "plugin"
+pytestmark = pytest.mark.slow
 
 
 def records(folder):

@@ -16,9 +16,9 @@ def batches(monkeypatch):
     """What a fit is given, batch by batch."""
     seen, real = [], fitting._train
 
-    def watch(method, loader, *arguments):
-        seen.append(list(loader))
-        return real(method, loader, *arguments)
+    def watch(method, source, *arguments):
+        seen.append(list(source.fit_loader(method.fit_data)))
+        return real(method, source, *arguments)
 
     monkeypatch.setattr(fitting, "_train", watch)
     return seen
@@ -29,6 +29,7 @@ def scores(folder):
     return json.loads(path.read_text())["metrics"]
 
 
+@pytest.mark.slow
 def test_a_cell_is_the_same_again_with_a_worker(bench, cells, data, tmp_path, batches):
     for name, more in (("first", ()), ("worker", ("trainer.num_workers=1",))):
         done = bench(*WORDS, *cells, *SMALL, *more, "--results", tmp_path / name)

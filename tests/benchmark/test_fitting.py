@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from twins import VISA_ALL, draw_visa
 
 from benchmark.execution import fitting
+from benchmark.execution.data import fitted_on, open_data
 from benchmark.request import registry
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose
@@ -45,6 +46,7 @@ def metrics(folder):
     return {record["cell_id"]: record["metrics"] for record in records(folder)}
 
 
+@pytest.mark.slow
 def test_one_fit_serves_all_categories_and_later_runs(bench, cells, auxiliary, tmp_path, fits):
     assert bench(*WORDS, *cells, "--results", tmp_path / "r").code == 0
     assert len(fits) == 1
@@ -66,6 +68,7 @@ def write(path, state, key):
     save_file(state, path, {"key": key, "sha256": hash_weights(state)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "other sizes", "other key", "other values"])
 def test_a_kept_fit_that_cannot_be_trusted_is_made_anew(bench, cells, auxiliary, tmp_path, fits, damage):
     bench(*WORDS, *cells, "--results", tmp_path / "r")
@@ -95,14 +98,16 @@ def test_the_data_that_is_fitted_on_has_its_own_settings(method, seed):
     auxiliary = {"protocol": {"auxiliary": "procedural_auxiliary"}, "dataset": {"procedural_auxiliary": {"size": 64}}}
     cell = make_plan(compose([Layer("test", {"sweep": sweep} | auxiliary)]), {}).cells[0]
     learner = registry.load(registry.method(method), Method)
-    fitted = fitting.training_cell(cell, learner(None, {}), 48)
-    own = {"procedural_auxiliary": (1, 64), "procedural": (0, 256)}[fitted.dataset]
-    assert (fitted.settings.dataset["draw_seed"], fitted.settings.dataset["size"]) == own
+    data = open_data(fitted_on(cell), 48)
+    own = {"procedural_auxiliary": (1, 64), "procedural": (0, 256)}[fitted_on(cell).dataset]
+    assert (data.config.draw_seed, data.config.size) == own
     assert own[0] == seed
-    assert fitted.settings.protocol.evaluation_size == 48
-    assert fitted.where.trainer.batch_size == learner.Config().batch_size
+    batch = next(iter(data.fit_loader(learner(None, {}).fit_data)))
+    assert batch.mask.shape[-2:] == batch.image.shape[-2:] == (48, 48)
+    assert len(batch.label) == learner.Config().batch_size
 
 
+@pytest.mark.slow
 def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_path, fits):
     bench(*WORDS, *cells, "--results", tmp_path / "r")
     bench(*WORDS[:-1], "1", *cells, "--results", tmp_path / "r")
@@ -110,6 +115,7 @@ def test_another_seed_or_setting_is_another_fit(bench, cells, auxiliary, tmp_pat
     assert len(fits) == 3
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_kept_fit_is_loaded(bench, cells, auxiliary, tmp_path):
     bench(*WORDS, *cells, "--results", tmp_path / "r")
     (path,) = (tmp_path / "r" / "fits").iterdir()
@@ -123,6 +129,7 @@ def test_no_flipped_bit_of_a_kept_fit_is_loaded(bench, cells, auxiliary, tmp_pat
         assert found is None or all(torch.equal(found[name], value) for name, value in state.items()), bit
 
 
+@pytest.mark.slow
 def test_images_shared_with_the_auxiliary_set_are_reported(bench, cells, data, auxiliary, tmp_path):
     image = next(auxiliary.glob("candle/Data/Images/Anomaly/*"))
     target = data / "bottle" / "test" / "good" / "shared.jpg"
@@ -146,12 +153,14 @@ def test_an_absent_auxiliary_set_is_refused_and_says_how_to_get_it(bench, cells,
     assert "note: no data for 'visa'" in planned.out
 
 
+@pytest.mark.slow
 def test_an_auxiliary_set_without_masks_is_refused(bench, cells, data, tmp_path):
     done = bench(*WORDS, *cells, "--results", tmp_path / "r", "protocol.auxiliary=textile")
     assert done.code == 2
     assert "textile cannot be an auxiliary data set: it has no anomalous image with a mask" in done.err
 
 
+@pytest.mark.slow
 def test_the_feature_store_changes_no_score(bench, cells, data, tmp_path):
     words = ("run", "--methods", "nearest_patch", "--shots", "1,2", "--seeds", "0", *cells)
     store = ("features.enabled=true", f"features.folder={tmp_path / 'features'}")

@@ -48,6 +48,7 @@ def watch(bench, parts, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_record_and_the_screen_hold_what_the_method_remarks(bench, parts, tmp_path):
     command = ("run", "--methods", "toy_watches", "--datasets", "folder", f"dataset.root={parts}", *WORDS)
     assert bench(*command, "--results", tmp_path).out.count(f"note: {REMARK}") == len(PARTS)
@@ -55,6 +56,7 @@ def test_a_record_and_the_screen_hold_what_the_method_remarks(bench, parts, tmp_
     assert [record["remarks"] for record in records] == [[REMARK]] * len(PARTS)
 
 
+@pytest.mark.slow
 def test_the_loss_sees_the_shots_of_the_others_alone(watch):
     found = watch()
     assert set(found) == set(PARTS)
@@ -75,6 +77,7 @@ def test_the_loss_sees_the_shots_of_the_others_alone(watch):
     assert len({record["comparison_id"] for record, _ in found.values()}) == len(PARTS)
 
 
+@pytest.mark.slow
 def test_what_is_learnt_does_not_depend_on_the_images_held_out(watch, parts):
     def learnt(found):
         return {held: events[-1][2] for held, (_, events) in found.items()}
@@ -87,6 +90,7 @@ def test_what_is_learnt_does_not_depend_on_the_images_held_out(watch, parts):
     assert all(before[held][0]["comparison_id"] != after[held][0]["comparison_id"] for held in PARTS)
 
 
+@pytest.mark.slow
 def test_a_change_of_a_category_that_is_fitted_on_makes_a_record_stale(bench, watch, parts, tmp_path):
     words = ("--categories", "cap")
     watch("r", *words)

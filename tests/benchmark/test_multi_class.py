@@ -7,7 +7,7 @@ import pytest
 from steps import shorten_fits
 from twins import VISA_ALL, draw_mvtec_ad, draw_visa
 
-from benchmark.metrics.names import METRICS
+from benchmark.metrics.table import metric_names
 from benchmark.request import registry
 from benchmark.request.merging import Layer
 from benchmark.request.plan import make_plan
@@ -27,6 +27,7 @@ def records(folder):
     return [json.loads(path.read_text()) for path in sorted(folder.glob("cells/*/attempt-*.json"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", JOINT)
 def test_one_cell_has_the_metrics_of_each_category_and_their_mean(method, bench, data, cells, tmp_path):
     words = ("run", "--methods", method, "--protocols", "multi_class", *WORDS)
@@ -36,11 +37,12 @@ def test_one_cell_has_the_metrics_of_each_category_and_their_mean(method, bench,
     assert set(record["metrics"]) == {"bottle", "metal_nut"}
     (row,) = pd.read_csv(tmp_path / "r" / "leaderboard.csv").query("kind == 'all'").to_dict("records")
     assert row["categories"] == 2
-    for metric in METRICS:
+    for metric in metric_names():
         each = [values[metric]["value"] for values in record["metrics"].values()]
         assert row[metric] == pytest.approx(sum(each) / 2, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bank", ["pooled", "retrieved"])
 def test_another_bank_is_another_row(bank, bench, data, cells, tmp_path):
     words = ("run", "--methods", "nearest_patch", "--protocols", "multi_class", *WORDS)
@@ -78,6 +80,7 @@ def test_two_methods_are_planned_each_in_the_protocol_of_its_paper():
     assert len(others) == 12 * 3  # categories, seeds
 
 
+@pytest.mark.slow
 def test_two_methods_run_each_in_the_protocol_of_its_paper(bench, tmp_path, monkeypatch):
     draw_visa(tmp_path / "data" / "visa")
     draw_mvtec_ad(tmp_path / "data" / "mvtec_ad", registry.dataset("mvtec_ad").categories)

@@ -63,6 +63,7 @@ def test_a_pair_differs_where_its_mask_says(product):
         assert gap[pair.mask].mean() > 4 * max(gap[~pair.mask].mean(), 0.25), defect
 
 
+@pytest.mark.slow
 def test_a_bank_is_drawn_once_and_goes_on_where_it_stopped(bank, tmp_path):
     assert bank.pixels.shape == (15, 2, SIDE, SIDE, 3)
     first = open_bank(tmp_path, 15)
@@ -76,6 +77,7 @@ def test_a_bank_is_drawn_once_and_goes_on_where_it_stopped(bank, tmp_path):
     assert plan_bank(15, 0) == bank.entries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scope", "side"), [("part", 64), ("coarse", 64), ("whole", 128)])
 def test_views_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side):
     views, again = (draw_views(bank, 6, scope, 0, 5) for _ in range(2))
@@ -116,6 +118,7 @@ def test_every_word_of_training_has_a_row_of_its_own():
         assert torch.equal(torch.tensor(lexicon.used)[said], tokens.ids[known])
 
 
+@pytest.mark.slow
 def test_the_losses_are_finite_and_reach_every_weight(bank):
     torch.manual_seed(0)
     clip = open_clip.CLIP(**model_config("embedded"))
@@ -131,6 +134,7 @@ def test_the_losses_are_finite_and_reach_every_weight(bank):
     assert table.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_a_training_that_is_cut_off_ends_like_one_that_is_not(bank, tmp_path):
     whole = pretrain(tmp_path / "whole", bank, TINY, seed=0, device=CPU)
     pretrain(tmp_path / "cut", bank, TINY, seed=0, device=CPU, until=4)
@@ -168,6 +172,7 @@ def test_words_that_do_not_fit_are_refused(words, message):
         read_schedule(words)
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_refuses(bench, tmp_path):
     small = [f"{key}={getattr(TINY, key)}" for key in ("pairs", "part_batch", "whole_batch")]
     steps = ["text_steps=1", "part_steps=1", "whole_steps=1"]

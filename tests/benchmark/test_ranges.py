@@ -77,6 +77,7 @@ def as_said(setting, value):
     return [value] * length if isinstance(setting.default, list) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "key", "setting"), SETTINGS, ids=lambda value: str(value)[:30])
 def test_every_declared_range_is_kept_before_anything_runs(bench, tmp_path, monkeypatch, kind, name, key, setting):
     monkeypatch.chdir(tmp_path)
@@ -90,6 +91,7 @@ def test_every_declared_range_is_kept_before_anything_runs(bench, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_no_float_is_nan_or_infinite_also_in_a_list(value):
     assert len(FLOATS) > 30

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmark.execution import content
+from benchmark.metrics import table
 from benchmark.request import code, registry
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
@@ -71,6 +72,7 @@ def tables(folder):
     return (folder / "leaderboard.csv").read_text(), set(pd.read_csv(folder / "results.csv")["code"])
 
 
+@pytest.mark.slow
 def test_equal_numbers_adopt_the_rest_and_say_so(run, bench, method, tmp_path):
     before, code_before = tables(tmp_path / "r")
     edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
@@ -97,6 +99,7 @@ def test_equal_numbers_adopt_the_rest_and_say_so(run, bench, method, tmp_path):
     assert len({*code_before, *code_after}) == 2
 
 
+@pytest.mark.slow
 def test_one_other_digit_adopts_nothing_and_names_the_cell(run, bench, method, tmp_path):
     edit(
         method,
@@ -111,6 +114,30 @@ def test_one_other_digit_adopts_nothing_and_names_the_cell(run, bench, method, t
     assert "8 stale" in run("--dry-run").out
 
 
+def test_a_metric_that_one_suite_alone_knows_is_named_and_hinders_nothing(run, bench, method, tmp_path, monkeypatch):
+    edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
+    line = table.Metric("image_New", "image", lambda ranking: 1 / ranking.normals, table.IMAGES)
+    kept = tuple(line for line in table.TABLE if line.name != "pixel_AUPRO")
+    monkeypatch.setattr(table, "TABLE", (*kept, line))
+    done = bench("recertify", tmp_path / "r", "--cells", "2")
+    assert done.code == 0, done
+    assert "not compared, known to the older or to the newer code alone: image_New, pixel_AUPRO" in done.out
+    long = pd.read_csv(tmp_path / "r" / "results.csv")
+    assert (long.loc[long["metric"] == "image_New", "status"] == "not measured").sum() == 6
+    assert (long["metric"] == "pixel_AUPRO").sum() == 6
+
+
+def test_a_record_that_shares_no_metric_vouches_for_nothing(run, bench, method, tmp_path, monkeypatch):
+    edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
+    line = table.Metric("image_New", "image", lambda ranking: 1 / ranking.normals, table.IMAGES)
+    monkeypatch.setattr(table, "TABLE", (line,))
+    monkeypatch.setattr("benchmark.commands.recertify.write_tables", None)
+    done = bench("recertify", tmp_path / "r", "--cells", "1")
+    assert done.code == 1
+    assert "has no metric in common with its record" in done.out
+
+
+@pytest.mark.slow
 def test_a_cell_that_fails_adopts_nothing(run, bench, method, tmp_path):
     edit(method, "        time.sleep(self.config.pause)", "        raise RuntimeError('gone')")
     done = bench("recertify", tmp_path / "r")
@@ -119,6 +146,7 @@ def test_a_cell_that_fails_adopts_nothing(run, bench, method, tmp_path):
     assert len(records(tmp_path / "r")) == 8
 
 
+@pytest.mark.slow
 def test_changed_data_are_never_adopted(run, bench, method, data, tmp_path):
     edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
     next((data / "bottle" / "test" / "good").iterdir()).unlink()
@@ -128,6 +156,7 @@ def test_changed_data_are_never_adopted(run, bench, method, data, tmp_path):
     assert "4 done, 4 stale" in out
 
 
+@pytest.mark.slow
 def test_records_of_a_plug_in_that_is_gone_hinder_nobody(run, bench, method, tmp_path):
     edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
     points = tmp_path / "plugin" / "toy_methods-1.0.dist-info" / "entry_points.txt"

@@ -56,8 +56,8 @@ def refused(finished, message):
         (["list", "method"], r"unknown kind 'method'. Did you mean 'methods'\?"),
         (["show", "method", "toy_maen"], r"Did you mean 'toy_mean'\?"),
         (["show", "thing", "toy_mean"], r"unknown kind 'thing'. Allowed: method, dataset, preset"),
-        (["status", "nowhere"], r"nowhere is no results folder"),
-        (["leaderboard", "nowhere"], r"nowhere is no results folder"),
+        (["status", "nowhere"], r"nowhere is not a results folder"),
+        (["leaderboard", "nowhere"], r"nowhere is not a results folder"),
         (["run", "--nonsense"], r"No such option"),
     ],
     ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else None,
@@ -134,6 +134,7 @@ def test_a_second_run_in_the_same_folder_waits_its_turn(bench, data, tmp_path):
         refused(bench(*TOY, "--shots", "1", "--results", tmp_path / "r"), r"another `bench run` is writing to")
 
 
+@pytest.mark.slow
 def test_a_corrupt_record_is_set_aside_reported_and_its_cell_runs_again(bench, data, tmp_path):
     words = (*TOY, "--shots", "1", "--results", tmp_path / "r", "protocol.evaluation_size=24")
     assert bench(*words).code == 0
@@ -157,6 +158,7 @@ def test_a_checkpoint_that_does_not_fit_its_model(bench, data, tmp_path):
     assert not list((tmp_path / "r").glob("cells/*"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_the_sweep_and_loses_nothing(bench, data, tmp_path, monkeypatch):
     """The second record meets a limit on file size, as a full disk would refuse it."""
     import resource

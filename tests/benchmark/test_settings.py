@@ -44,6 +44,7 @@ def test_a_word_chooses_a_group_and_keys_refine_it():
     assert (other["backbone"]["name"], other["backbone"]["pretrained"]) == ("ViT-B-16", "laion2b_s34b_b88k")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", choices("preset"))
 def test_every_preset_composes(name):
     settings = compose([chosen("preset", name)])

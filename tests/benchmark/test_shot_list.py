@@ -37,6 +37,7 @@ def write(tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_the_rule_and_the_names_are_compared_and_the_path_is_not(run, write):
     own = run("own")
     words = [write("a", "#2: 000 001\n"), write("b", "#2: 000 001\n"), write("c", "#2: 001 000\n")]
@@ -50,6 +51,7 @@ def test_the_rule_and_the_names_are_compared_and_the_path_is_not(run, write):
     assert len({record["cell_id"] for record in (own, one, other)}) == 3
 
 
+@pytest.mark.slow
 def test_the_rule_alone_is_another_protocol(run, write):
     own = run("own")
     drawn = [shot["path"][-7:-4] for shot in own["data"]["shots"]["bottle"]]

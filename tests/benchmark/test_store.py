@@ -113,9 +113,7 @@ def test_a_full_disk_keeps_the_old_content_and_no_part_of_the_new(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(
-            StoreError, match=r"cannot write .*file.json: File too large. What was written before is kept"
-        ):
+        with pytest.raises(StoreError, match=r"cannot write .*file.json: File too large. The previous content is kept"):
             write_atomic(path, "new" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -134,6 +132,7 @@ for number in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     path = tmp_path / "file"
     for round_ in range(5):

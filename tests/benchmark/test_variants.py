@@ -46,6 +46,7 @@ def test_the_last_layer_that_names_variants_replaces_them_with_their_figures():
     assert "published" not in made.values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
@@ -71,6 +72,7 @@ def test_wrong_variants_are_refused(variants, message):
         settings(variants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -104,6 +106,7 @@ def test_a_label_that_stands_twice_is_refused(tmp_path):
         read_request(None, path, {}, None, None, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["few_shot", "multi_class"])
 def test_every_variant_has_the_cells_of_the_method_and_others_keep_theirs(protocol):
     made = settings({"toy_mean": THREE}, protocols=[protocol], methods=["toy_mean"])
@@ -156,6 +159,7 @@ def sweep_name(tmp_path, variants, words=()):
     return read_request(None, path, dict.fromkeys(AXES), None, None, words).sweep
 
 
+@pytest.mark.slow
 def test_the_request_is_named_by_settings_and_their_order_not_by_labels(tmp_path):
     names = [
         sweep_name(tmp_path, variants)
@@ -170,6 +174,7 @@ def test_the_request_is_named_by_settings_and_their_order_not_by_labels(tmp_path
     assert sweep_name(tmp_path, {"toy_mean": {"first": {}, "second": {"scale": 2.0}}}) == names[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in choices("preset") if name.endswith("-ablation")])
 def test_an_ablation_compares_over_five_seeds_on_the_drawn_set_and_shows_what(bench, tmp_path, name):
     made = compose([chosen("preset", name)])

@@ -36,6 +36,7 @@ def _no_key(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_key")
 def test_one_run_per_cell_and_one_for_the_leaderboard(bench, data, cells, tmp_path):
     words = ("run", "--methods", "toy_mean,toy_breaks", "--shots", "1", "--seeds", "0", "logger=wandb")

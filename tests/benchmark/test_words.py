@@ -24,6 +24,7 @@ def request(words=(), backbone=None, limit=None, config=None, **axes):
     return read_request(None, config, {axis: asked.get(axis) for axis in AXES}, backbone, limit, list(words))
 
 
+@pytest.mark.slow
 def test_every_order_of_words_gives_the_same_settings():
     every = [compose([TOY, parse_words(words)]) for words in permutations(WORDS)]
     first = every[0]

@@ -30,7 +30,7 @@ class Case:
     config: dict[str, Any] = field(default_factory=dict)
 
     def build(self, root: Path | None, **settings: Any) -> AnomalyDataModule:
-        defaults: dict[str, Any] = {"image_size": 16, "evaluation_size": 12, "batch_size": 3}
+        defaults: dict[str, Any] = {"image_size": 16, "batch_size": 3}
         categories = settings.pop("categories", self.categories)
         return self.kind(root, categories, **defaults | settings, config=self.kind.Config(**self.config))
 

@@ -39,6 +39,7 @@ def put(path: Path, data: bytes) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_processes_write_at_once(digests, later, reads, tmp_path):
     files = [put(tmp_path / "data" / f"{i}", random.Random(i).randbytes(50)) for i in range(300)]
     command = [sys.executable, "-c", HASHES_ALL, str(tmp_path / "data")]

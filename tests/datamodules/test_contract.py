@@ -14,6 +14,7 @@ import twins
 from torch.utils.data import DataLoader
 
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.fit_data import FitData
 from datamodules.components.reading import SampleImages, collate, read_image
 from datamodules.components.sample import DataError
 
@@ -43,7 +44,7 @@ def shown(data) -> list[str]:
 @pytest.mark.parametrize("file", DATASETS, ids=lambda file: file.stem)
 def test_class_attributes_are_literals(file):
     tree = ast.parse(file.read_text())
-    kinds = {"AnomalyDataModule", "DrawnDataModule", "ListedShots"}
+    kinds = {"AnomalyDataModule", "SyntheticDataModule", "ListedShots"}
     (kind,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and {ast.unparse(base) for base in n.bases} & kinds]
     values = {}
     for node in kind.body:
@@ -62,6 +63,7 @@ def test_every_data_set_that_needs_a_root_has_a_twin():
     assert {*twins.TWINS} == {file.stem for file in DATASETS} - rootless
 
 
+@pytest.mark.slow
 def test_lists_are_complete(case, root):
     data = case.build(root)
     data.verify()
@@ -87,9 +89,9 @@ def check_images(images):
 def test_batches_of_a_fit(case, root):
     """They hold the truth, also where anomalous pixels are unknown."""
     data = case.build(root, limit=6)
-    every = SampleImages(data.test_samples, data.root, 16, 12)  # of categories without masks too
+    every = SampleImages(data.test_samples, data.root, 16)  # of categories without masks too
     loaders = [DataLoader(every, 3, collate_fn=collate), case.build(root, shots=2).train_dataloader()]
-    loaders += [data.labelled_dataloader()] if case.masks else []
+    loaders += [data.fit_loader(FitData("labelled"))] if case.masks else []
     labels = {path: label for loader in loaders for batch in loader for path, label in check_truth(batch, case, data)}
     truth = {data.relative(s.image): s.anomalous for c in case.categories for s in (*data.tests(c), *data.normals(c))}
     assert {*labels.values()} == {True, False}
@@ -101,7 +103,7 @@ def check_truth(batch, case, data):
     count = len(batch.label)
     check_images(batch.image)
     assert len(batch.image) == len(batch.category) == len(batch.path) == count
-    assert batch.mask.shape == (count, 12, 12)
+    assert batch.mask.shape == (count, 16, 16)
     assert batch.mask.dtype == batch.label.dtype == torch.bool
     marked = batch.mask.flatten(1).any(1)
     known = torch.tensor([category in case.masks for category in batch.category])
@@ -138,11 +140,12 @@ def test_nothing_behind_a_test_loader_holds_a_label_or_a_mask(case, root, few):
     found = leaves(data.test_dataloader().dataset.__dict__)
     assert {*found} == {16} | {sample.image for sample in samples} | {sample.category for sample in samples}
     assert not any(isinstance(leaf, bool) for leaf in found)
-    truth = leaves(SampleImages(samples, data.root, 16, 12).__dict__)  # the walk finds a label where there is one
+    truth = leaves(SampleImages(samples, data.root, 16).__dict__)  # the walk finds a label where there is one
     assert {leaf for leaf in truth if isinstance(leaf, bool)} == {True, False}
     assert {sample.mask for sample in samples} <= {*truth}
 
 
+@pytest.mark.slow
 def test_test_order_is_stable_and_complete(case, root, few):
     data = case.build(root, **few)
     seen = shown(data)
@@ -153,12 +156,17 @@ def test_test_order_is_stable_and_complete(case, root, few):
     assert seen == shown(case.build(root, **few, seed=9, shots=2))
 
 
+def support(data):
+    return {category: data.sample_shots(category) for category in data.chosen}
+
+
+@pytest.mark.slow
 def test_shots_nest_and_are_recorded(case, root):
     one, four = case.build(root, shots=1), case.build(root, shots=4)
     for category in case.categories:
-        assert four.support[category][:1] == one.support[category]
-        assert len({*four.support[category]}) == 4
-        assert {*four.support[category]} <= {*four.normals(category)}
+        assert support(four)[category][:1] == support(one)[category]
+        assert len({*support(four)[category]}) == 4
+        assert {*support(four)[category]} <= {*four.normals(category)}
         images = four.shot_images(category)
         assert images.shape == (4, 3, 16, 16)
         assert torch.equal(images[:1], one.shot_images(category))
@@ -166,12 +174,12 @@ def test_shots_nest_and_are_recorded(case, root):
         assert [e["sha256"] for e in four.manifest()[category]] == hashes
         assert case.build(root, shots=0).shot_images(category).shape == (0, 3, 16, 16)
     assert sorted(paths(four.train_dataloader())) == sorted(e["path"] for m in four.manifest().values() for e in m)
-    assert case.build(root, shots=4, seed=1).support != four.support
+    assert support(case.build(root, shots=4, seed=1)) != support(four)
 
 
 def test_a_category_alone_gets_the_same_shots(case, root):
-    together = case.build(root, shots=2).support
-    assert {c: case.build(root, shots=2, categories=[c]).support[c] for c in case.categories} == together
+    together = support(case.build(root, shots=2))
+    assert {c: support(case.build(root, shots=2, categories=[c]))[c] for c in case.categories} == together
 
 
 def test_shuffles_follow_the_seed_and_the_epoch(case, root):
@@ -194,16 +202,17 @@ def test_labelled_loader(case, root, few):
     data = case.build(root, **few)
     if not case.masks:
         with pytest.raises(DataError, match="no masks"):
-            data.labelled_dataloader()
+            data.fit_loader(FitData("labelled"))
         return
-    shuffled = paths(data.labelled_dataloader())
+    shuffled = paths(data.fit_loader(FitData("labelled")))
     assert sorted(shuffled) == sorted(data.relative(s.image) for c in case.masks for s in data.tests(c))
-    assert shuffled == paths(data.labelled_dataloader())
+    assert shuffled == paths(data.fit_loader(FitData("labelled")))
     assert shuffled != sorted(shuffled)
-    assert shuffled != paths(case.build(root, **few, seed=1).labelled_dataloader())
-    assert {bool(b) for batch in data.labelled_dataloader() for b in batch.label} == {True, False}
+    assert shuffled != paths(case.build(root, **few, seed=1).fit_loader(FitData("labelled")))
+    assert {bool(b) for batch in data.fit_loader(FitData("labelled")) for b in batch.label} == {True, False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_limit_is_even_and_stable(case, root, limit):
     data = case.build(root, limit=limit)
@@ -244,6 +253,7 @@ def test_numbers_out_of_range(case, root):
         case.build(root, shots=-1)
 
 
+@pytest.mark.slow
 def test_a_fingerprint_knows_neither_shots_nor_seed_nor_limit(case, root):
     category = case.categories[0]
     plain = case.build(root)
@@ -291,14 +301,15 @@ def test_fingerprints_see_every_byte_and_neither_place_nor_time(case, root, tmp_
 
 def test_pickles(case, root):
     data = pickle.loads(pickle.dumps(case.build(root, shots=2)))
-    assert data.support == case.build(root, shots=2).support
+    assert support(data) == support(case.build(root, shots=2))
     assert len(pickle.loads(pickle.dumps(data.test_dataloader().dataset))) > 0
 
 
+@pytest.mark.slow
 def test_workers_change_no_number(cases, roots):
     def seen(workers):
         torch.manual_seed(3)
-        loader = cases["mvtec_ad"].build(roots["mvtec_ad"], num_workers=workers).labelled_dataloader()
+        loader = cases["mvtec_ad"].build(roots["mvtec_ad"], num_workers=workers).fit_loader(FitData("labelled"))
         epochs = []
         for epoch in range(2):
             loader.sampler.set_epoch(epoch)

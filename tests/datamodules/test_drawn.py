@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from datamodules.components.fit_data import FitData
 from datamodules.components.rendering import CATEGORIES, DRAWING_VERSION, GOOD, catalogue, draw, draw_twin
 from datamodules.components.rendering.cache import Counts, folder_name
+from datamodules.components.sample import DataError
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
 
@@ -37,14 +39,19 @@ def test_the_literals_are_the_engine_s(data):
     assert (DRAWING_VERSION, len(data.categories), data.variant) == (3, 8, "drawn-v3")
 
 
+@pytest.mark.slow
 def test_the_datamodule(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     config = Procedural.Config(draw_seed=3, size=32, train=3, normal=2, per_defect=1)
-    data = Procedural(None, ["gear", "wood"], image_size=16, evaluation_size=32, shots=2, config=config)
+    data = Procedural(None, ["gear", "wood"], image_size=16, shots=2, config=config)
     assert data.root == tmp_path / folder_name(3, 32, Counts(3, 2, 1), Procedural.categories)
+    assert not data.root.exists()  # a constructor draws nothing
+    with pytest.raises(DataError, match="does not exist"):
+        data.setup("fit")
+    data.prepare_data()
     data.verify()
     assert sum(len(batch.indices) for batch in data.test_dataloader()) == 2 * (2 + 3)
-    batches = list(data.labelled_dataloader())
+    batches = list(data.fit_loader(FitData("labelled")))
     assert sum(len(batch.label) for batch in batches) == 2 * (2 + 3)
     for batch in batches:
         assert (batch.mask.flatten(1).any(1) == batch.label).all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from twins import draw_mvtec_ad
 
+from datamodules.components.fit_data import FitData
 from datamodules.components.resampling import unchanged
 from datamodules.components.sample import DataError
 from datamodules.mvtec_ad import MVTecAD
@@ -22,12 +23,12 @@ def root(tmp_path_factory):
 
 
 def open_set(root, **settings):
-    defaults = {"image_size": 16, "evaluation_size": 16, "shots": 2, "batch_size": 3}
+    defaults = {"image_size": 16, "shots": 2, "batch_size": 3}
     return MVTecAD(root, ("bottle", "metal_nut"), **defaults | settings)
 
 
 def read(root, steps=4, augment=shade, **settings):
-    return list(open_set(root, **settings).drawn_dataloader(steps, augment))
+    return list(open_set(root, **settings).fit_loader(FitData("shots", steps=steps, augment=augment)))
 
 
 def assert_equal(first, second):
@@ -39,7 +40,7 @@ def assert_equal(first, second):
 
 def test_draws_are_those_of_the_hash(root):
     data = open_set(root, seed=5)
-    shots = [data.relative(sample.image) for samples in data.support.values() for sample in samples]
+    shots = [data.relative(sample.image) for category in data.chosen for sample in data.sample_shots(category)]
     batches = read(root, seed=5)
     assert [len(batch.label) for batch in batches] == [3] * 4
     drawn = [(path, int(seed)) for batch in batches for path, seed in zip(batch.path, batch.simulated, strict=True)]
@@ -67,7 +68,7 @@ def test_workers_change_nothing(root):
 
 
 def test_a_second_pass_and_a_longer_one_begin_alike(root):
-    loader = open_set(root).drawn_dataloader(2, shade)
+    loader = open_set(root).fit_loader(FitData("shots", steps=2, augment=shade))
     first = list(loader)
     assert_equal(first, list(loader))
     assert_equal(first, read(root, steps=5)[:2])
@@ -81,7 +82,7 @@ def test_another_seed_draws_others(root):
 def test_unchanged_items_are_the_shots(root):
     data = open_set(root)
     shots = {category: data.shot_images(category) for category in data.chosen}
-    for batch in data.drawn_dataloader(2, unchanged):
+    for batch in data.fit_loader(FitData("shots", steps=2, augment=unchanged)):
         assert set(batch.simulated) == {""}
         assert not batch.mask.any()
         for image, category in zip(batch.image, batch.category, strict=True):
@@ -90,4 +91,4 @@ def test_unchanged_items_are_the_shots(root):
 
 def test_no_shots_are_refused(root):
     with pytest.raises(DataError, match="nothing to train on: shots is 0"):
-        open_set(root, shots=0).drawn_dataloader(2, shade)
+        open_set(root, shots=0).fit_loader(FitData("shots", steps=2, augment=shade))

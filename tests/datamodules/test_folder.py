@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from datamodules.components.fit_data import FitData
 from datamodules.components.reading import SampleImages
 from datamodules.components.sample import DataError
 from datamodules.folder import Folder
@@ -12,7 +13,7 @@ from datamodules.folder import Folder
 
 def build(root, categories, layout="auto", **settings):
     config = Folder.Config(layout=layout)
-    return Folder(root, categories, image_size=16, evaluation_size=12, config=config, **settings)
+    return Folder(root, categories, image_size=16, config=config, **settings)
 
 
 def test_categories_are_found(draw):
@@ -43,11 +44,11 @@ def test_both_readings_of_the_same_files_agree(draw):
 def test_masks_are_known_per_category(draw):
     data = build(draw("folder"), ["blue part", "red_part"])
     assert (data.masks_known("blue part"), data.masks_known("red_part")) == (True, False)
-    assert {category for batch in data.labelled_dataloader() for category in batch.category} == {"blue part"}
+    assert {category for batch in data.fit_loader(FitData("labelled")) for category in batch.category} == {"blue part"}
     unmarked = [sample for sample in data.test_samples if sample.category == "red_part"]
     assert sum(sample.anomalous for sample in unmarked) == 4
     assert not any(sample.mask for sample in unmarked)
-    assert not any(item.mask.any() for item in SampleImages(unmarked, data.root, 16, 12))
+    assert not any(item.mask.any() for item in SampleImages(unmarked, data.root, 16))
 
 
 def test_one_missing_mask_is_an_error(draw):
@@ -117,12 +118,12 @@ META_FAULTS = {
         lambda m: first_bad(m).update(img_path="/part/9.png"),
         "must be relative to the root and stay below it",
     ),
-    "label": (lambda m: first_bad(m).update(anomaly=2), r"test, part, record \d+: needs .* anomaly \(0 or 1\), got"),
+    "label": (lambda m: first_bad(m).update(anomaly=2), r"test, part, entry \d+: needs .* anomaly \(0 or 1\), got"),
     "key": (
         lambda m: first_bad(m).pop("specie_name"),
-        r"test, part, record \d+: needs img_path, mask_path, specie_name",
+        r"test, part, entry \d+: needs img_path, mask_path, specie_name",
     ),
-    "record": (lambda m: m["test"]["part"].append("a.png"), r"record 7: needs .* got 'a\.png'"),
+    "record": (lambda m: m["test"]["part"].append("a.png"), r"entry 7: needs .* got 'a\.png'"),
     "leak": (lambda m: m["test"]["part"].append(m["train"]["part"][0]), r"train/good/000\.png is listed twice"),
     "twice": (lambda m: m["test"]["part"].append(m["test"]["part"][0]), "is listed twice"),
     "no tests": (lambda m: m["test"].pop("part"), "no test images of 'part'"),

@@ -66,6 +66,7 @@ def test_a_copy_in_another_process_goes_the_same_way():
     assert list(pickle.loads(pickle.dumps(places))) == order(7, 2)
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_other_iterators_of_a_loader_change_the_order():
     def epochs(workers: int, extra: int) -> list[list[int]]:
         places = ShuffledByEpoch(COUNT, 7)

@@ -96,6 +96,7 @@ def test_another_numbering_of_the_same_regions_is_no_difference(monkeypatch, usu
     assert again() == usual
 
 
+@pytest.mark.slow
 def test_each_file_that_is_refused_shows(monkeypatch, usual):
     seen = {usual}
     opened = reading.open_image

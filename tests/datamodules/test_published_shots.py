@@ -30,7 +30,7 @@ def write(tmp_path):
 
 def build(kind, root, categories, shots, shot_list, numbers="agreed", seed=0):
     config = kind.Config(shot_list=None if shot_list is None else str(shot_list), shot_numbers=numbers)
-    return kind(root, categories, image_size=16, evaluation_size=12, shots=shots, seed=seed, config=config)
+    return kind(root, categories, image_size=16, shots=shots, seed=seed, config=config)
 
 
 def names(data):
@@ -65,7 +65,7 @@ def test_every_seed_takes_the_same(draw, write):
 @pytest.mark.parametrize("shots", [0, 2])
 def test_without_a_list_or_without_shots_names_draw(draw, shots):
     root = draw("mvtec_ad")
-    plain = MVTecAD(root, ["bottle"], image_size=16, evaluation_size=12, shots=shots)
+    plain = MVTecAD(root, ["bottle"], image_size=16, shots=shots)
     for shot_list in (None, root / "nowhere")[: 1 if shots else 2]:
         data = build(MVTecAD, root, ["bottle"], shots, shot_list, numbers="position")
         assert data.manifest() == plain.manifest()
@@ -128,7 +128,7 @@ def test_a_list_is_asked_for_each_category(draw, write):
 
 def test_a_number_of_shots_without_a_line(draw, write):
     data = build(MVTecAD, draw("mvtec_ad"), ["bottle"], 3, write("bottle", "#1: 000\n#2: 001 002\n"))
-    with pytest.raises(DataError, match=r"lists shots for these k: 1, 2; got k = 3\. shot_list=null draws shots"):
+    with pytest.raises(DataError, match=r"lists shots for these k: 1, 2; got k = 3\. shot_list=null samples shots"):
         data.verify()
 
 

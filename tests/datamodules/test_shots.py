@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.components.sample import DataError, Sample
-from datamodules.components.shots import SHOT_RULE, draw_shots, limit_evenly
+from datamodules.components.shots import SHOT_RULE, limit_evenly, sample_shots
 
 ROOT = Path("/data")
 
@@ -22,42 +22,42 @@ def names(samples):
 def test_rule_is_pinned():
     """Worked out with sha256sum; a change of the draw needs a new SHOT_RULE."""
     assert SHOT_RULE == "sha256-name-v1"
-    assert names(draw_shots(normals(), 4, 0, ROOT)) == ["005.png", "002.png", "001.png", "003.png"]
+    assert names(sample_shots(normals(), 4, 0, ROOT)) == ["005.png", "002.png", "001.png", "003.png"]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_draws_nest(seed):
-    draws = [draw_shots(normals(), k, seed, ROOT) for k in range(7)]
+    draws = [sample_shots(normals(), k, seed, ROOT) for k in range(7)]
     assert all(small == large[: len(small)] for small, large in itertools.pairwise(draws))
     assert sorted(draws[6]) == normals()
 
 
 def test_neither_order_nor_root_count():
-    expected = names(draw_shots(normals(), 3, 1, ROOT))
-    assert names(draw_shots(normals()[::-1], 3, 1, ROOT)) == expected
+    expected = names(sample_shots(normals(), 3, 1, ROOT))
+    assert names(sample_shots(normals()[::-1], 3, 1, ROOT)) == expected
     elsewhere = Path("/mnt/other disk")
-    assert names(draw_shots(normals(elsewhere), 3, 1, elsewhere)) == expected
+    assert names(sample_shots(normals(elsewhere), 3, 1, elsewhere)) == expected
 
 
 def test_removing_an_image_that_was_not_drawn_changes_nothing():
-    drawn = draw_shots(normals(), 2, 0, ROOT)
-    left = [sample for sample in normals() if sample != draw_shots(normals(), 6, 0, ROOT)[-1]]
-    assert draw_shots(left, 2, 0, ROOT) == drawn
+    drawn = sample_shots(normals(), 2, 0, ROOT)
+    left = [sample for sample in normals() if sample != sample_shots(normals(), 6, 0, ROOT)[-1]]
+    assert sample_shots(left, 2, 0, ROOT) == drawn
 
 
 def test_seeds_and_categories_differ():
-    assert len({tuple(names(draw_shots(normals(), 6, seed, ROOT))) for seed in range(8)}) > 5
-    assert names(draw_shots(normals(), 6, 0, ROOT)) != names(draw_shots(normals(category="cable"), 6, 0, ROOT))
+    assert len({tuple(names(sample_shots(normals(), 6, seed, ROOT))) for seed in range(8)}) > 5
+    assert names(sample_shots(normals(), 6, 0, ROOT)) != names(sample_shots(normals(category="cable"), 6, 0, ROOT))
 
 
 def test_each_image_is_drawn_equally_often():
-    firsts = [names(draw_shots(normals(), 1, seed, ROOT))[0] for seed in range(600)]
+    firsts = [names(sample_shots(normals(), 1, seed, ROOT))[0] for seed in range(600)]
     assert all(70 < firsts.count(name) < 130 for name in names(normals()))
 
 
 def test_too_many_shots():
     with pytest.raises(DataError, match="at most the 6 normal training images that exist, got 7"):
-        draw_shots(normals(), 7, 0, ROOT)
+        sample_shots(normals(), 7, 0, ROOT)
 
 
 def listing(normal, anomalous):

@@ -11,7 +11,7 @@ from datamodules.textile import Textile
 
 
 def build(root=None, **config):
-    return Textile(root, ["textile"], image_size=32, evaluation_size=16, config=Textile.Config(**config))
+    return Textile(root, ["textile"], image_size=32, config=Textile.Config(**config))
 
 
 def test_package_is_the_pinned_one():
@@ -50,7 +50,7 @@ def test_a_number_of_test_images_out_of_range_is_refused(count):
 
 
 def test_limit_sees_both_defects():
-    data = Textile(None, ["textile"], image_size=32, evaluation_size=16, limit=8)
+    data = Textile(None, ["textile"], image_size=32, limit=8)
     folders = [data.relative(sample.image).split("/")[0] for sample in data.test_samples]
     assert sum(len(batch.indices) for batch in data.test_dataloader()) == 8
     assert sorted(folders) == ["global"] * 2 + ["local"] * 2 + ["nominal"] * 4

@@ -89,7 +89,7 @@ FAULTS = {
 
 
 def build(root, **settings):
-    return MVTecAD(root, ["bottle"], image_size=8, evaluation_size=8, **settings)
+    return MVTecAD(root, ["bottle"], image_size=8, **settings)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

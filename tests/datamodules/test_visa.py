@@ -4,6 +4,7 @@ import pytest
 import torch
 import twins
 
+from datamodules.components.fit_data import FitData
 from datamodules.components.sample import DataError
 from datamodules.visa import VisA
 
@@ -11,7 +12,7 @@ CSV = "split_csv/1cls.csv"
 
 
 def build(root, category="candle"):
-    return VisA(root, [category], image_size=16, evaluation_size=12)
+    return VisA(root, [category], image_size=16)
 
 
 def rewrite(root, old, new):
@@ -20,6 +21,7 @@ def rewrite(root, old, new):
     file.write_text(file.read_text().replace(old, new, 1))
 
 
+@pytest.mark.slow
 def test_split_is_the_csv_and_not_the_folder(draw):
     root = draw("visa")
     rewrite(
@@ -32,12 +34,13 @@ def test_split_is_the_csv_and_not_the_folder(draw):
     assert len(data.tests("candle")) == 8
 
 
+@pytest.mark.slow
 def test_small_class_ids_are_masks(draw):
     data = build(draw("visa"))
-    masks = torch.cat([batch.mask[batch.label] for batch in data.labelled_dataloader()])
+    masks = torch.cat([batch.mask[batch.label] for batch in data.fit_loader(FitData("labelled"))])
     assert len(masks) == 4
-    expected = torch.zeros(12, 12, dtype=torch.bool)
-    expected[5:8, 2:5] = True  # rows 8..13 of 20 and columns 4..9 of 24, by their middles, on 12
+    expected = torch.zeros(16, 16, dtype=torch.bool)
+    expected[6:11, 3:7] = True  # rows 8..13 of 20 and columns 4..9 of 24, by their middles, on 16
     assert all(torch.equal(mask, expected) for mask in masks)
 
 

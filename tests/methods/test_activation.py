@@ -52,6 +52,7 @@ def assert_same_features(loaded, original):
     assert torch.equal(loaded.encode_text(loaded.tokenize(texts)), original.encode_text(original.tokenize(texts)))
 
 
+@pytest.mark.slow
 def test_an_unknown_checkpoint_that_nobody_speaks_for_is_refused(trained):
     _, _, path = trained
     for name in NAMES.values():
@@ -61,6 +62,7 @@ def test_an_unknown_checkpoint_that_nobody_speaks_for_is_refused(trained):
         assert "Say backbone.activation=gelu or backbone.activation=quick_gelu" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_with_its_activation_said_it_is_the_original(trained):
     activation, original, path = trained
     assert_same_features(CLIPBackbone.load(NAMES[activation], str(path), activation=activation), original)
@@ -83,6 +85,7 @@ def test_a_model_with_another_activation_than_was_said_is_refused(trained):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("published")
 def test_a_known_checkpoint_needs_no_word(trained):
     activation, original, path = trained
@@ -108,6 +111,7 @@ class Archive(nn.Module):
         return x + 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*TorchScript archive")
 @pytest.mark.parametrize("known", [False, True])
 def test_code_within_a_checkpoint_runs_only_if_it_is_known(trained, monkeypatch, known):
@@ -137,6 +141,7 @@ def test_what_is_said_must_be_true_of_every_model(name, pretrained, activation, 
         CLIPBackbone.load(name, pretrained, activation=activation)
 
 
+@pytest.mark.slow
 def test_the_embedded_model_has_one_activation(tmp_path):
     path = tmp_path / "other.pt"
     torch.save(CLIPBackbone.load("embedded", "random").clip.state_dict(), path)

@@ -144,5 +144,5 @@ def test_what_does_not_fit_is_refused(backbone):
     with pytest.raises(ValueError, match="fractions of the depth"):
         build(backbone, layers=(6.0,))
     batch = draw_batch()
-    with pytest.raises(ValueError, match="evaluation_size = image_size"):
+    with pytest.raises(ValueError, match="Masks must have the size of the images"):
         build(backbone).loss(batch._replace(mask=batch.mask[:, :32, :32]))

@@ -64,6 +64,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_every_setting_learns_all_it_has_and_predicts(backbone, settings):
     method = remembered(build(backbone, **settings))
@@ -131,6 +132,7 @@ def test_gradients_are_clipped(backbone):
     assert_close(torch.cat([p.grad.flatten() for p in method.parameters()]).norm(), torch.tensor(1.0))
 
 
+@pytest.mark.slow
 def test_memory_follows_the_prompts(backbone):
     """Shots are shown before the fit, and compared as the fitted prompts see them."""
     method, other = remembered(build(backbone)), remembered(build(backbone, seed=1))
@@ -172,16 +174,14 @@ def test_encodes_shots_and_texts_once(backbone, monkeypatch):
 
 
 def fit(backbone, root, workers=0):
-    data = MVTecAD(
-        root, ("bottle",), image_size=2 * SIZE, evaluation_size=2 * SIZE, shots=2, batch_size=2, num_workers=workers
-    )
+    data = MVTecAD(root, ("bottle",), image_size=SIZE, shots=2, batch_size=2, num_workers=workers)
     torch.manual_seed(0)
     method = AnoPLe(backbone, {"bottle": "bottle"}, AnoPLe.Config(decoder_width=16, steps=3, batch_size=2))
-    loader = data.drawn_dataloader(method.steps, method.augmentation())
-    make_trainer(torch.device("cpu"), [], max_epochs=method.max_epochs).fit(method, loader)
+    make_trainer(torch.device("cpu"), [], max_epochs=method.max_epochs).fit(method, data)
     return method.state_dict()
 
 
+@pytest.mark.slow
 def test_a_fit_is_the_same_again_and_with_a_worker(backbone, tmp_path):
     root = draw_mvtec_ad(tmp_path, ["bottle"])
     start = AnoPLe.Config(decoder_width=16)

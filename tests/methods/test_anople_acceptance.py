@@ -197,6 +197,7 @@ def toy_images(category, count, seed=0, side=128):
     return grain + 0.4
 
 
+@pytest.mark.slow
 def test_overfits_a_toy_set_and_its_bank_separates_an_inserted_square():
     backbone = narrow_clip(64, 8)
     torch.manual_seed(0)

@@ -57,6 +57,7 @@ def promptad():
     return _load("promptad", "clip.")
 
 
+@pytest.mark.slow
 def test_faprompt_image_features(faprompt):
     recorded, backbone = faprompt
     images = recorded["data/image"] * STD + MEAN
@@ -110,6 +111,7 @@ def test_faprompt_token_ids(faprompt):
     assert torch.equal(tokens.ids[1], recorded["learner/token_ids_abnormal"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tap_point", "kind"), [("block", "clean"), ("next_attention", "raw")])
 def test_promptad_image_features_and_taps(promptad, tap_point, kind):
     recorded, backbone = promptad

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 
 from methods.components.clip import image_tower
-from methods.components.clip.backbone import CLIPBackbone, Tokens
+from methods.components.clip.backbone import CLIPBackbone, Tokens, Windows
 
 TEXTS = ["a photo of a cat", "a photo of a damaged metal nut for visual inspection", "a zipper"]
 
@@ -123,13 +123,13 @@ def test_bilinear_positions_are_not_smoothed(tiny, grid):
 def test_one_window_of_all_patches_is_the_image(tiny, images):
     windows = torch.arange(16).unsqueeze(0)
     expected = tiny.encode_image(images).image
-    torch.testing.assert_close(tiny.encode_windows(images, windows)[:, 0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(tiny.encode_windows(images, Windows(windows, (4, 4)))[:, 0], expected, atol=1e-6, rtol=0)
 
 
 def test_windows_are_the_tower_with_all_else_masked(tiny, images, monkeypatch):
     windows = torch.tensor([[0, 1, 4, 5], [5, 6, 9, 10], [15, 14, 11, 10], [3, 2, 7, 6], [8, 9, 12, 13]])
     monkeypatch.setattr("methods.components.clip.image_tower._TOKENS_AT_ONCE", 15)  # three windows at once
-    got = tiny.encode_windows(images, windows)
+    got = tiny.encode_windows(images, Windows(windows, (4, 4)))
     visual = tiny.clip.visual
     for row, image in enumerate(_normalised(images)):
         for column, window in enumerate(windows.tolist()):
@@ -181,7 +181,7 @@ def test_low_precision_returns_float32_near_float32(tiny, images, precision):
         assert not torch.equal(a, b)
         assert F.cosine_similarity(a, b, dim=-1).min() > 0.999
     assert got.taps.dtype == torch.float32
-    windows = torch.tensor([[0, 1]])
+    windows = Windows(torch.tensor([[0, 1]]), (4, 4))
     assert (
         F.cosine_similarity(low.encode_windows(images, windows), tiny.encode_windows(images, windows), dim=-1).min()
         > 0.999

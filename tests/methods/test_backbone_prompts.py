@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.components.clip.backbone import Tokens
+from methods.components.clip.backbone import Tokens, Windows
 from methods.components.prompts import ensemble
 
 IMAGE_WIDTH, TEXT_WIDTH, N_PATCHES = 48, 32, 16
@@ -167,7 +167,7 @@ def test_no_call_alters_the_model(backbone, images):
     )
     backbone.encode_image(torch.rand(1, 3, 96, 80), deep_prompts=deep, prefix=deep[0]).image.sum().backward()
     backbone.encode_image(images, patch_edit=(2, lambda patches: patches.mul_(2)))
-    backbone.encode_windows(images, torch.tensor([[0, 1]]))
+    backbone.encode_windows(images, Windows(torch.tensor([[0, 1]]), (4, 4)))
     text = [_random(1, TEXT_WIDTH).requires_grad_()]
     backbone.encode_text(backbone.tokenize(["a bottle"]), deep_prompts=text).sum().backward()
     backbone.train()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from methods.components.clip.backbone import BackboneError, CLIPBackbone, Tokens
+from methods.components.clip.backbone import BackboneError, CLIPBackbone, Tokens, Windows
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,19 @@ def test_sizes_that_fit(backbone):
     [
         (torch.tensor([[0, 16]]), "4 x 4 grid are 0 to 15; got 0 to 16"),
         (torch.tensor([[-1, 3]]), "0 to 15; got -1 to 3"),
-        (torch.tensor([0, 1]), r"\(K, n\); got \(2,\)"),
+        (torch.tensor([0, 1]), r"\(K, n\) on the CPU; got \(2,\)"),
         (torch.tensor([[0.0]]), "float32"),
+        (torch.tensor([[0]], device="meta"), r"on the CPU; got \(1, 1\) of torch.int64 on meta"),
     ],
 )
-def test_windows_that_do_not_fit(backbone, images, windows, message):
+def test_windows_that_do_not_fit(windows, message):
     with pytest.raises(BackboneError, match=message):
-        backbone.encode_windows(images, windows)
+        Windows(windows, (4, 4))
+
+
+def test_windows_of_another_grid(backbone, images):
+    with pytest.raises(BackboneError, match="Windows of 4 x 5 patches do not fit images of 4 x 4 patches"):
+        backbone.encode_windows(images, Windows(torch.tensor([[0, 1]]), (4, 5)))
 
 
 def test_texts_that_do_not_fit(backbone):
@@ -82,6 +88,8 @@ def test_tokens_and_deep_text_prompts_that_do_not_fit(backbone):
     tokens = backbone.tokenize(["a bottle", "a cut bottle"])
     with pytest.raises(BackboneError, match=r"embeddings \(T, C, 32\).*got \(2, 77\) and \(2, 77, 31\)"):
         backbone.encode_text(Tokens(tokens.ids, tokens.embeddings[..., 1:]))
+    with pytest.raises(BackboneError, match=r"Token ids stay on the CPU.*got meta"):
+        backbone.encode_text(Tokens(tokens.ids.to("meta"), tokens.embeddings))
     with pytest.raises(BackboneError, match=r"got \(0, 77\)"):
         backbone.encode_text(backbone.tokenize([]))
     with pytest.raises(BackboneError, match="before blocks 0 to 5; got 3 from block 4"):

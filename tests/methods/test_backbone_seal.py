@@ -116,6 +116,7 @@ ALTERATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alter", ALTERATIONS, ids=lambda alter: alter.__name__)
 def test_an_alteration_breaks_the_seal_by_name(own, alter):
     sealed = seal(own)
@@ -135,6 +136,7 @@ def test_use_breaks_nothing(own, tmp_path):
     assert sealed.broken(own) == []
 
 
+@pytest.mark.slow
 def test_a_patched_class_stays_broken_for_a_seal_that_is_taken_later(own, monkeypatch):
     seal(own)
     with monkeypatch.context() as patch:

@@ -91,6 +91,7 @@ def test_every_category_has_a_caption():
         assert tuple(read_captions(name).records) == tuple(registry.dataset(name).categories), name
 
 
+@pytest.mark.slow
 def test_what_is_shipped_passes_with_every_state_and_shows_its_object():
     count = tokens()
     for name in DESCRIBED:

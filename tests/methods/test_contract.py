@@ -17,6 +17,8 @@ from methods.components.base import Method
 NAMES = registry.names("method")
 CANDIDATES = [candidate for name in NAMES for candidate in candidates.candidates(name)]
 CASES = [(each, promise) for each in CANDIDATES for promise in contract.PROMISES if promise.asked_of(each)]
+#: Promises that take a whole run or a second method.
+SLOW = (contract.scores_ignore_the_truth, contract.a_second_one_starts_anew)
 
 
 def words(value):
@@ -37,7 +39,11 @@ def _cache(tmp_path_factory):
         yield
 
 
-@pytest.mark.parametrize(("candidate", "promise"), CASES, ids=words)
+@pytest.mark.parametrize(
+    ("candidate", "promise"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[1].check in SLOW else []) for case in CASES],
+    ids=words,
+)
 def test_keeps_its_promise(candidate, promise):
     promise.check(shared(candidate))
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from datamodules.components.sample import Batch
 from methods.components.losses import LocalTerms
 from methods.components.maps import class_maps
-from methods.faprompt import WEIGHTS, LossTerms
+from methods.faprompt import WEIGHTS, FAPromptTerms
 from tests.support.recorded_faprompt import TERMS, build_backbone, build_method, parameter_names, read_fixture
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "faprompt.npz"
@@ -71,6 +71,7 @@ def trained(parity):
     method.load_state_dict(before)
 
 
+@pytest.mark.slow
 def test_prompts_have_the_recorded_tokens(parity):
     ids = parity.method.prompts.templates.ids
     assert torch.equal(ids[0], parity.common["learner/token_ids_normal"])
@@ -159,7 +160,7 @@ def test_every_term_of_the_loss(parity):
 
 
 def test_total_loss(parity, trained):
-    assert len(WEIGHTS) == len(LossTerms._fields)
+    assert len(WEIGHTS) == len(FAPromptTerms._fields)
     assert_close(trained.loss.double(), parity.variant["train/loss/total"], **LOSS)
 
 

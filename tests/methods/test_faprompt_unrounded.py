@@ -89,6 +89,7 @@ def compare_training(parity, term, gradient, deep_gradient):
     method.zero_grad()
 
 
+@pytest.mark.slow
 def test_the_default_rounds_nothing(parity):
     assert parity.method.config.round_deep_prompts is False
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.components.clip import image_tower
-from methods.components.clip.backbone import BackboneError
+from methods.components.clip.backbone import BackboneError, Windows
 from methods.components.feature_store.store import FeatureCounts, FeatureStore
 from methods.nearest_patch import NearestPatch
 from methods.winclip import WinCLIP
@@ -18,7 +18,8 @@ REQUESTS = {
     "taps after attention": {"layers": (8,), "taps": (3,), "tap_point": "next_attention"},
     "no class norm": {"class_norm": False},
 }
-WINDOWS = torch.tensor([[0, 1, 4, 5], [10, 11, 14, 15], [0, 5, 10, 15]])
+WINDOWS = Windows(torch.tensor([[0, 1, 4, 5], [10, 11, 14, 15], [0, 5, 10, 15]]), (4, 4))
+FIRST_TWO = Windows(WINDOWS.patches[:2], (4, 4))
 
 
 def _images(n, *, seed=5, size=64):
@@ -55,7 +56,7 @@ def test_same_bits_of_windows(plain, stored):
     for _ in range(2):
         assert torch.equal(stored.encode_windows(images, WINDOWS), wanted)
     assert stored.store.counts[:2] == (2, 2)
-    assert torch.equal(stored.encode_windows(images, WINDOWS[:2]), plain.encode_windows(images, WINDOWS[:2]))
+    assert torch.equal(stored.encode_windows(images, FIRST_TWO), plain.encode_windows(images, FIRST_TWO))
     assert stored.store.counts[:2] == (2, 4)
 
 
@@ -76,6 +77,7 @@ def test_only_unknown_images_are_computed_and_the_order_stays(plain, stored, mon
         assert torch.equal(*rows)
 
 
+@pytest.mark.slow
 def test_scores_agree_whatever_batches_were_stored(plain, stored):
     images, asked = _images(6), {"layers": (8,), "stream": "vv_from_ordinary", "vv_from": 1}
     for size in (1, 2, 3):
@@ -89,6 +91,7 @@ def test_scores_agree_whatever_batches_were_stored(plain, stored):
     assert (scores[0] - scores[1]).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_prompts_prefix_and_edit_never_touch_the_store(plain, stored):
     images = _images(2)
     prompt = torch.randn(2, 48, generator=torch.Generator().manual_seed(0))
@@ -139,11 +142,12 @@ def test_empty_batches_and_refusals_are_as_without_a_store(stored):
             stored.encode_image(images)
     with pytest.raises(BackboneError, match="layers counts blocks"):
         stored.encode_image(_images(1), layers=(9,))
-    with pytest.raises(BackboneError, match="are 0 to 15"):
-        stored.encode_windows(_images(1), torch.tensor([[16]]))
+    with pytest.raises(BackboneError, match="3 x 3 patches do not fit images of 4 x 4"):
+        stored.encode_windows(_images(1), Windows(torch.tensor([[8]]), (3, 3)))
     assert not stored.store.folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [WinCLIP, NearestPatch])
 def test_methods_score_alike_with_features_of_other_batches(backbone, stored, method):
     images, shots, names = _images(4), _images(1, seed=6), ["bottle"] * 4

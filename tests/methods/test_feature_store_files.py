@@ -65,6 +65,7 @@ def _damage_everywhere():
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", _damage_everywhere().values(), ids=_damage_everywhere())
 @pytest.mark.parametrize("opened", ["before", "after"])
 def test_a_damaged_file_is_computed_anew(store, damage, opened):
@@ -94,6 +95,7 @@ def test_the_entry_of_another_key_is_no_answer(store):
     assert store.counts == FeatureCounts(hits=0, misses=3, evicted=0, damaged=1)
 
 
+@pytest.mark.slow
 def test_files_of_others_are_left_alone(tmp_path):
     store = FeatureStore(tmp_path, 10 * ENTRY)
     strangers = [tmp_path / "notes.txt", tmp_path / "ab" / "notes.features", tmp_path / "photos" / ("0" * 64)]
@@ -108,6 +110,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     assert all(path.stat().st_size == 20 * ENTRY for path in strangers)
 
 
+@pytest.mark.slow
 def test_the_folder_never_exceeds_its_bound(tmp_path):
     store = FeatureStore(tmp_path, 10 * ENTRY)
     for seed in range(40):
@@ -118,6 +121,7 @@ def test_the_folder_never_exceeds_its_bound(tmp_path):
     assert store.counts == FeatureCounts(hits=0, misses=40, evicted=40 - present, damaged=0)
 
 
+@pytest.mark.slow
 def test_two_stores_of_one_folder_stay_near_the_bound(tmp_path):
     stores = [FeatureStore(tmp_path, 40 * ENTRY) for _ in range(2)]
     for seed in range(200):

@@ -25,6 +25,7 @@ def _assert_same(got, wanted):
 BASE = {"layers": (8, 3), "stream": "vv_from_ordinary", "vv_from": 2, "taps": (2,)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -79,6 +80,7 @@ def _with_changed(backbone, change):
     return CLIPBackbone(clip, backbone.tokenizer, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["a weight", "activation", "heads", "mean", "position resize", "precision"])
 def test_other_models_have_other_answers(stored, backbone, change):
     images = _images(1, size=80)

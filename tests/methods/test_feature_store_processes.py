@@ -59,6 +59,7 @@ def _work(folder, max_bytes, seed):
         assert store.counts.damaged == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [100, 5])
 def test_three_processes_write_and_read_the_same_entries(tmp_path, room):
     children = [_start(_work, tmp_path, room * 4 * WIDTH, seed) for seed in range(3)]
@@ -93,6 +94,7 @@ def _write_for_ever(folder):
         _ask(store, seed)
 
 
+@pytest.mark.slow
 def test_no_kill_leaves_a_torn_entry(tmp_path):
     draw = random.Random(0)
     found = torn = halves = 0
@@ -129,6 +131,7 @@ def _write_and_die(folder):
     _ask(FeatureStore(folder, 2**30), 1)
 
 
+@pytest.mark.slow
 def test_a_writer_killed_before_the_last_step_leaves_no_entry(tmp_path):
     assert _exit_code(_start(_write_and_die, tmp_path)) == -signal.SIGKILL
     (left,) = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -28,6 +28,7 @@ def count_calls(monkeypatch, backbone, name):
     return calls
 
 
+@pytest.mark.slow
 def test_learns_without_the_image_tower(backbone, monkeypatch):
     method = build(backbone, lr=0.05)
     images, texts = (count_calls(monkeypatch, backbone, f"encode_{kind}") for kind in ("image", "text"))
@@ -36,6 +37,7 @@ def test_learns_without_the_image_tower(backbone, monkeypatch):
     assert (len(images), len(texts)) == (0, 15)  # one pass for all levels
 
 
+@pytest.mark.slow
 def test_the_same_seed_learns_the_same_and_another_seed_something_else(backbone):
     trained = []
     for seed in (0, 0, 1):
@@ -46,6 +48,7 @@ def test_the_same_seed_learns_the_same_and_another_seed_something_else(backbone)
     assert not torch.equal(trained[0].score, trained[2].score)
 
 
+@pytest.mark.slow
 def test_optimiser_and_schedule_are_the_released_ones(backbone):
     (optimizer,), (schedule,) = build(backbone).configure_optimizers()
     (group,) = optimizer.param_groups
@@ -53,6 +56,7 @@ def test_optimiser_and_schedule_are_the_released_ones(backbone):
     assert (schedule.T_max, schedule.eta_min) == (100, 1e-5) == (FineGrainedAD.max_epochs, 1e-5)
 
 
+@pytest.mark.slow
 def test_sizes_of_the_paper(backbone):
     """Of the widths of ViT-B-16-plus-240: 5,128 learnt numbers, and 4 of 12 and 8 of 12 blocks in the memory."""
     wide = SimpleNamespace(
@@ -71,6 +75,7 @@ def test_sizes_of_the_paper(backbone):
     assert sum(parameter.numel() for parameter in separate.parameters()) == n_levels * 5_120 + 8
 
 
+@pytest.mark.slow
 def test_many_categories_are_averaged_over_images_and_each_sees_its_own(backbone):
     keys, expected = ("pcb1", "metal_nut", "pcb1"), torch.zeros(())
     joint = build(backbone, tuple(WORDS))
@@ -84,6 +89,7 @@ def test_many_categories_are_averaged_over_images_and_each_sees_its_own(backbone
     assert_close(joint.loss(batch_of(*keys)).detach(), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_untrained_keys_are_no_part_of_what_is_learnt(backbone):
     method = build(backbone, compat="released")
     assert isinstance(method.keys, UntrainedKeys)
@@ -93,6 +99,7 @@ def test_untrained_keys_are_no_part_of_what_is_learnt(backbone):
     assert not torch.equal(method.seg.normal_ctx, build(backbone, compat="released").seg.normal_ctx)
 
 
+@pytest.mark.slow
 def test_without_a_caption_it_is_promptad(backbone):
     """The same map from the same contexts, and no regions and no regularisation in the loss."""
     states = {"states": "generic"}
@@ -111,6 +118,7 @@ def test_without_a_caption_it_is_promptad(backbone):
     assert_close(method.loss(shots), terms.contrast + terms.margin + 1e-3 * terms.alignment)
 
 
+@pytest.mark.slow
 def test_image_inference_uses_the_image_level_alone(backbone):
     method = build(backbone, inference="image")
     features = method._encode_image(draw(2))
@@ -122,6 +130,7 @@ def test_image_inference_uses_the_image_level_alone(backbone):
     assert not torch.equal(method(draw(2), ["metal_nut"] * 2).anomaly_map, token_wise.anomaly_map)
 
 
+@pytest.mark.slow
 def test_options_change_their_term_of_the_loss_alone(backbone):
     usual, even, free = (build(backbone, **s) for s in ({}, {"region_weight": 0.0}, {"reg_weight": 0.0}))
     assert usual.shots["metal_nut"].weights.unique().numel() > 1
@@ -133,6 +142,7 @@ def test_options_change_their_term_of_the_loss_alone(backbone):
     assert_close(usual.loss(batch) - free.loss(batch), terms["usual"].regularisation)
 
 
+@pytest.mark.slow
 def test_shots_are_tiled_four_by_four(backbone):
     assert (build(backbone).shot_scale, build(backbone, region_weight=0.0).shot_scale) == (4, 1)
     method = build(backbone, scale=4)
@@ -141,6 +151,7 @@ def test_shots_are_tiled_four_by_four(backbone):
     assert not torch.equal(weights, build(backbone).shots["metal_nut"].weights)  # these were enlarged
 
 
+@pytest.mark.slow
 def test_second_head_scores_images_and_leaves_the_map(backbone):
     one, two = build(backbone), build(backbone, score_head="cls")
     found, expected = two(draw(2), ["metal_nut"] * 2), one(draw(2), ["metal_nut"] * 2)
@@ -154,6 +165,7 @@ def test_second_head_scores_images_and_leaves_the_map(backbone):
     assert_close(two.loss(batch_of("metal_nut")) - one.loss(batch_of("metal_nut")), expected)
 
 
+@pytest.mark.slow
 def test_released_test_images_have_swapped_channels(backbone):
     method = build(backbone, compat="released")
     swapped = method(draw(2).flip(1), ["metal_nut"] * 2)
@@ -161,6 +173,7 @@ def test_released_test_images_have_swapped_channels(backbone):
     assert_close(swapped, method(draw(2), ["metal_nut"] * 2))
 
 
+@pytest.mark.slow
 def test_texts_are_encoded_once_until_they_change(backbone, monkeypatch):
     method, texts = build(backbone), count_calls(monkeypatch, backbone, "encode_text")
     for _ in range(3):
@@ -171,6 +184,7 @@ def test_texts_are_encoded_once_until_they_change(backbone, monkeypatch):
     assert len(texts) == 3
 
 
+@pytest.mark.slow
 def test_score_joins_text_and_memory(backbone):
     method = build(backbone)
     features = method._encode_image(draw(1))

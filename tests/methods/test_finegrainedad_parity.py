@@ -86,6 +86,7 @@ def text_regions(recorded):
     return F.normalize(recorded["txt_ent_n"].mean(dim=1), dim=-1), F.normalize(recorded["txt_bg_n"].mean(dim=0), dim=-1)
 
 
+@pytest.mark.slow
 def test_prompts_of_every_level(parity):
     method = parity.build()
     n_components = len(method.seg.levels[CATEGORY].components)

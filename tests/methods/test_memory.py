@@ -111,6 +111,7 @@ def test_what_is_missing_is_said():
         fill("per_class")[0].distances(features, ["cap"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bank", BANKS)
 @pytest.mark.parametrize("method", [NearestPatch, WinCLIP, PromptAD])
 def test_methods_hand_over_their_bank(method, bank, backbone, monkeypatch):

@@ -69,6 +69,7 @@ def test_words_of_every_level(backbone, source):
     assert not {*colour.manual} & {"black", "silver"}
 
 
+@pytest.mark.slow
 def test_a_component_gets_one_state_and_another_place(backbone, source):
     seen = set()
     for seed in range(40):
@@ -133,6 +134,7 @@ def test_learnt_tokens_and_attributes_stand_where_words_would(backbone, source):
     assert len(features.prototypes) == 4
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_contexts_of_each_level_or_of_all(backbone, source):
     words = find(backbone, source())
@@ -192,6 +194,7 @@ def test_too_few_alternatives_are_refused(backbone, source):
         find(backbone, source(), states=many)
 
 
+@pytest.mark.slow
 def test_every_shipped_caption_makes_prompts(backbone):
     for name in ("mvtec_ad", "visa", "procedural"):
         categories = {path: path for path in _categories(name)}

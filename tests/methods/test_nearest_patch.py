@@ -26,6 +26,7 @@ def tokens_of(backbone, image, blocks):
     return [found[depth] for depth in blocks]
 
 
+@pytest.mark.slow
 def test_is_the_loop(backbone):
     method = NearestPatch(backbone, {"nut": "nut", "pcb": "board"})
     assert method.blocks == (2, 4, 6, 8)

@@ -32,6 +32,7 @@ def test_noise_is_perlins_at_any_side(shape, cells):
     np.testing.assert_allclose(noise, plain_noise(np.random.default_rng(0), shape, cells), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_areas_and_empty_draws_are_those_measured_for_the_recipe():
     areas = np.array([perlin.perlin_mask(np.random.default_rng((0, i)), (480, 480), (0, 5)).mean() for i in range(400)])
     assert 0.03 < (areas == 0).mean() < 0.06
@@ -48,6 +49,7 @@ def test_no_side_and_no_grain_gives_an_empty_mask(side):
         assert 0.001 < mask.mean() < 0.6
 
 
+@pytest.mark.slow
 def test_union_covers_more_than_one_mask_and_intersection_less(monkeypatch):
     def median(modes):
         monkeypatch.setattr(perlin, "MODES", modes)
@@ -70,6 +72,7 @@ def test_a_token_is_anomalous_from_a_quarter_of_its_area_on(monkeypatch):
     assert next(drawn, None) is None  # the empty draw was drawn anew
 
 
+@pytest.mark.slow
 def test_latent_masks_of_small_grids_hold_some_tokens_and_not_all():
     for grid in ((1, 2), (4, 4), (15, 15), (8, 3)):
         masks = [perlin.latent_mask(np.random.default_rng(seed), grid, (0, 5)) for seed in range(20)]

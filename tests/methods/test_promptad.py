@@ -90,6 +90,7 @@ def test_images_of_a_category_whose_shots_were_not_seen_are_refused(backbone):
         build(backbone)(draw(1), ["pcb1"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_learns_the_same_and_another_seed_something_else(backbone):
     trained = []
     for seed in (0, 0, 1):
@@ -101,6 +102,7 @@ def test_the_same_seed_learns_the_same_and_another_seed_something_else(backbone)
     assert not torch.equal(trained[0].score, trained[2].score)
 
 
+@pytest.mark.slow
 def test_learns(backbone):
     losses = train(build(backbone, lr=0.05), shots("metal_nut", "metal_nut"), steps=20)
     assert losses[-1] < losses[0] - 0.02
@@ -135,6 +137,7 @@ def test_sizes_of_the_paper():
     assert method.state_dict().keys() == dict(method.named_parameters()).keys()
 
 
+@pytest.mark.slow
 def test_many_categories_are_averaged_over_images_and_each_sees_its_own_texts(backbone):
     keys, expected = ("pcb1", "metal_nut", "pcb1"), torch.zeros(())
     joint, batch = build(backbone, tuple(WORDS)), shots(*keys)
@@ -152,12 +155,14 @@ def test_map_has_the_size_that_is_asked_for(backbone):
     assert build(backbone, map_size=48)(draw(1), ["metal_nut"]).anomaly_map.shape == (1, 48, 48)
 
 
+@pytest.mark.slow
 def test_test_images_with_swapped_channels(backbone):
     swapped = build(backbone, test_channels="bgr")(draw(2), ["metal_nut"] * 2)
     assert_close(swapped, build(backbone)(draw(2).flip(1), ["metal_nut"] * 2))
     assert not torch.equal(swapped.score, build(backbone)(draw(2), ["metal_nut"] * 2).score)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["step", "checkpoint"])
 def test_kept_prototypes_follow_the_parameters(backbone, way):
     method, other = build(backbone), build(backbone, seed=1)

@@ -103,6 +103,7 @@ def parity(request, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prompts(parity, head, family):

@@ -43,6 +43,7 @@ def test_faprompt_images(faprompt, images):
     assert_close(normalise(images, config), recorded["data/image"], **ULP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "selection"), [("official", "first"), ("topk", "topk")])
 def test_faprompt_scores(faprompt, images, variant, selection):
     config, recorded = faprompt

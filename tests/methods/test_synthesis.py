@@ -49,6 +49,7 @@ class Edits:
         return (*Synthesis().edit(normal(), (3, index)), os.getpid())
 
 
+@pytest.mark.slow
 def test_workers_change_nothing():
     alone, shared = (DataLoader(Edits(), 3, num_workers=workers) for workers in (0, 2))
     here = os.getpid()
@@ -69,6 +70,7 @@ def test_kinds_are_drawn_in_equal_parts(monkeypatch):
 BLACK = (np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), bool), 0.0)
 
 
+@pytest.mark.slow
 def test_a_texture_leaves_a_fifth_to_four_fifths_of_the_image(monkeypatch):
     monkeypatch.setattr(synthesis, "augment", lambda pixels, rng: np.zeros_like(pixels))
     kept = []
@@ -96,6 +98,7 @@ def places(side):
     return torch.stack([line.expand(side, side), line[:, None].expand(side, side), torch.zeros(side, side)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cutpaste", "scar"])
 def test_a_patch_is_moved_whole_from_another_place(kind, monkeypatch):
     side, turns = 240, []

@@ -28,19 +28,19 @@ def flat(count, seed):
     return 0.5 + 0.02 * draw(count, seed)
 
 
-def edges(length, cells):
-    """Where the cells of one axis begin and end; the first ones take a pixel more where it does not divide."""
-    sizes = [length // cells + (i < length % cells) for i in range(cells)]
+def edges(length, squares):
+    """Where the squares of one axis begin and end; the first ones take a pixel more where it does not divide."""
+    sizes = [length // squares + (i < length % squares) for i in range(squares)]
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
-def colours(image, cells):
-    """(cells, cells, 6): mean and deviation of each channel, cell by cell, in float64."""
+def colours(image, squares):
+    """(squares, squares, 6): mean and deviation of each channel, square by square, in float64."""
     image = image.double().numpy()
-    rows, columns = edges(image.shape[1], cells), edges(image.shape[2], cells)
-    found = np.zeros((cells, cells, 6))
-    for i in range(cells):
-        for j in range(cells):
+    rows, columns = edges(image.shape[1], squares), edges(image.shape[2], squares)
+    found = np.zeros((squares, squares, 6))
+    for i in range(squares):
+        for j in range(squares):
             part = image[:, rows[i] : rows[i + 1], columns[j] : columns[j + 1]].reshape(3, -1)
             found[i, j] = [*part.mean(axis=1), *part.std(axis=1)]
     return found
@@ -53,16 +53,16 @@ def agrees(prediction, maps):
     assert prediction.score.dtype == prediction.anomaly_map.dtype == torch.float32
 
 
-@pytest.mark.parametrize("cells", [1, 5, 16])
+@pytest.mark.parametrize("squares", [1, 5, 16])
 @pytest.mark.parametrize("shape", [(64, 64), (70, 33)])
-def test_the_colour_outlier_is_its_formula(cells, shape):
+def test_the_colour_outlier_is_its_formula(squares, shape):
     images = draw(3, 0, *shape)
     maps = []
     for image in images:
-        means = colours(image, cells)[..., :3]
+        means = colours(image, squares)[..., :3]
         usual = [np.median(means[..., channel]) for channel in range(3)]
         maps.append(np.sqrt(((means - usual) ** 2).sum(axis=-1)))
-    agrees(build(TrivialColourOutlier, cells=cells)(images, ["nut"] * 3), maps)
+    agrees(build(TrivialColourOutlier, squares=squares)(images, ["nut"] * 3), maps)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.5, 4.0])
@@ -80,17 +80,17 @@ def test_the_pixel_difference_is_its_formula(sigma):
     agrees(method(images, categories), maps)
 
 
-@pytest.mark.parametrize("cells", [3, 16])
-def test_the_colour_knn_is_its_formula(cells):
-    method = build(TrivialColourKNN, cells=cells)
+@pytest.mark.parametrize("squares", [3, 16])
+def test_the_colour_knn_is_its_formula(squares):
+    method = build(TrivialColourKNN, squares=squares)
     shots = {"nut": draw(3, 1), "pcb": draw(1, 2)}
     for category, seen in shots.items():
         method.adapt(seen, category)
     images, categories = draw(3, 0), ["nut", "pcb", "nut"]
     maps = []
     for image, category in zip(images, categories, strict=True):
-        query = colours(image, cells)
-        memory = np.concatenate([colours(shot, cells).reshape(-1, 6) for shot in shots[category]])
+        query = colours(image, squares)
+        memory = np.concatenate([colours(shot, squares).reshape(-1, 6) for shot in shots[category]])
         maps.append(np.sqrt(((query[:, :, None] - memory) ** 2).sum(axis=-1)).min(axis=-1))
     agrees(method(images, categories), maps)
 
@@ -129,7 +129,7 @@ def test_shots_are_needed(kind):
         method(draw(2, 0), ["pcb", "nut"])
 
 
-@pytest.mark.parametrize("cells", [0, 65])
-def test_cells_fit_the_image(cells):
-    with pytest.raises(ValueError, match=rf"cells must be 1 to 64, the side of the images in pixels; got {cells}"):
-        build(TrivialColourOutlier, cells=cells)(draw(1, 0), ["nut"])
+@pytest.mark.parametrize("squares", [0, 65])
+def test_squares_fit_the_image(squares):
+    with pytest.raises(ValueError, match=rf"squares must be 1 to 64, the side of the images in pixels; got {squares}"):
+        build(TrivialColourOutlier, squares=squares)(draw(1, 0), ["nut"])

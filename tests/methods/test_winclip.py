@@ -109,6 +109,7 @@ def grid_of(scores):
     return torch.tensor([[scores[i, j] for j in range(SIDE)] for i in range(SIDE)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.01, 0.07])
 def test_zero_shot_is_the_loop(backbone, temperature):
     method = WinCLIP(backbone, {"nut": "metal nut"}, WinCLIP.Config(temperature=temperature))
@@ -121,6 +122,7 @@ def test_zero_shot_is_the_loop(backbone, temperature):
         torch.testing.assert_close(anomaly_map[i], grid_of(expected_map), rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_few_shot_is_the_loop(backbone):
     method = WinCLIP(backbone, {"nut": "metal nut", "pcb": "board"})
     images, shots, pair = draw(2, 0), draw(2, 1), prototypes_of(backbone, "board")
@@ -137,6 +139,7 @@ def test_few_shot_is_the_loop(backbone):
         torch.testing.assert_close(anomaly_map[i], expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_a_shot_has_no_association(backbone):
     """Fused with nothing, score and map are half of what the text says."""
     plain, seen = (WinCLIP(backbone, {"nut": "nut"}) for _ in range(2))
@@ -182,6 +185,7 @@ def test_a_zero_score_silences_its_window_and_no_other():
     torch.testing.assert_close(got[0, :, 2], torch.tensor([0.5, 0.5]))
 
 
+@pytest.mark.slow
 def test_grid_smaller_than_a_window(backbone):
     method = WinCLIP(backbone, {"nut": "nut"})
     with pytest.raises(ValueError, match=r"3 x 3 patches must fit into the grid; got 2 x 2"):
@@ -190,12 +194,14 @@ def test_grid_smaller_than_a_window(backbone):
     assert small(draw(1, 0, size=32), ["nut"]).anomaly_map.shape == (1, 2, 2)
 
 
+@pytest.mark.slow
 def test_another_image_size(backbone):
     method = WinCLIP(backbone, {"nut": "nut"})
     method.adapt(draw(1, 1), "nut")
     assert method(torch.rand(2, 3, 48, 96), ["nut", "nut"]).anomaly_map.shape == (2, 3, 6)
 
 
+@pytest.mark.slow
 def test_errors_name_the_category(backbone):
     method = WinCLIP(backbone, {"nut": "nut", "pcb": "board"})
     with pytest.raises(ValueError, match=r"among nut, pcb; got cable"):
@@ -211,6 +217,7 @@ def test_temperature_must_be_positive(backbone, temperature):
         WinCLIP(backbone, {"nut": "nut"}, WinCLIP.Config(temperature=temperature))
 
 
+@pytest.mark.slow
 def test_prototypes_stay_out_of_the_state_dict(backbone):
     method = WinCLIP(backbone, {"nut": "nut", "pcb": "board"})
     method.adapt(draw(1, 1), "nut")

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from benchmark.execution.fitting import make_trainer
 from benchmark.execution.run_cell import peak_memory
 from datamodules.components.reading import Item, SampleImages, collate
-from datamodules.components.resampling import DrawnImages
+from datamodules.components.resampling import ResampledImages
 from datamodules.components.sample import Batch, Sample
 from methods.anople.method import AnoPLe
 from methods.anople.simulation import cut
@@ -142,7 +142,7 @@ def watch_memory(backbone: CLIPBackbone, steps: int) -> AnoPLe:
         for sample in samples:
             Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(sample.image)
         reader = SampleImages(samples, Path(folder), side, side)
-        loader = DataLoader(DrawnImages(reader, steps, 0, method.augmentation()), collate_fn=collate)
+        loader = DataLoader(ResampledImages(reader, steps, 0, method.augmentation()), collate_fn=collate)
         make_trainer(torch.device("cpu"), [], max_epochs=1, callbacks=[watch]).fit(method, loader)
     at = sorted({*range(49, steps, 50), steps - 1})
     print("resident at its highest, MiB, " + ", ".join(f"step {i + 1}: {watch.highest[i]:.0f}" for i in at), flush=True)

@@ -20,10 +20,11 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 sys.path.insert(0, str(Path(__file__).parents[2]))  # works from a checkout that is not installed
 
 from benchmark.metrics.accumulate import PixelMetrics
-from benchmark.metrics.names import FPR_LIMIT, PIXEL_METRICS
+from benchmark.metrics.table import FPR_LIMIT
 from datamodules.components.regions import label_regions
 
 SIDE = 518
+NAMES = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")  # those that the usual way computes
 BATCH = 8
 
 
@@ -74,7 +75,7 @@ def usual(maps: np.ndarray, masks: np.ndarray) -> list[float]:
 
 def own(maps: np.ndarray, masks: np.ndarray) -> list[float]:
     metric = filled(maps, masks)
-    return [metric.compute()[name].value for name in PIXEL_METRICS]
+    return [metric.compute()[name].value for name in NAMES]
 
 
 def labelled(masks: np.ndarray) -> torch.Tensor:
@@ -110,7 +111,7 @@ def compare(images: int, slow: int, fast: int) -> None:
             results.append(timed(lambda: usual(maps, masks)))
             worst = max(abs(a - b) for a, b in zip(results[0][2], results[3][2], strict=True))
             print(f"greatest difference of the four values {worst:.1e}, promised 1e-12 at most")
-            print("  " + "  ".join(f"{n} {v:.6f}" for n, v in zip(PIXEL_METRICS, results[0][2], strict=True)))
+            print("  " + "  ".join(f"{n} {v:.6f}" for n, v in zip(NAMES, results[0][2], strict=True)))
         for row, result in zip(rows.values(), results, strict=False):
             row.append(result[:2])
     medians = {name: [median(column) for column in zip(*row, strict=True)] for name, row in rows.items()}

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from datamodules.components.rendering.catalogue import CATEGORIES, DRAWING_VERSION, GOOD, draw
-from datamodules.components.roots import cache_folder
 
 MANIFEST = "manifest.json"
 _log = logging.getLogger(__name__)
@@ -145,14 +144,7 @@ def _swap(fresh: Path, folder: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def drawn_folder(seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> Path:
-    """The folder of a set below the cache, drawn if it is not there."""
-    folder = cache_folder() / folder_name(seed, size, counts, categories)
-    _once(folder, seed, size, counts, categories)
-    return folder
-
-
 @cache
-def _once(folder: Path, seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> None:
-    """Draw or verify once per process: hashing the files of a set costs more than a small cell."""
+def materialise_once(folder: Path, seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> None:
+    """`materialise` once per process: hashing the files of a set costs more than a small cell."""
     materialise(folder, seed=seed, size=size, counts=counts, categories=categories)

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from methods.components.clip import image_tower, text_tower
 from methods.components.clip.cached_passes import describe_tower, recall_image, recall_windows
-from methods.components.clip.image_tower import ImageFeatures, ImageRequest, PositionResize, Stream, TapPoint
+from methods.components.clip.image_tower import ImageFeatures, ImageRequest, PositionResize, Stream, TapPoint, Windows
 from methods.components.clip.precision import AUTOCAST, Precision
 from methods.components.clip.published_weights import EMBEDDED
 from methods.components.clip.text_tower import Tokens
 from methods.components.clip.weights import BackboneError, check_choice, check_supported, create_clip, hash_weights
 from methods.components.feature_store.store import FeatureStore
 
-__all__ = ["BackboneError", "CLIPBackbone", "ImageFeatures", "PositionResize", "Stream", "Tokens"]
+__all__ = ["BackboneError", "CLIPBackbone", "ImageFeatures", "PositionResize", "Stream", "Tokens", "Windows"]
 
 
 class CLIPBackbone(nn.Module):
@@ -92,10 +92,10 @@ class CLIPBackbone(nn.Module):
         precision: Precision = "fp32",
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Load by open_clip's own names, or the embedded model of `embedded.json`.
+        """Load by open_clip's own names and schemas, or the embedded model of `embedded.json`.
 
         Args:
-            name: a model name of open_clip, or "embedded".
+            name: a model name of open_clip, "embedded", "local-dir:PATH" or "hf-hub:ORG/NAME".
             pretrained: a tag of that model or the path of a checkpoint; see `weights.create_clip`.
             activation: of the weights' training; see there too.
             image_size: see `__init__`.
@@ -107,8 +107,8 @@ class CLIPBackbone(nn.Module):
             BackboneError: see `weights.create_clip` and `__init__`.
         """
         clip = create_clip(name, pretrained, activation)
-        tokenizer = open_clip.SimpleTokenizer() if name == EMBEDDED else open_clip.get_tokenizer(name)
-        backbone = cls(clip, tokenizer, image_size=image_size, position_resize=position_resize, precision=precision)
+        settings: dict[str, Any] = {"position_resize": position_resize, "precision": precision}
+        backbone = cls(clip, open_clip.SimpleTokenizer(), image_size=image_size, **settings)
         return backbone.to(device)
 
     def train(self, mode: bool = True) -> Self:
@@ -177,37 +177,39 @@ class CLIPBackbone(nn.Module):
         return recall_image(self, images, request, run)
 
     @torch.no_grad()
-    def encode_windows(self, images: Tensor, windows: Tensor) -> Tensor:
+    def encode_windows(self, images: Tensor, windows: Windows) -> Tensor:
         """Class features of images of which the tower sees one window of patches at a time (WinCLIP, arXiv:2303.14814).
 
         Args:
             images: (B, 3, H, W) in [0, 1], sides multiples of the patch.
-            windows: patch indices in raster order, (K, n) long.
+            windows: K of the images' grid.
 
         Returns:
             Unit features, (B, K, D).
 
         Raises:
-            BackboneError: an image size or a patch index does not fit.
+            BackboneError: an image size does not fit, or the windows are of another grid.
         """
 
         def run(some: Tensor) -> Tensor:
             normalised, positions, grid = self._prepare(some)
-            image_tower.check_windows(windows, grid)
+            if grid != windows.grid:
+                raise BackboneError(f"Windows of {_by(windows.grid)} patches do not fit images of {_by(grid)} patches.")
+            patches = windows.patches.to(images.device, non_blocking=images.is_cuda)
             with self.autocast():
-                return image_tower.run_windows(self.clip.visual, normalised, positions, windows.to(images.device))
+                return image_tower.run_windows(self.clip.visual, normalised, positions, patches)
 
         return recall_windows(self, images, windows, run)
 
     @torch.no_grad()
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Tokens of `texts`, ids (T, C) and embeddings (T, C, W).
+        """Tokens of `texts`, ids (T, C) on the CPU and embeddings (T, C, W).
 
         Raises:
             BackboneError: a text is longer than the context; nothing is ever cut off.
         """
-        ids = text_tower.tokenize(self.tokenizer, texts, self.clip.context_length).to(self.mean.device)
-        return Tokens(ids, self.clip.token_embedding(ids))
+        ids = text_tower.tokenize(self.tokenizer, texts, self.clip.context_length)
+        return Tokens(ids, self.clip.token_embedding(ids.to(self.mean.device)))
 
     def encode_text(
         self, tokens: Tokens, *, deep_prompts: Sequence[Tensor] = (), deep_start: int = 1, normalise: bool = True
@@ -249,3 +251,7 @@ class CLIPBackbone(nn.Module):
         """The precision asked for; "fp32" and "tf32" also end an autocast around it."""
         dtype = AUTOCAST[self.precision]
         return torch.autocast(self.mean.device.type, dtype, enabled=dtype is not None)
+
+
+def _by(grid: tuple[int, int]) -> str:
+    return f"{grid[0]} x {grid[1]}"

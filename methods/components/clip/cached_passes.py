@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.components.clip.image_tower import ImageFeatures, ImageRequest, patch_grid
+from methods.components.clip.image_tower import ImageFeatures, ImageRequest, Windows, patch_grid
 from methods.components.clip.precision import read_switches
 
 
@@ -24,11 +24,11 @@ def recall_image(
     return ImageFeatures(parts[0], parts[1], parts[2], patch_grid(backbone.clip.visual, *images.shape[2:]))
 
 
-def recall_windows(backbone: Any, images: Tensor, windows: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-    """`run(images)` of `windows` (K, n), from the store of `backbone` where there is one."""
+def recall_windows(backbone: Any, images: Tensor, windows: Windows, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """`run(images)` of `windows`, from the store of `backbone` where there is one."""
     if backbone.store is None:
         return run(images)
-    asked = _request(backbone, images, f"windows {windows.tolist()}")
+    asked = _request(backbone, images, f"windows {windows.patches.tolist()}")
     features: Tensor = backbone.store.recall(images, asked, lambda some: (run(some),), (0,))[0]
     return features
 

@@ -1,6 +1,7 @@
 """The image tower of a CLIP, run block by block so that a caller may ask for what lies between the blocks."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -23,6 +24,29 @@ class ImageFeatures(NamedTuple):
     patches: Tensor  # (L, B, N, D) patch tokens of the asked stream, in the order of `layers`
     taps: Tensor  # (T, B, N, width) patch tokens of the ordinary stream, neither normed nor projected
     grid: tuple[int, int]  # rows and columns, N = rows * columns in raster order
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of patches of a grid, checked when they are made.
+
+    Raises:
+        BackboneError: they are not patch indices of the grid, or lie on another device than the CPU.
+    """
+
+    patches: Tensor  # (K, n) long in raster order, on the CPU, where a check waits for nothing
+    grid: tuple[int, int]  # rows and columns of patches
+
+    def __post_init__(self) -> None:
+        patches, (rows, columns) = self.patches, self.grid
+        if patches.ndim != 2 or not patches.numel() or patches.dtype != torch.long or patches.device.type != "cpu":
+            raise BackboneError(
+                "Windows are long patch indices (K, n) on the CPU; got "
+                f"{tuple(patches.shape)} of {patches.dtype} on {patches.device}."
+            )
+        first, last, allowed = int(patches.min()), int(patches.max()), rows * columns - 1
+        if first < 0 or last > allowed:
+            raise BackboneError(f"The patches of a {rows} x {columns} grid are 0 to {allowed}; got {first} to {last}.")
 
 
 class ImageRequest(NamedTuple):
@@ -203,12 +227,3 @@ def check_request(visual: Any, batch: int, request: ImageRequest) -> None:
                 f"A prefix or deep prompt is (n, {width}) or ({batch}, n, {width}), all deep prompts with one n; "
                 f"got {', '.join(str(tuple(t.shape)) for t in given)}."
             )
-
-
-def check_windows(windows: Tensor, grid: tuple[int, int]) -> None:
-    """Raise a BackboneError unless `windows` are (K, n) patch indices of `grid`."""
-    if windows.ndim != 2 or not windows.numel() or windows.dtype != torch.long:
-        raise BackboneError(f"Windows are long patch indices (K, n); got {tuple(windows.shape)} of {windows.dtype}.")
-    first, last, allowed = int(windows.min()), int(windows.max()), grid[0] * grid[1] - 1
-    if first < 0 or last > allowed:
-        raise BackboneError(f"The patches of a {grid[0]} x {grid[1]} grid are 0 to {allowed}; got {first} to {last}.")

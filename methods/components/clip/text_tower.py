@@ -13,7 +13,7 @@ from methods.components.clip.weights import BackboneError
 class Tokens(NamedTuple):
     """A tokenised text with its embeddings, which a prompt learner may replace."""
 
-    ids: Tensor  # (T, C) long, C at most the context length
+    ids: Tensor  # (T, C) long, C at most the context length; on the CPU, where a length is read without waiting
     embeddings: Tensor  # (T, C, W)
 
 
@@ -34,7 +34,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], context_length: int) -> Tenso
 
 
 def end_positions(clip: Any, ids: Tensor) -> Tensor:
-    """Index of each text's end-of-text token, (T,), found as the model does."""
+    """Index of each text's end-of-text token, (T,) where `ids` are, found as the model does."""
     marks = (ids == clip.text_eos_id).int() if clip.text_pool_type == "eos" else ids  # CLIP's end is its largest id
     return marks.argmax(dim=-1)
 
@@ -52,7 +52,8 @@ def run_text(clip: Any, tokens: Tokens, deep_prompts: Sequence[Tensor], deep_sta
         if deep_start <= index < deep_start + len(deep_prompts):
             x = replace_tokens(x, deep_prompts[index - deep_start], start=1)
         x = block(x, attn_mask=mask)
-    x = clip.ln_final(x[torch.arange(len(x), device=x.device), ends])  # (T, W)
+    rows = torch.arange(len(x), device=x.device)
+    x = clip.ln_final(x[rows, ends.to(x.device, non_blocking=x.is_cuda)])  # (T, W)
     projection = clip.text_projection
     features: Tensor = projection(x) if isinstance(projection, nn.Linear) else x @ projection
     return features
@@ -61,6 +62,8 @@ def run_text(clip: Any, tokens: Tokens, deep_prompts: Sequence[Tensor], deep_sta
 def check_tokens(clip: Any, tokens: Tokens, deep_prompts: Sequence[Tensor], deep_start: int) -> None:
     """Raise a BackboneError unless `tokens` and `deep_prompts` fit the tower."""
     ids, embeddings = tokens
+    if ids.device.type != "cpu":
+        raise BackboneError(f"Token ids stay on the CPU, whatever the device of the embeddings; got {ids.device}.")
     context, width = clip.positional_embedding.shape
     if not len(ids) or embeddings.shape != (*ids.shape, width) or ids.shape[1] > context:
         raise BackboneError(

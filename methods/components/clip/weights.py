@@ -4,24 +4,29 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any, get_args
 
 import open_clip
 import torch
 from huggingface_hub import constants as hub
+from open_clip.constants import HF_WEIGHTS_NAME
 from open_clip.factory import load_state_dict
+from open_clip.model import set_model_preprocess_cfg
+from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from datamodules.components.content import file_digest
 from datamodules.components.sample import UserError
+from methods.components.clip.model_files import DESCRIPTION, HF_HUB, LOCAL_DIR, SCHEMAS, ModelFiles, local_files
 from methods.components.clip.published_weights import DEMO_FILE, EMBEDDED, PUBLISHED_FILES, Activation, PublishedFile
 
 RANDOM = "random"
 DEMO = "demo"
 EMBEDDED_SEED = 20240813
+WORDS = 49408  # of open_clip's own tokenizer; the last one ends a text
 SUPPORTED = "open_clip's built-in CLIP: a ViT with a class token, a causal text transformer and its own BPE tokenizer"
 
 
@@ -33,8 +38,9 @@ def create_clip(name: str, pretrained: str, activation: str | None = None) -> nn
     """An open_clip model in float32 on the CPU.
 
     Args:
-        name: a model name of open_clip, or "embedded".
-        pretrained: a tag of that model or the path of a checkpoint; for "embedded", "demo", "random" or a path.
+        name: a model name of open_clip, "embedded", "local-dir:PATH" or "hf-hub:ORG/NAME".
+        pretrained: a tag of that model or the path of a checkpoint; for "embedded", "demo", "random" or a path; ""
+            for the last two, which bring their weights and their description.
         activation: that of the weights' training, "gelu" or "quick_gelu"; it must be said of a checkpoint that
             `PUBLISHED_FILES` does not know, unless the name is "embedded".
 
@@ -42,14 +48,16 @@ def create_clip(name: str, pretrained: str, activation: str | None = None) -> nn
         BackboneError: the name, tag or file is unknown, the tower is not supported, the file does not fit, the model
             has another activation than its weights, or the weights could not be fetched.
     """
+    if name.startswith(SCHEMAS):
+        return _from_files(name, pretrained, activation)
     config = model_config(name)
     _check_activation(name, config, activation, f"backbone.activation={activation} was said")
     if name == EMBEDDED and pretrained in (DEMO, RANDOM):  # also where a file is called so
-        return _from_file(config, DEMO_FILE) if pretrained == DEMO else _embedded(config)
+        return _load(_initialise(config), DEMO_FILE) if pretrained == DEMO else _embedded(config)
     path = Path(pretrained).expanduser()
     if path.is_file():
         known = None if name == EMBEDDED else _identify(name, config, path, activation)
-        return _from_file(config, path, trusted=known is not None)
+        return _load(_initialise(config), path, trusted=known is not None)
     if "/" in pretrained or path.suffix in {".pt", ".pth", ".bin", ".safetensors", ".ckpt"}:
         raise BackboneError(f"backbone.pretrained names a checkpoint that does not exist: {path.absolute()}.")
     if name == EMBEDDED:
@@ -77,8 +85,14 @@ def check_supported(clip: nn.Module) -> None:
     reasons = {
         "the image tower pools by attention": visual.attn_pool is not None,
         f"the image tower pools by {visual.pool_type!r}": visual.pool_type != "tok",
+        "the images or patches are not square": len({*visual.image_size}) + len({*visual.patch_size}) > 2,
         f"the text tower pools by {checked.text_pool_type!r}": checked.text_pool_type not in {"argmax", "eos"},
         "the text tower has no causal mask": checked.attn_mask is None,
+        "the text tower has no projection": checked.text_projection is None,
+        "the text tower has a class token": len(checked.positional_embedding) != checked.context_length,
+        f"the text tower has {checked.vocab_size} words, the tokenizer {WORDS}": checked.vocab_size < WORDS,
+        f"texts end with token {checked.text_eos_id}, the tokenizer's with {WORDS - 1}": checked.text_pool_type == "eos"
+        and checked.text_eos_id != WORDS - 1,
         "a block is not a plain residual attention block": any(type(b) is not ResidualAttentionBlock for b in blocks),
     }
     found = [reason for reason, holds in reasons.items() if holds]
@@ -106,19 +120,84 @@ def model_config(name: str) -> dict[str, Any]:
         near = get_close_matches(name, names, n=5, cutoff=0.4)
         raise BackboneError(
             f"Unknown backbone {name!r}. Nearest: {', '.join(near) or 'none'}. "
-            f"Allowed: {EMBEDDED!r} and the {len(names)} names of open_clip.list_models()."
+            f"Allowed: {EMBEDDED!r}, the {len(names)} names of open_clip.list_models(), and {' or '.join(SCHEMAS)}…."
         )
     config = open_clip.get_model_config(name)
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    if (
-        "timm_model_name" in vision
-        or isinstance(vision["layers"], list)
-        or config.get("custom_text")
-        or "hf_model_name" in text
-        or "hf_tokenizer_name" in text
-    ):
-        raise BackboneError(f"Unsupported backbone {name!r}. Supported: {SUPPORTED}, for example ViT-B-16-plus-240.")
+    _check_config(name, config)
     return config
+
+
+def _check_config(name: str, config: Mapping[str, Any]) -> None:
+    """Raise a BackboneError if a description asks for what `check_supported` would refuse, or for another tokenizer."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    reasons = {
+        "its image tower is timm's": vision.get("timm_model_name"),
+        "its image tower is a ResNet": isinstance(vision.get("layers"), list),
+        "its text tower is of another class": config.get("custom_text"),
+        "its text tower is Hugging Face's": text.get("hf_model_name"),
+        "its tokenizer is Hugging Face's": text.get("hf_tokenizer_name"),
+        "its tokenizer has settings of its own": text.get("tokenizer_kwargs") or text.get("tokenizer_mode"),
+    }
+    found = [reason for reason, holds in reasons.items() if holds]
+    if found:
+        raise BackboneError(
+            f"Unsupported backbone {name!r}: {'; '.join(found)}. Supported: {SUPPORTED}, for example ViT-B-16-plus-240."
+        )
+
+
+def _from_files(name: str, pretrained: str, activation: str | None) -> nn.Module:
+    """The model of a schema, whose description says sizes, activation, mean and deviation."""
+    if pretrained:
+        raise BackboneError(f"backbone.pretrained must be empty, {name} brings its own weights; got {pretrained!r}.")
+    try:
+        files = _download(name) if name.startswith(HF_HUB) else local_files(name)
+    except FileNotFoundError as error:
+        raise BackboneError(str(error)) from error
+    config, preprocessing = _read_description(files.description)
+    _check_config(name, config)
+    _check_activation(name, config, activation, f"backbone.activation={activation} was said")
+    try:
+        clip = _initialise(config)
+    except Exception as error:  # open_clip checks no size, so layers of torch raise what they like
+        raise BackboneError(f"{files.description} describes no CLIP: {type(error).__name__}: {error}") from error
+    _load(clip, files.checkpoint)
+    set_model_preprocess_cfg(clip, preprocessing)
+    return clip
+
+
+def _download(name: str) -> ModelFiles:
+    repository = name.removeprefix(HF_HUB)
+    if len([part for part in repository.split("/") if part]) != 2:
+        raise BackboneError(f"backbone.name={name} must be {HF_HUB}ORG/NAME.")
+    try:
+        files = [download_pretrained_from_hf(repository, filename=each) for each in (DESCRIPTION, HF_WEIGHTS_NAME)]
+    except (OSError, ValueError) as error:
+        raise BackboneError(
+            f"Cannot get {name}. Its {DESCRIPTION} and weights are looked for in {hub.HF_HUB_CACHE} (moved by HF_HOME) "
+            f"and downloaded when missing; without a network, copy both files of https://huggingface.co/{repository} "
+            f"into a folder and give {LOCAL_DIR}FOLDER. Reason: {error}"
+        ) from error
+    return ModelFiles(*map(Path, files))
+
+
+def _read_description(path: Path) -> tuple[dict[str, Any], dict[str, Sequence[float]]]:
+    """The model of an open_clip_config.json, and mean and deviation of its images, by default OpenAI's."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{path} is no readable JSON: {error}.") from error
+    config = said.get("model_cfg") if isinstance(said, dict) else None
+    parts = [config.get(key) for key in ("vision_cfg", "text_cfg")] if isinstance(config, dict) else []
+    if not isinstance(config, dict) or "embed_dim" not in config or not all(isinstance(part, dict) for part in parts):
+        raise BackboneError(f"{path} must hold a model_cfg with embed_dim, vision_cfg and text_cfg; got {config!r}.")
+    found = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    found |= {key: value for key, value in (said.get("preprocess_cfg") or {}).items() if key in found}
+    for key, values in found.items():
+        numbers = isinstance(values, Sequence) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
+        if not numbers or not all(map(isfinite, values)) or (key == "std" and min(values) <= 0):
+            above = " above 0" if key == "std" else ""
+            raise BackboneError(f"{path}: preprocess_cfg.{key} must be three numbers{above}; got {values!r}.")
+    return config, found
 
 
 def _from_tag(name: str, tag: str, config: dict[str, Any]) -> nn.Module:
@@ -165,6 +244,8 @@ def _check_activation(name: str, config: dict[str, Any], wanted: str | None, rea
     check_choice("backbone.activation", wanted, get_args(Activation))
     if wanted == _activation(config):
         return
+    if name.startswith(SCHEMAS):
+        raise BackboneError(f"{reason}, but the {DESCRIPTION} of {name} says {_activation(config)}.")
     other = name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{name}-quickgelu"
     known = other in open_clip.list_models()
     mend = f"Give the name {other}." if known else f"There is no {name} with {wanted}."
@@ -175,8 +256,15 @@ def _activation(config: dict[str, Any]) -> Activation:
     return "quick_gelu" if config.get("quick_gelu") else "gelu"
 
 
-def _from_file(config: dict[str, Any], path: Path, *, trusted: bool = False) -> nn.Module:
-    """The model with a checkpoint's weights; only a `trusted` one may hold code, as OpenAI's TorchScript does."""
+def _initialise(config: Mapping[str, Any]) -> nn.Module:
+    """A model with random weights that the caller's random state does not see."""
+    with torch.random.fork_rng(devices=[]):
+        clip: nn.Module = open_clip.CLIP(**config)
+    return clip
+
+
+def _load(clip: nn.Module, path: Path, *, trusted: bool = False) -> nn.Module:
+    """`clip` with a checkpoint's weights; only a `trusted` one may hold code, as OpenAI's TorchScript does."""
     try:
         state = load_state_dict(str(path), device="cpu", weights_only=not trusted)
     except Exception as error:  # the unpickler may raise anything on a file of another kind
@@ -184,8 +272,6 @@ def _from_file(config: dict[str, Any], path: Path, *, trusted: bool = False) -> 
             f"Cannot read {path} as a checkpoint ({type(error).__name__}). Allowed: a safetensors file, or a state "
             "dict written by torch.save (no TorchScript)."
         ) from error
-    with torch.random.fork_rng(devices=[]):
-        clip: nn.Module = open_clip.CLIP(**config)
     wanted = clip.state_dict()
     if "logit_scale" in state:
         state["logit_scale"] = state["logit_scale"].reshape(wanted["logit_scale"].shape)

@@ -43,6 +43,7 @@ def test_our_own_labels_give_the_bits_that_scipy_s_give(kind):
     assert values(fill(maps, np.stack([label_regions(mask) for mask in masks]))) == values(fill(maps, masks))
 
 
+@pytest.mark.slow
 def test_a_scratch_in_pieces_weighs_as_one_defect(tmp_path):
     """A scratch that is missed beside a block that is found: half of the defects, but nearly all of the pieces."""
     mask = np.zeros((1024, 1024), np.uint8)

@@ -7,9 +7,9 @@ from pixel_oracle import EXACT, KINDS, draw, fill, labelled, oracle, plain_aupro
 from sklearn.metrics import roc_auc_score
 
 from benchmark.metrics.accumulate import NotFiniteError, PixelMetrics
-from benchmark.metrics.curves import aupro, auroc, rank
-from benchmark.metrics.names import PIXEL_METRICS
 from benchmark.metrics.pixels import pack_anomalous, rank_pixels
+from benchmark.metrics.ranking import rank
+from benchmark.metrics.table import aupro, auroc, metric_names
 from datamodules.components.regions import label_regions
 
 
@@ -63,15 +63,15 @@ def test_aupro_at_any_limit(limit, kind):
     maps, masks = draw(4)
     maps = KINDS[kind](maps)
     packed = [pack_anomalous(scores, ids) for scores, ids in zip(maps, labelled(masks).numpy(), strict=True)]
-    ranking, overlap = rank_pixels([maps.ravel()], packed)
-    assert aupro(ranking, overlap, limit) == pytest.approx(plain_aupro(maps.astype(float), masks, limit), abs=EXACT)
+    ranking = rank_pixels([maps.ravel()], packed)
+    assert aupro(ranking, limit) == pytest.approx(plain_aupro(maps.astype(float), masks, limit), abs=EXACT)
 
 
 @pytest.mark.parametrize("limit", [0, -0.1, 1.01, float("nan")])
 def test_refuses_a_limit_that_is_no_rate(limit):
-    ranking = rank(np.array([0.0, 1.0]), np.array([False, True]))
+    scores, packed = np.zeros(2, np.float32), pack_anomalous(np.zeros((1, 1), np.float32), np.ones((1, 1), np.int32))
     with pytest.raises(ValueError, match="limit must lie in"):
-        aupro(ranking, np.ones(1), limit)
+        aupro(rank_pixels([scores], [packed]), limit)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -96,7 +96,7 @@ def test_strictly_increasing_warps_change_nothing(warp):
     steps = np.round(maps * 64) / 64  # far enough apart that float32 keeps them distinct after the warp
     warped = warp(steps.astype(float)).astype(np.float32)
     assert len(np.unique(warped)) == len(np.unique(steps))
-    assert values(fill(warped, masks)) == values(fill(steps, masks))
+    assert fill(warped, masks).compute() == fill(steps, masks).compute()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,7 +104,7 @@ def test_strictly_increasing_warps_change_nothing(warp):
 def test_chunks_change_no_bit(kind, chunk):
     maps, masks = draw(6)
     maps = KINDS[kind](maps)
-    assert values(fill(maps, masks, PixelMetrics(chunk=chunk))) == values(fill(maps, masks))
+    assert fill(maps, masks, PixelMetrics(chunk=chunk)).compute() == fill(maps, masks).compute()
 
 
 def test_runs_of_scores_change_no_bit(monkeypatch):
@@ -118,11 +118,11 @@ def test_runs_of_scores_change_no_bit(monkeypatch):
 def test_batches_and_merged_shards_in_any_split_and_order_change_no_bit(kind):
     maps, masks = draw(7)
     maps = KINDS[kind](maps)
-    whole = values(fill(maps, masks))
-    assert all(values(fill(maps, masks, batch=batch)) == whole for batch in (1, 3, 5))
+    whole = fill(maps, masks).compute()
+    assert all(fill(maps, masks, batch=batch).compute() == whole for batch in (1, 3, 5))
     first, second = fill(maps[[4, 2]], masks[[4, 2]]), fill(maps[[0, 3, 1]], masks[[0, 3, 1]], batch=1)
     first.merge_state(second)
-    assert values(first) == whole
+    assert first.compute() == whole
 
 
 def test_computing_leaves_maps_and_metric_as_they_were():
@@ -164,7 +164,7 @@ def test_undefined_values_say_why(fill_value):
     maps, masks = draw(0)
     results = fill(maps, np.full_like(masks, fill_value)).compute()
     reason = "no normal pixel" if fill_value else "no anomalous pixel"
-    assert results == dict.fromkeys(PIXEL_METRICS, (None, reason))
+    assert results == dict.fromkeys(metric_names("pixel"), (None, reason))
 
 
 def test_no_normal_image_is_fine():

@@ -49,21 +49,25 @@ class Seen(NamedTuple):
 def open_target(category: str, shots: int, seed: int) -> AnomalyDataModule:
     """A held-out category, with more test images than the default."""
     config = Procedural.Config(normal=24, per_defect=12)
-    return Procedural(None, (category,), image_size=SIDE, evaluation_size=SIDE, shots=shots, seed=seed, config=config)
+    data = Procedural(None, (category,), image_size=SIDE, shots=shots, seed=seed, config=config)
+    data.prepare_data()
+    return data
 
 
 def open_auxiliary() -> AnomalyDataModule:
     """The set that prompts are learnt on."""
     config = ProceduralAuxiliary.Config(normal=36, per_defect=16)
     names = ProceduralAuxiliary.categories
-    return ProceduralAuxiliary(None, names, image_size=SIDE, evaluation_size=SIDE, config=config)
+    data = ProceduralAuxiliary(None, names, image_size=SIDE, config=config)
+    data.prepare_data()
+    return data
 
 
 @torch.no_grad()
 def see(backbone: CLIPBackbone, data: AnomalyDataModule) -> Seen:
     """Class and last patch features of all test images."""
     parts, paths = [], []
-    tests = SampleImages(data.test_samples, data.root, SIDE, SIDE)
+    tests = SampleImages(data.test_samples, data.root, SIDE)
     for batch in DataLoader(tests, data.batch_size, collate_fn=collate):
         found = backbone.encode_image(batch.image, layers=(backbone.n_image_blocks,))
         parts.append((batch.image, found.image, found.patches[0], batch.label, batch.mask))
