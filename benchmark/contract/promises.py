@@ -93,7 +93,7 @@ def literals_are_the_class(candidate: Candidate) -> None:
     if any(PROTOCOLS[protocol].holds_out for protocol in facts.protocols):
         joint = facts.fits_on == "shots" and "multi_class" in facts.protocols
         require(joint, "a method that holds a category out must fit on shots and honour multi_class.")
-    for literal in ("paper", "protocols", "fits_on", "max_epochs"):
+    for literal in ("paper", "protocols", "fits_on", "max_epochs", "needs"):
         same = getattr(facts, literal) == getattr(cls, literal)
         require(same, f"{literal} must be a literal of the class; the file says {getattr(facts, literal)!r}.")
 

@@ -7,7 +7,8 @@ import shutil
 import pytest
 from described_model import CONFIG, write
 
-from benchmark.request.cell import from_json
+from benchmark.request.cell import CellSettings, from_json
+from benchmark.request.groups import BackboneSettings
 from benchmark.request.inputs import named_files
 from benchmark.request.plan import make_plan
 from benchmark.request.registry import ConfigError
@@ -69,17 +70,16 @@ def test_a_repository_counts_by_its_name():
 
 
 def test_a_folder_that_is_not_there_is_left_to_whoever_opens_it():
-    settings = {"method": {}, "dataset": {}, "protocol": {"auxiliary": None}}
-    backbone = {"name": "local-dir:nowhere", "pretrained": ""}
-    assert named_files("toy_mean", "mvtec_ad", settings | {"backbone": backbone}) == {}
+    settings = CellSettings(backbone=BackboneSettings(name="local-dir:nowhere", pretrained=""))
+    assert named_files("toy_mean", "mvtec_ad", settings) == {}
 
 
 def test_what_a_backbone_offers_is_said_and_changes_no_identity():
     both = cell()
-    assert both.settings["backbone"]["offers"] == ["text_tower", "patch_tokens"]
+    assert both.settings.backbone.offers == ("text_tower", "patch_tokens")
     for words in ("[patch_tokens]", "[]"):
         assert cell(f"backbone.offers={words}").id == both.id
-    assert cell("backbone.offers=[patch_tokens]").settings["backbone"]["offers"] == ["patch_tokens"]
+    assert cell("backbone.offers=[patch_tokens]").settings.backbone.offers == ("patch_tokens",)
     with pytest.raises(ConfigError, match=r"backbone.offers.*'captions'.*Allowed: text_tower, patch_tokens"):
         cell("backbone.offers=[captions]")
 

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.contract import candidates
 from benchmark.execution.build import build_method
-from benchmark.execution.data import open_data
+from benchmark.execution.data import open_data, target
 from benchmark.execution.evaluator import measure
 from benchmark.execution.fitting import fit
 from benchmark.execution.run_cell import predict_tests, run_cell
@@ -47,9 +47,9 @@ def measured(method, data, device):
 def test_metrics_of_one_fit_are_those_of_the_cpu(candidate, gpu, tmp_path):
     """The fit is the CPU's: Adam makes whole steps of the last bit of a gradient, on a GPU other ones."""
     cell = candidates.small_cell(candidate, str(tmp_path))
-    candidates._write_images(tmp_path, turned=False)
+    candidates.write_images(tmp_path, turned=False)
     torch.manual_seed(0)
-    data = open_data(cell, candidates.SIZE)
+    data = open_data(target(cell), candidates.SIZE)
     method = build_method(cell, candidates.small_backbone(), data)
     method.max_epochs = min(method.max_epochs, 1)
     fit(method, cell, data, CPU, ())
@@ -61,9 +61,9 @@ def test_metrics_of_one_fit_are_those_of_the_cpu(candidate, gpu, tmp_path):
 def run(candidate, root: Path, accelerator: str, **features):
     """A cell of the embedded CLIP as `bench run` runs it."""
     cell = candidates.small_cell(candidate, str(root))
-    trainer, store = cell.where["trainer"], cell.where["features"]
-    where = {"trainer": {**trainer, "accelerator": accelerator}, "features": {**store, **features}}
-    return run_cell(replace(cell, where={**cell.where, **where}))
+    trainer = replace(cell.where.trainer, accelerator=accelerator)
+    store = replace(cell.where.features, **features)
+    return run_cell(replace(cell, where=replace(cell.where, trainer=trainer, features=store)))
 
 
 def values(measurement):
@@ -72,7 +72,7 @@ def values(measurement):
 
 @pytest.mark.parametrize("candidate", UNFITTED, ids=lambda each: f"{each.name}-{each.protocol}")
 def test_a_cell_has_the_metrics_of_the_cpu(candidate, gpu, tmp_path):
-    candidates._write_images(tmp_path, turned=False)
+    candidates.write_images(tmp_path, turned=False)
     wanted, found = run(candidate, tmp_path, "cpu"), run(candidate, tmp_path, "gpu")
     assert_equal(values(found), values(wanted))
     assert found.comparison_id == wanted.comparison_id
@@ -83,7 +83,7 @@ def test_a_cell_has_the_metrics_of_the_cpu(candidate, gpu, tmp_path):
 @pytest.mark.parametrize("name", ["nearest_patch", "winclip"])
 def test_the_feature_store_answers_with_what_was_computed(name, gpu, tmp_path):
     candidate = next(each for each in candidates.candidates(name) if each.protocol == "few_shot")
-    candidates._write_images(tmp_path / "images", turned=False)
+    candidates.write_images(tmp_path / "images", turned=False)
     features = {"enabled": True, "folder": str(tmp_path / "features"), "max_gib": 1.0}
     plain = run(candidate, tmp_path / "images", "gpu")
     first, later = (run(candidate, tmp_path / "images", "gpu", **features) for _ in range(2))
