@@ -66,6 +66,8 @@ def _backbones() -> Iterable[tuple[str, ...]]:
         backbone = from_values(BackboneSettings, chosen("backbone", name).values["backbone"])
         yield name, backbone.name, backbone.pretrained
     yield "NAME/PRETRAINED", "any ViT of open_clip", "tag or checkpoint path"
+    yield "hf-hub:ORG/NAME", "any ViT that its open_clip_config.json describes", "of the repository"
+    yield "local-dir:PATH", "likewise", "of the folder"
 
 
 def _presets() -> Iterable[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from benchmark.contract.candidates import draw, small_backbone
 from methods.components.clip.precision import read_switches, set_arithmetic
 
 pytestmark = pytest.mark.gpu
+IEEE = 2e-5  # float32 errs by about 1e-6 here, TF32 by 5e-4
 
 
 def errors(gpu):
@@ -29,11 +30,11 @@ def arithmetic():
 def test_nothing_is_rounded_to_tf32_unless_asked(gpu, arithmetic):
     for precision in ("fp32", "bf16", "fp16"):
         arithmetic(precision)
-        assert max(errors(gpu)) < 3e-6, (precision, read_switches())
+        assert max(errors(gpu)) < IEEE, (precision, read_switches())
     if torch.cuda.get_device_capability(gpu) < (8, 0):
         pytest.skip("this GPU has no TF32")
     arithmetic("tf32")
-    assert min(errors(gpu)) > 3e-6
+    assert min(errors(gpu)) > IEEE
 
 
 def test_towers_answer_as_on_the_cpu(gpu):
@@ -48,6 +49,6 @@ def test_towers_answer_as_on_the_cpu(gpu):
     torch.testing.assert_close(found.cpu(), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_embedded_weights_have_the_same_seal_of_bits_there(gpu):
+def test_weights_have_the_same_hash_there(gpu):
     backbone = small_backbone()
     assert backbone.weights_hash == small_backbone().to(gpu).weights_hash

@@ -62,7 +62,7 @@ def test_half_weights_become_float32(tmp_path, images):
 
 
 def test_without_mean_and_deviation_they_are_openais(tmp_path):
-    for preprocessing in ({}, {"mean": PREPROCESSING["mean"]}):
+    for preprocessing in ({}, {"mean": PREPROCESSING["mean"], "std": None}):
         backbone = CLIPBackbone.load(write(tmp_path, preprocessing=preprocessing), "")
         mean = preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN)
         torch.testing.assert_close(backbone.mean.flatten(), torch.tensor(mean), rtol=0, atol=0)
@@ -146,6 +146,7 @@ def test_a_larger_vocabulary_and_eos_that_is_the_tokenizers_are_supported(tmp_pa
             "describes no CLIP: TypeError: .*unexpected keyword.*'colour'",
         ),
         ({"model_cfg": changed("text_cfg", heads=5)}, "describes no CLIP: "),
+        ({"model_cfg": CONFIG, "preprocess_cfg": [0.5]}, "preprocess_cfg must hold mean and std; got .0.5."),
         ({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5]}}, "cfg.mean must be three numbers; got .0.5."),
         ({"model_cfg": CONFIG, "preprocess_cfg": {"std": [1, 1, 0]}}, "cfg.std must be three numbers above 0; got"),
         ({"model_cfg": changed("vision_cfg", width=64)}, "does not fit the model: visual.class_embedding is .32.*64"),

@@ -164,16 +164,16 @@ def run_image(
         x = insert_tokens(x, request.deep_prompts[0], 1)
     if request.prefix is not None:
         x = insert_tokens(x, request.prefix, 1)
-    x = visual.ln_pre(x)
     blocks = visual.transformer.resblocks
     patches, taps = {}, {}
-    for depth, (x, asked) in enumerate(run_blocks(visual, x, request), start=1):  # noqa: B020  x runs on
+    for depth, tokens in enumerate(run_blocks(visual, visual.ln_pre(x), request), start=1):
         if depth in request.layers:
-            patches[depth] = project(visual, asked[:, request.first_patch :])
+            patches[depth] = project(visual, tokens.asked[:, request.first_patch :])
         if depth in request.taps:
-            tapped = x if request.tap_point == "block" else attention_residual(blocks[depth], x)
+            block = request.tap_point == "block"
+            tapped = tokens.ordinary if block else attention_residual(blocks[depth], tokens.ordinary)
             taps[depth] = tapped[:, request.first_patch :].float()
-    image = project(visual, x[:, 0], norm=request.class_norm)
+    image = project(visual, tokens.ordinary[:, 0], norm=request.class_norm)
     shape = (len(images), grid[0] * grid[1])
     return ImageFeatures(
         image,

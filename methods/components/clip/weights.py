@@ -190,14 +190,21 @@ def _read_description(path: Path) -> tuple[dict[str, Any], dict[str, Sequence[fl
     parts = [config.get(key) for key in ("vision_cfg", "text_cfg")] if isinstance(config, dict) else []
     if not isinstance(config, dict) or "embed_dim" not in config or not all(isinstance(part, dict) for part in parts):
         raise BackboneError(f"{path} must hold a model_cfg with embed_dim, vision_cfg and text_cfg; got {config!r}.")
+    return config, _read_preprocessing(path, said.get("preprocess_cfg") or {})
+
+
+def _read_preprocessing(path: Path, said: Any) -> dict[str, Sequence[float]]:
+    """Mean and deviation of a description."""
+    if not isinstance(said, dict):
+        raise BackboneError(f"{path}: preprocess_cfg must hold mean and std; got {said!r}.")
     found = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
-    found |= {key: value for key, value in (said.get("preprocess_cfg") or {}).items() if key in found}
+    found |= {key: said[key] for key in found if said.get(key) is not None}
     for key, values in found.items():
         numbers = isinstance(values, Sequence) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
         if not numbers or not all(map(isfinite, values)) or (key == "std" and min(values) <= 0):
             above = " above 0" if key == "std" else ""
             raise BackboneError(f"{path}: preprocess_cfg.{key} must be three numbers{above}; got {values!r}.")
-    return config, found
+    return found
 
 
 def _from_tag(name: str, tag: str, config: dict[str, Any]) -> nn.Module:

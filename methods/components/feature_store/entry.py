@@ -99,7 +99,7 @@ def read_entry(path: Path, key: str, verified: Stamp | None) -> Entry:
             mapped = mmap.mmap(file.fileno(), stamp.size, access=mmap.ACCESS_COPY)  # outlives the file's removal
             tensors = _decode(mapped, key, check=stamp != verified)
         except (ValueError, KeyError, TypeError, struct.error) as error:
-            raise DamagedEntryError(f"{path} is no whole entry: {error}") from error
+            raise DamagedEntryError(f"{path} is damaged: {error}") from error
     return Entry(tensors, stamp, status.st_atime)
 
 
@@ -107,16 +107,16 @@ def _decode(mapped: mmap.mmap, key: str, *, check: bool) -> tuple[Tensor, ...]:
     """Tensors of a mapped file; any of ValueError, KeyError, TypeError and struct.error if it is not whole."""
     magic, checksum, length = _START.unpack_from(mapped)
     if magic != MAGIC:
-        raise ValueError("it begins otherwise")
+        raise ValueError("bad magic bytes")
     if check and zlib.crc32(memoryview(mapped)[_CHECKED_FROM:]) != checksum:
-        raise ValueError("its checksum differs")
+        raise ValueError("checksum mismatch")
     offset = _START.size + length
     header = json.loads(mapped[_START.size : offset])
     if header["key"] != key or header["dtype"] != "float32":
-        raise ValueError(f"it holds {header['dtype']} of {header['key']}")
+        raise ValueError(f"holds {header['dtype']} of {header['key']}")
     sizes = [prod(shape) for shape in header["shapes"]]
     if offset + _FLOAT32 * sum(sizes) != len(mapped):
-        raise ValueError("its length differs")
+        raise ValueError("length mismatch")
     tensors = []
     for size, shape in zip(sizes, header["shapes"], strict=True):
         numbers = torch.frombuffer(mapped, dtype=torch.float32, count=size, offset=offset) if size else torch.empty(0)
