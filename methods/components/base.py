@@ -236,7 +236,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
 
     @property
     def _memory(self) -> Memory | None:
-        """What a subclass remembers of shots as `self.memory`; one that keeps them elsewhere saves them itself."""
+        """What a subclass remembers as `self.memory`; one that keeps it elsewhere saves it in the two hooks above."""
         return getattr(self, "memory", None)
 
     @property

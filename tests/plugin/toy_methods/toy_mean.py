@@ -29,6 +29,14 @@ class ToyMean(Method):
     def adapt(self, shots: Tensor, category: str) -> None:
         self.means[category] = shots.mean(dim=0)
 
+    def on_save_checkpoint(self, checkpoint):
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["means"] = dict(self.means)
+
+    def on_load_checkpoint(self, checkpoint):
+        super().on_load_checkpoint(checkpoint)
+        self.means = checkpoint["means"]
+
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         time.sleep(self.config.pause)
         means = torch.stack([self.means.get(category, torch.zeros_like(images[0])) for category in categories])
