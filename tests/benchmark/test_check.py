@@ -15,6 +15,7 @@ from benchmark.request import registry
 from methods.components.base import Prediction
 
 TRUTH = "Scores are the same, to the last bit, whatever the labels of the test images"
+LIFE = "A plain Trainer and a reloaded checkpoint give the scores of `bench run`, to the last bit"
 ALONE = "The shared CLIP is left as it was, whatever was asked of the method"
 
 
@@ -46,7 +47,7 @@ def test_an_honest_method_keeps_every_promise_in_each_of_its_protocols(bench):
         if promise.check is not contract.other_categories_change_nothing or where != " (few_shot)"  # has one category
     }
     assert sorted(said) == sorted(expected)
-    assert len(said) == 3 + 3 * 7 + 2
+    assert len(said) == 3 + 3 * 8 + 2
 
 
 @pytest.mark.slow
@@ -87,14 +88,16 @@ def test_a_variant_is_checked_by_the_words_of_a_run(bench):
 def test_a_cheat_breaks_one_promise_which_is_named(bench, how, promise, why):
     done = bench("check", "toy_cheats", f"method.how={how}")
     assert (done.code, done.err) == (1, "")
-    (line,) = broken(done.out)
+    line, *others = broken(done.out)
     assert line.startswith(f"{promise} (few_shot): {why}")
+    assert all(other.startswith(LIFE) for other in others)  # a run that fails has no scores to compare
 
 
 def test_a_stop_in_the_loss_is_found_where_it_is_asked_and_where_it_is_fitted(bench):
-    asked, fitted = broken(bench("check", "toy_cheats", "method.how=stop_loss").out)
+    asked, fitted, lived = broken(bench("check", "toy_cheats", "method.how=stop_loss").out)
     assert asked.startswith("The loss trains all that is its own and nothing else (few_shot): StopIteration")
     assert fitted.startswith(f"{TRUTH} (few_shot): RuntimeError: ToyCheats raised StopIteration in a training step")
+    assert lived.startswith(f"{LIFE} (few_shot): RuntimeError: ToyCheats raised StopIteration in a training step")
 
 
 @pytest.mark.slow
@@ -227,6 +230,14 @@ BREAKS = {
             "on_test_batch_start": lambda self, batch, batch_idx: setattr(self, "at", batch_idx),
             "predict": lambda self, images, _: with_maps(images.mean(1) + getattr(self, "at", 0)),
         },
+    ),
+    "a reloaded checkpoint and what was saved give different scores": (
+        contract.lives_under_a_plain_trainer,
+        {"on_load_checkpoint": lambda self, checkpoint: None},
+    ),
+    "Trainer.test and bench run give different scores": (
+        contract.lives_under_a_plain_trainer,
+        {"on_fit_start": lambda self: None, "on_test_start": lambda self: None},
     ),
     "they share a state": (contract.a_second_one_starts_anew, {"adapt": remembers_for_all}),
     "conv1.weight was altered": (contract.backbone_is_left_alone, {"adapt": zeroes_the_clip}),
