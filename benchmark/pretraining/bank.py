@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from datamodules.components.rendering.noise import stream
-from datamodules.components.rendering.pretraining import BANK_VERSION, PRODUCTS, SURFACE, draw_pair
+from datamodules.components.rendering.pretraining import BANK_VERSION, PRODUCTS, SURFACE, render_pair
 
 SIDE = 192  # pixels; views of 64 or 128 are cut out of it and made smaller
 _CHUNK = 60  # pairs one process draws before it reports
@@ -50,7 +50,7 @@ def _draw(folder: Path, entries: list[Entry], seed: int, chunk: range) -> int:
     cv2.setNumThreads(1)
     pixels, masks = _mapped(folder, len(entries), "r+")
     for index in chunk:
-        pair = draw_pair(*entries[index], index, seed=seed, size=SIDE)
+        pair = render_pair(*entries[index], index, seed=seed, size=SIDE)
         pixels[index, 0], pixels[index, 1], masks[index] = pair.normal, pair.anomalous, pair.mask
     return chunk.start
 

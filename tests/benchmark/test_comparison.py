@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from twins import draw_mvtec_category, image, save
+from twins import image, save, write_mvtec_category
 
 from benchmark.execution import fitting
 from benchmark.execution.build import build_method, open_backbone
@@ -19,7 +19,7 @@ from benchmark.request.settings import compose, parse_words
 @pytest.fixture
 def root(tmp_path):
     for number, name in enumerate(("nut", "pin")):
-        draw_mvtec_category(tmp_path / "part" / name, seed=100 * number)
+        write_mvtec_category(tmp_path / "part" / name, seed=100 * number)
     return tmp_path / "part"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from benchmark.pretraining.views import draw_views
 from safetensors.torch import load_file
 
 from benchmark.pretraining import views, wording
@@ -15,10 +16,9 @@ from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses
 from benchmark.pretraining.run import read_schedule
 from benchmark.pretraining.start import waves, whitening
 from benchmark.pretraining.trainer import Schedule, pretrain
-from benchmark.pretraining.views import draw_views
 from benchmark.request.registry import ConfigError
 from datamodules.components.rendering import CATEGORIES
-from datamodules.components.rendering.pretraining import HELD_OUT_DEFECTS, PRODUCTS, SURFACE, draw_pair
+from datamodules.components.rendering.pretraining import HELD_OUT_DEFECTS, PRODUCTS, SURFACE, render_pair
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
 from methods.components.clip.backbone import CLIPBackbone
@@ -55,8 +55,8 @@ def test_words_name_all_that_is_drawn():
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_a_pair_differs_where_its_mask_says(product):
     for defect in (*PRODUCTS[product].defects, "lump"):
-        pair = draw_pair(product, defect, 3, seed=1, size=64)
-        again = draw_pair(product, defect, 3, seed=1, size=64)
+        pair = render_pair(product, defect, 3, seed=1, size=64)
+        again = render_pair(product, defect, 3, seed=1, size=64)
         assert all(np.array_equal(a, b) for a, b in zip(pair, again, strict=True))
         gap = np.abs(pair.normal.astype(int) - pair.anomalous.astype(int)).sum(axis=2)
         assert pair.mask.any(), defect

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
-from twins import draw_mvtec_ad
+from twins import write_mvtec_ad
 
 from benchmark.execution.fitting import make_trainer
 from datamodules.components.sample import Batch
@@ -183,7 +183,7 @@ def fit(backbone, root, workers=0):
 
 @pytest.mark.slow
 def test_a_fit_is_the_same_again_and_with_a_worker(backbone, tmp_path):
-    root = draw_mvtec_ad(tmp_path, ["bottle"])
+    root = write_mvtec_ad(tmp_path, ["bottle"])
     start = AnoPLe.Config(decoder_width=16)
     torch.manual_seed(0)
     drawn = AnoPLe(backbone, {"bottle": "bottle"}, start).state_dict()

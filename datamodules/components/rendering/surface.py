@@ -70,7 +70,7 @@ class Pose(NamedTuple):
 STILL = Pose()
 
 
-def drawn_pose(rng: np.random.Generator, turn: float, shift: float = 9.0, scale: float = 0.06) -> Pose:
+def sample_pose(rng: np.random.Generator, turn: float, shift: float = 9.0, scale: float = 0.06) -> Pose:
     """A pose within +-`turn` radians, +-`shift` units and +-`scale` of the natural size."""
     angle, grow, right, down = rng.uniform(-1.0, 1.0, 4)
     return Pose(float(angle * turn), float(1.0 + grow * scale), (float(right * shift), float(down * shift)))
