@@ -17,7 +17,7 @@ from methods.components.clip.published_weights import EMBEDDED
 
 
 def run(what: str, seed: int, folder: Path | None, device: torch.device, words: Sequence[str]) -> None:
-    """Draw the bank, train or go on, and say where the weights are.
+    """Render the bank, train or go on, and say where the weights are.
 
     Args:
         what: "embedded", the one model that is pretrained here.

@@ -1,4 +1,4 @@
-"""What is said of a drawn image: its product, its state, its defect and the place of it."""
+"""What is said of a rendered image: its product, its state, its defect and the place of it."""
 
 from collections.abc import Sequence
 

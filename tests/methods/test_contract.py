@@ -87,7 +87,7 @@ def test_a_stop_iteration_is_no_end_of_the_data(backbone):
     """Lightning would end the loop without a word."""
     method, batch = (
         Exhausted(backbone, candidates.WORDS),
-        Batch(candidates.draw(1), torch.zeros(1, 8, 8), torch.zeros(1), ["pcb1"], ["0"]),
+        Batch(candidates.noise_images(1), torch.zeros(1, 8, 8), torch.zeros(1), ["pcb1"], ["0"]),
     )
     for step, name in ((method.training_step, "training"), (method.test_step, "test")):
         with pytest.raises(RuntimeError, match=f"Exhausted raised StopIteration in a {name} step") as caught:

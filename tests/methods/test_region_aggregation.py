@@ -11,8 +11,8 @@ from methods.finegrainedad.choices import RELEASED
 from methods.finegrainedad.density_peaks import density_peaks, nearest_seed
 from methods.finegrainedad.region_aggregation import (
     TILES,
-    Regions,
     Rules,
+    ShotRegions,
     cut_tiles,
     find_regions,
     join_tiles,
@@ -184,7 +184,7 @@ def test_weights_by_hand():
     """One shot of 4 x 4 tokens on 16 x 16: its region is the left half and the cell right of it at the top."""
     ids = torch.zeros(16, 16, dtype=torch.long)
     ids[:, :8], ids[0, 8] = 1, 1
-    regions = Regions(ids.bool().view(1, -1), ids.view(1, -1), torch.tensor([[1, 0]]))
+    regions = ShotRegions(ids.bool().view(1, -1), ids.view(1, -1), torch.tensor([[1, 0]]))
     weights = weigh_regions(regions, 1.5, (4, 4)).view(2, 4, 4)
     expected = torch.tensor([2.5, 2.5, 1.0, 1.0]).repeat(4, 1)
     expected[0, 2] = 1 + 1.5 / 16

@@ -41,7 +41,7 @@ class Surface:
 Builder = Callable[[np.random.Generator, np.random.Generator, int, Edit | None], Surface]
 
 
-class Layer(NamedTuple):
+class Coverage(NamedTuple):
     """The inside of some outlines."""
 
     alpha: np.ndarray  # (H, W) float32 in [0, 1], coverage
@@ -115,7 +115,7 @@ def _fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], pose: Pose, value:
         cv2.fillPoly(canvas, [np.round(pixels * 2**_SHIFT).astype(np.int32)], value, shift=_SHIFT)
 
 
-def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = (), pose: Pose = STILL) -> Layer:
+def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = (), pose: Pose = STILL) -> Coverage:
     """The union of the `solid` polygons less the `holes`."""
     canvas = np.zeros((size * _FINER, size * _FINER), np.uint8)
     _fill(canvas, solid, pose, 255)
@@ -123,7 +123,7 @@ def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = 
     alpha = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
     depth = cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
     depth = cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA) * (SIDE / (size * _FINER))
-    return Layer(alpha, depth)
+    return Coverage(alpha, depth)
 
 
 def inside(size: int, polygons: Sequence[np.ndarray], pose: Pose = STILL, margin: float = 0.0) -> np.ndarray:
