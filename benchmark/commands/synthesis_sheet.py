@@ -1,4 +1,4 @@
-"""`bench show synthesis`: a sheet of pictures of what AnoPLe's synthetic anomalies look like on a data set's normal images."""
+"""`bench show synthesis`: a sheet of AnoPLe's synthetic anomalies on a data set's normal images."""
 
 from pathlib import Path
 

@@ -95,7 +95,7 @@ def test_loses(candidate, own_backbone):
 
 
 def test_simulated_anomalies_and_the_one_place_that_waits(own_backbone):
-    """Latent noise is drawn on the CPU and for masked tokens alone, to be the same on all devices: they are counted."""
+    """Latent noise is sampled on the CPU, for masked tokens alone, to be the same on all devices: they are counted."""
     method = candidates.candidates("anople")[0].build(list(candidates.WORDS)).train()
     with imaginary_gpu(own_backbone, method):
         assert method.loss(training_batch(method, "pixel")).device == DEVICE
