@@ -1,4 +1,4 @@
-"""Crops of the pairs of the bank, under lights of their own, and what is said of them."""
+"""Crops of the pairs of the bank, under lights of their own, and their captions."""
 
 from typing import Literal, NamedTuple
 
@@ -37,12 +37,11 @@ def sample_crops(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, str
 
     Args:
         bank: the rendered pairs.
-        pairs: how many are shown.
-        scope: how much of a scene a crop shows.
+        pairs: number of pairs.
+        scope: part of a scene that a crop shows.
         seed: of all that is sampled.
         step: number of the step.
-        stress: how often, at most, the difference that the defect makes is laid on the normal image; each pair samples
-            its own number from 1 on.
+        stress: largest factor on the difference that the defect makes, 1 or more; each pair samples its own from 1 on.
     """
     rng = stream("views", seed, scope, step)
     side, low, high = _FORM[scope]

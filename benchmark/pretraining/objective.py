@@ -1,4 +1,4 @@
-"""What is minimised: CLIP's contrastive loss, and patch-to-text losses along several directions of the text.
+"""The objective: CLIP's contrastive loss, and patch-to-text losses along several directions of the text.
 
 Directions are state, type of defect, product and place. All read the same cosines between unit features, at the one
 learnt temperature of the model.
@@ -94,7 +94,7 @@ def prompts(rng: np.random.Generator) -> list[str]:
 def paraphrases(clip: Any, lexicon: Lexicon, table: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
     """The objective of the text tower alone: two wordings of one meaning are alike, two meanings are not.
 
-    Images that meet a text tower which cannot yet tell texts apart learn nothing from it for long.
+    The image tower learns nothing from a text tower that cannot tell texts apart yet.
     """
 
     def one() -> list[str]:
@@ -171,7 +171,7 @@ def _patch_terms(
 
 
 def _apart(texts: Tensor) -> Tensor:
-    """How much the cosines of texts (T, D) exceed _NEAR: texts that say the same cannot teach an image anything."""
+    """Mean excess of the cosines of texts (T, D) over _NEAR: an image learns nothing from texts that are alike."""
     cosines = texts @ texts.T
     return F.relu(cosines - _NEAR)[~torch.eye(len(texts), dtype=torch.bool, device=texts.device)].mean()
 

@@ -1,4 +1,4 @@
-"""Where the image tower starts: filters fitted to the bank's patches, positions that say what is near."""
+"""Initial values of the image tower: filters fitted to the bank's patches, and sinusoidal positions."""
 
 import torch
 from torch import Tensor

@@ -34,7 +34,7 @@ _AHEAD = 4  # batches prepared while a step runs
 
 @dataclass(kw_only=True)
 class Schedule:
-    """How long and how fast.
+    """Length, batches and learning rate of a training.
 
     Attributes:
         pairs: scenes in the bank.
@@ -43,9 +43,9 @@ class Schedule:
         whole_steps: steps on whole crops of 128 pixels, after them.
         part_batch: pairs per step of the first kind.
         whole_batch: pairs per step of the second kind.
-        stress: how much defects are exaggerated at most in the first step; each pair samples its own number from 1 on.
-            At their own contrast they teach nothing for a thousand steps.
-        stress_end: what that most has fallen to after 40 % of the part steps; it stays there.
+        stress: largest factor on what a defect changes, in the first step; each pair samples its own from 1 on. With 1
+            nothing is learnt of defects for a thousand steps.
+        stress_end: the largest factor from 40 % of the part steps on; it falls linearly until then.
         lr: peak learning rate of AdamW; it rises over 100 steps and falls along a cosine to nothing.
         weight_decay: of all weights that are matrices.
         save_every: steps between two checkpoints.
@@ -69,7 +69,7 @@ class Schedule:
         return self.text_steps + self.part_steps + self.whole_steps
 
     def scope(self, step: int) -> Scope | None:
-        """What the crops of a step show; None where only texts are read."""
+        """Part of a scene that the crops of a step show; None in steps of the text tower alone."""
         if step < self.text_steps:
             return None
         if step >= self.text_steps + self.part_steps:
@@ -77,7 +77,7 @@ class Schedule:
         return "coarse" if step % 3 == 0 else "part"
 
     def stress_at(self, step: int) -> float:
-        """How much defects are exaggerated at most in a step."""
+        """Largest factor on what a defect changes, in a step."""
         done = min(1.0, max(0, step - self.text_steps) / max(1.0, 0.4 * self.part_steps))
         return self.stress + (self.stress_end - self.stress) * done
 
@@ -117,14 +117,14 @@ class Learner(nn.Module):
 def pretrain(
     folder: Path, bank: Bank, schedule: Schedule, *, seed: int, device: torch.device, until: int | None = None
 ) -> Path:
-    """Train, or go on with, one model; returns its safetensors file.
+    """Train or resume one model; returns its safetensors file.
 
     Args:
         folder: of this training: checkpoint, log and result.
         bank: the pairs to sample crops from.
-        schedule: how long and how fast.
+        schedule: length, batches and learning rate.
         seed: of the weights at the start and of every crop and caption.
-        device: where the steps run.
+        device: of the steps.
         until: stop after this step, for tests; None for all.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,7 @@ def test_a_bank_is_rendered_once_and_goes_on_where_it_stopped(bank, tmp_path):
     before = (folder / "pixels.u8").stat().st_mtime_ns
     open_bank(tmp_path, 15)
     assert (folder / "pixels.u8").stat().st_mtime_ns == before
+    assert (folder / "drawn.json").read_text() == "[0]"
     (folder / "drawn.json").write_text("[]")
     assert np.array_equal(open_bank(tmp_path, 15).masks, bank.masks)
     assert plan_bank(15, 0) == bank.scenes
@@ -80,7 +81,7 @@ def test_a_bank_is_rendered_once_and_goes_on_where_it_stopped(bank, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scope", "side"), [("part", 64), ("coarse", 64), ("whole", 128)])
-def test_views_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side):
+def test_crops_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side):
     crops, again = (sample_crops(bank, 6, scope, 0, 5) for _ in range(2))
     assert crops.images.shape == (12, 3, side, side)
     assert np.array_equal(crops.images, again.images)
@@ -89,6 +90,10 @@ def test_views_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side)
     assert (crops.cover[6:].max(axis=1) > 0).all()
     assert (crops.place >= 0).all() == (scope != "part")
     assert not np.array_equal(sample_crops(bank, 6, scope, 0, 6).images, crops.images)
+
+
+def test_the_stream_of_the_crops_is_that_of_the_shipped_weights(bank):
+    assert sample_crops(bank, 6, "whole", 0, 5).product.tolist() == [14, 4, 0, 4, 8, 13]
 
 
 def test_stress_exaggerates_the_defect_alone(bank):
@@ -162,7 +167,8 @@ def test_waves_and_filters():
         (["steps=3"], "one of pairs"),
         (["pairs"], "one of pairs"),
         (["pairs=x"], "of type int"),
-        (["pairs=0"], "too small"),
+        (["pairs=0"], r"pairs must be above 0, got 0\."),
+        (["part_steps=-1"], r"part_steps must be 0 or more, got -1\."),
         (["lr=nan"], "lr must be finite, got 'nan'"),
         (["lr=inf"], "lr must be finite, got 'inf'"),
         (["pairs=15", "pairs=30"], "'pairs=30' says pairs a second time"),

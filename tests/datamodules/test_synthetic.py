@@ -20,7 +20,7 @@ def test_the_folder_is_named_by_all_that_changes_it():
         for categories in (Procedural.categories, ProceduralAuxiliary.categories, tuple(CATEGORIES))
     }
     assert len(names) == 36
-    assert all(f"v{RENDERING_VERSION}-" in name for name in names)
+    assert all(name.startswith(f"drawn-v{RENDERING_VERSION}-") for name in names)
 
 
 def test_the_two_sets_share_no_category_and_leave_none_out():

@@ -43,7 +43,7 @@ def folder_name(seed: int, size: int, counts: Counts, categories: tuple[str, ...
 def materialise(
     folder: Path, *, seed: int = 0, size: int = 256, counts: Counts | None = None, categories: tuple[str, ...]
 ) -> None:
-    """Make sure that `folder` holds the synthetic set, undamaged.
+    """Render the synthetic set into `folder`, unless it is there, undamaged.
 
     A set that is there and matches its manifest is left alone. Else it is rendered into a temporary folder beside it,
     which then takes its name: two processes may do so at once, and one that is killed leaves nothing under the name.
@@ -71,7 +71,7 @@ def materialise(
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a written set, in words that name the file; None if nothing is."""
+    """The first damage of a written set, in words that name the file; None if there is none."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
         listed = {name: (entry["bytes"], entry["file_sha256"]) for name, entry in files.items()}
@@ -83,8 +83,8 @@ def find_damage(folder: Path) -> str | None:
             return f"{name} is missing"
         content = (folder / name).read_bytes()
         if len(content) != length or hashlib.sha256(content).hexdigest() != digest:
-            return f"{name} is not the file that was written"
-    return next((f"{name} does not belong to it" for name in sorted(found - listed.keys())), None)
+            return f"{name} differs from its hash in {MANIFEST}"
+    return next((f"{name} is not listed in {MANIFEST}" for name in sorted(found - listed.keys())), None)
 
 
 def _pages(seed: int, size: int, counts: Counts, category: str) -> Iterator[_Page]:

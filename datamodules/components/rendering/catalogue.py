@@ -17,14 +17,14 @@ from datamodules.components.rendering.textiles import corduroy, fabric, leather,
 #: Raised with every change that alters a pixel.
 RENDERING_VERSION = 3
 GOOD = "good"
-#: How often the difference that a defect makes is laid on the image of the same scene without it: at 1 a tower that
+#: Factor on the difference that a defect makes to the image of the same scene without it: at 1 a tower that
 #: sees 128 pixels misses what a person sees at 256. As high as the trivial baselines of tests/perf/synthetic_set.py
 #: allow. A part that is missing or elsewhere on an object keeps 1: there more would leave a pale ghost of it.
 CONTRAST = {"texture": 1.35, "object": 2.0}
 
 
 class CategorySpec(NamedTuple):
-    """What can be rendered of one category."""
+    """Kind, defect types and builder of one category."""
 
     kind: Literal["texture", "object"]
     defects: tuple[str, ...]
@@ -83,7 +83,7 @@ def render(category: str, split: str, defect: str, index: int, *, seed: int = 0,
 
 
 def contrast(category: str, defect: str) -> float:
-    """How often the difference of this defect is laid on."""
+    """Factor on the difference that this defect makes, see `CONTRAST`."""
     kind = CATEGORIES[category].kind
     return 1.0 if kind == "object" and defect not in DAMAGE else CONTRAST[kind]
 

@@ -38,7 +38,7 @@ def _traces(style: np.random.Generator) -> list[np.ndarray]:
 
 
 def _layout(style: np.random.Generator) -> list[Part]:
-    """Where the small two-pole parts sit: a loose raster away from the chip."""
+    """Places of the small two-pole parts: a loose raster away from the chip."""
     line = np.linspace(-96.0, 96.0, 7)
     raster = [(x, y) for x in line for y in line if max(abs(x - 14.0), abs(y + 8.0)) > 46.0]
     chosen = style.permutation(len(raster))[:24]
@@ -86,7 +86,7 @@ def board(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
 
 
 def _move_part(edit: Edit, parts: list[Part], pose: Pose) -> list[np.ndarray]:
-    """Takes one part off or sets it askew, in place; returns the outlines of what changed."""
+    """Take one part off or set it askew, in place; returns the outlines of what changed."""
     near = [i for i, part in enumerate(parts) if np.abs(pose.place(np.array([part[:2]]))).max() < 100.0]
     x, y, turn = parts.pop(int(edit.rng.choice(near)))
     touched = [box((x, y), 17.0, 9.5, turn)]

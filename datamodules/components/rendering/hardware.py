@@ -30,7 +30,7 @@ def bench(rng: np.random.Generator, size: int, colour: Colour) -> Surface:
 
 
 def _gear_outline(count: int, root: float, tip: float, broken: dict[int, float]) -> np.ndarray:
-    """Trapezoid teeth; `broken` says what share of a tooth is left."""
+    """Trapezoid teeth; `broken` maps a tooth to the share of it that is left."""
     points = []
     for tooth in range(count):
         reach = root + (tip - root) * broken.get(tooth, 1.0)
@@ -101,7 +101,7 @@ def bracket(rng: np.random.Generator, style: np.random.Generator, size: int, edi
 
 
 def _axis_bend(edit: Edit | None, u: np.ndarray) -> np.ndarray:
-    """How far a shaft leaves its axis at the place u along it, units."""
+    """Distance of a shaft from its axis at the place u along it, units."""
     if edit is None or edit.kind != "bent":
         return np.zeros_like(u)
     start = edit.rng.uniform(-20.0, 10.0)

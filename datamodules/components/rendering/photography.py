@@ -46,7 +46,7 @@ def sample_camera(rng: np.random.Generator) -> Camera:
 
 
 def _shadow(height: np.ndarray, light: tuple[float, float, float]) -> np.ndarray:
-    """How deep each pixel lies under the lamp's rays (H, W), units: above 0 something stands in the light."""
+    """Depth of each pixel under the lamp's rays (H, W), units; above 0 it lies in shadow."""
     size = height.shape[0]
     level = float(np.hypot(light[0], light[1]))
     under = np.zeros_like(height)

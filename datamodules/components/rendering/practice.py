@@ -88,7 +88,7 @@ def speckle(rng: np.random.Generator, style: np.random.Generator, size: int, edi
 
 
 def _places(style: np.random.Generator, layout: str) -> np.ndarray:
-    """Where the parts of an array sit (n, 3): x, y in units and the turn of each."""
+    """Places of the parts of an array (n, 3): x, y in units and the turn of each."""
     if layout == "ring":
         count, radius = int(style.integers(6, 15)), style.uniform(55.0, 88.0)
         angle = 2.0 * np.pi * np.arange(count) / count
@@ -150,7 +150,7 @@ def _array(
 def _edited(
     edit: Edit, shapes: list[np.ndarray], places: np.ndarray, form: tuple[str, float, float, float], pose: Pose
 ) -> list[np.ndarray]:
-    """Changes one part in place; returns the outlines of what changed."""
+    """Change one part in place; returns the outlines of what changed."""
     kind, long, short, gap = form
     near = [i for i, place in enumerate(places) if np.abs(pose.place(place[None, :2])).max() < SIDE / 2 - 22.0]
     victim = int(edit.rng.choice(near or list(range(len(places)))))

@@ -1,4 +1,4 @@
-"""What the embedded CLIP is pretrained on: none of the products of `procedural`, and half of the defect types."""
+"""Scenes to pretrain the embedded CLIP on: none of the products of `procedural`, and half of the defect types."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What is photographed: a relief with colours, and the shapes that objects are put together from."""
+"""Surfaces to photograph: reliefs with colours, and the outlines that objects are put together from."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _ROUND = np.stack([np.cos(_ARC), np.sin(_ARC)], axis=1)
 
 
 class Edit(NamedTuple):
-    """A structural defect asked of the builder: what to change, and the stream that says where and how much."""
+    """A structural defect for the builder to make: its kind, and the random stream of its place and extent."""
 
     kind: str
     rng: np.random.Generator
@@ -35,7 +35,7 @@ class Surface:
     height: np.ndarray  # (H, W) float32, units towards the viewer
     gloss: np.ndarray  # (H, W) float32 in [0, 1], strength of the highlight
     body: np.ndarray  # (H, W) float32 in [0, 1], where a surface defect may lie
-    changed: np.ndarray  # (H, W) bool, what an Edit has altered
+    changed: np.ndarray  # (H, W) bool, pixels that an Edit altered
 
 
 Builder = Callable[[np.random.Generator, np.random.Generator, int, Edit | None], Surface]
@@ -49,7 +49,7 @@ class Coverage(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """Where an object lies in the image: turned about its origin, scaled, then shifted (units)."""
+    """Position of an object in the image: turned about its origin, scaled, then shifted (units)."""
 
     angle: float = 0.0
     scale: float = 1.0
@@ -149,7 +149,7 @@ def flat(size: int, colour: Colour | np.ndarray, gloss: float = 0.0, body: float
 
 
 def lay(surface: Surface, alpha: np.ndarray, colour: Paint, height: np.ndarray | float, gloss: float) -> None:
-    """Puts a material on `surface` where `alpha` is 1: its colour (3,) or (H, W, 3), height, gloss; it is body."""
+    """Put a material on `surface` where `alpha` is 1: its colour (3,) or (H, W, 3), height, gloss; it is body."""
     alpha = alpha.astype(np.float32, copy=False)
     paint = shaded(colour, np.ones_like(alpha)) if np.ndim(colour) == 1 else np.asarray(colour)
     surface.albedo = mix(surface.albedo, paint, alpha)

@@ -18,7 +18,7 @@ def _cloth_frame(rng: np.random.Generator, size: int, turn: float, sway: float) 
 
 
 def _spot(edit: Edit, reach: float) -> tuple[float, float]:
-    """Where a change is made: (x, y) within +-`reach` units of the centre."""
+    """Place of a change: (x, y) within +-`reach` units of the centre."""
     x, y = edit.rng.uniform(-reach, reach, 2)
     return float(x), float(y)
 

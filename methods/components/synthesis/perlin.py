@@ -14,9 +14,9 @@ from methods.components.synthesis.views import ANOMALOUS_AREA
 
 #: Noise above it is masked; noise lies between -1 and 1.
 THRESHOLD = 0.5
-#: How one or two masks make one, each as likely as the others.
+#: Combinations of one or two masks, equally likely.
 MODES = ("single", "union", "intersection")
-#: Pixels that a cell of the lattice spans at least, whatever exponent is asked for.
+#: Fewest pixels of a cell of the lattice, whatever the exponent.
 FINEST_CELL = 4
 #: Pixels of the noise along one side of a token, and the share of them from which the token is anomalous.
 TOKEN_SIDE, TOKEN_AREA = 16, 0.25
@@ -105,7 +105,7 @@ def perlin_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[
 
 
 def _lattice(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each lattice line gives to each pixel, (pixels, cells + 1): its weight, and weight times distance."""
+    """Weight of each lattice line at each pixel, and weight times distance; (pixels, cells + 1) each."""
     places = (np.arange(pixels) + 0.5) * cells / pixels  # of the centres of pixels, in cells
     distance = (places[:, None] - np.arange(cells + 1)).astype(np.float32)
     near = 1 - np.abs(distance).clip(max=1)  # 1 on the line, 0 from one cell away

@@ -1,7 +1,7 @@
 """Synthetic anomalies of normal images: textures in Perlin masks, CutPaste, and noise on tokens inside CLIP.
 
 AnoPLe (https://arxiv.org/abs/2408.13516) fits on them and says only that there are some in pixels and some in latent
-space. What stands here are the recipes that it can have meant: DRAEM (https://arxiv.org/abs/2108.07610) and GLASS
+space. The recipes here are those that it can have meant: DRAEM (https://arxiv.org/abs/2108.07610) and GLASS
 (https://arxiv.org/abs/2407.09359) for textures, CutPaste (https://arxiv.org/abs/2104.04015) for pasted patches.
 
 Everything is a function of the generator that is handed in. With one seeded by (seed, step, image), neither the number
@@ -103,13 +103,13 @@ class Synthesis:
         return Synthetic(edited, where)
 
     def latent_mask(self, seed: Seed, grid: tuple[int, int]) -> Tensor:
-        """Where noise goes: (rows, columns) bool on the CPU, True for one token or more."""
+        """Mask of the tokens to noise: (rows, columns) bool on the CPU, True for one or more."""
         return torch.from_numpy(perlin.latent_mask(np.random.default_rng(seed), grid, self.exponents))
 
     def _paint(
         self, kind: str, pixels: np.ndarray, texture: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, float]:
-        """What is painted, (H, W, 3), where, (H, W) bool, and the share of the image that stays below it."""
+        """The paint (H, W, 3), its mask (H, W) bool, and the share of the image that shows through."""
         if kind != "perlin":
             return *_paste(pixels, rng, scar=kind == "scar"), 0.0
         side = pixels.shape[0]
