@@ -90,14 +90,14 @@ def show(
     output: Annotated[Path | None, typer.Option(help="synthesis: default results/report/synthesis.png")] = None,
     textures: Annotated[str | None, typer.Option(help="synthesis: a folder of images, such as DTD")] = None,
 ) -> None:
-    """Print the resolved settings of a method, data set or preset, or draw synthetic anomalies of a data set."""
+    """Print the resolved settings of a method, data set or preset, or show synthetic anomalies of a data set."""
     if what == "synthesis":
         from benchmark.commands import synthesis_sheet  # noqa: PLC0415  (torch)
         from benchmark.request import compose as requests  # noqa: PLC0415  (omegaconf)
 
         sheet = output or Path("results/report/synthesis.png")
         chosen = requests.split("categories", categories) if categories else None
-        print(synthesis_sheet.draw_sheet(name or "procedural", chosen, sheet, textures))
+        print(synthesis_sheet.write_sheet(name or "procedural", chosen, sheet, textures))
         return
     if categories or output or textures:
         raise ConfigError(f"--categories, --output and --textures belong to `bench show synthesis`, not to {what!r}.")
@@ -159,7 +159,9 @@ def pretrain(
     what: Annotated[str, typer.Argument(help="embedded")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="part_steps=…, lr=…")] = None,
     seed: Annotated[int, typer.Option(help="of weights, views and captions")] = 0,
-    folder: Annotated[Path | None, typer.Option(help="of drawings and checkpoints; default: below the cache")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="of rendered images and checkpoints; default: below the cache")
+    ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps")] = "auto",
 ) -> None:
     """Make the weights of the embedded CLIP from nothing; the same command goes on after a stop."""

@@ -33,7 +33,7 @@ class Folder(AnomalyDataModule):
     A category without the folder `ground_truth` has no masks; with it, every anomalous image needs one.
 
     meta: {"train" | "test": {category: [{img_path, mask_path, specie_name, anomaly, …}]}}, paths relative to the
-    root. Of the training entries the normal ones are used; a category may have none if no shots are drawn. It has
+    root. Of the training entries the normal ones are used; a category may have none if no shots are sampled. It has
     masks if any anomalous test entry has one; then each needs one. Masks of normal entries are not read.
     """
 

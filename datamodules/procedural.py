@@ -1,4 +1,4 @@
-"""A drawn set: eight products and materials that are made on this machine, without a download."""
+"""A synthetic set: eight products and materials that are made on this machine, without a download."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from datamodules.components.synthetic import SyntheticDataModule
 
 
 class Procedural(SyntheticDataModule):
-    """The half of the drawn categories that is held out, to test on.
+    """The half of the synthetic categories that is held out, to test on.
 
     Nothing that is learnt from `procedural_auxiliary` has seen them. Generator, lamps and kinds of defects are
     shared, so a transfer to this set shows that a pipeline works, not that a method transfers.
@@ -32,7 +32,7 @@ class Procedural(SyntheticDataModule):
         "gear": "object",
         "zipper": "object",
     }
-    source = "drawn by datamodules/components/drawing"
+    source = "rendered by datamodules/components/rendering"
     licence = "Apache-2.0"
     variant = "drawn-v3"
     has_masks = True

@@ -1,4 +1,4 @@
-"""A second drawn set, to fit on and then test elsewhere: the other eight categories, in styles of their own."""
+"""A second synthetic set, to fit on and then test elsewhere: the other eight categories, in styles of their own."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -7,7 +7,7 @@ from datamodules.components.synthetic import SyntheticDataModule
 
 
 class ProceduralAuxiliary(SyntheticDataModule):
-    """The half of the drawn categories that may be learnt from; `procedural` holds the other half out."""
+    """The half of the synthetic categories that may be learnt from; `procedural` holds the other half out."""
 
     categories: ClassVar[tuple[str, ...]] = (
         "brushed_metal",
@@ -29,7 +29,7 @@ class ProceduralAuxiliary(SyntheticDataModule):
         "keypad": "object",
         "screw": "object",
     }
-    source = "drawn by datamodules/components/drawing"
+    source = "rendered by datamodules/components/rendering"
     licence = "Apache-2.0"
     variant = "drawn-v3"
     has_masks = True

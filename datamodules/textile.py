@@ -19,7 +19,7 @@ TESTING = 500
 
 
 class Textile(AnomalyDataModule):
-    """Public simulated woven textile, Megahed et al. 2025 (arXiv 2501.12596), drawn with the R package spc4sts.
+    """Public simulated woven textile, Megahed et al. 2025 (arXiv 2501.12596), made with the R package spc4sts.
 
     The publication fixes no split for anomaly detection; here: nominal images sorted by name (textile_0001 to
     textile_1000, padded with zeros, so name order is number order), the first 500 for training, the other

@@ -13,7 +13,7 @@ LABELS = ("normal", "anomaly")
 SPLITS = ("train", "test")
 
 
-class Row(NamedTuple):
+class SplitLine(NamedTuple):
     """One line of the split file, paths relative to the root."""
 
     line: int
@@ -57,7 +57,7 @@ class VisA(ListedShots):
     def tests(self, category: str) -> list[Sample]:
         return [self._sample(row, category) for row in self._rows(category) if row.split == "test"]
 
-    def _rows(self, category: str) -> list[Row]:
+    def _rows(self, category: str) -> list[SplitLine]:
         file = self.root / SPLIT_FILE
         if not file.is_file():
             raise DataError(
@@ -69,7 +69,7 @@ class VisA(ListedShots):
             if missing := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
                 raise DataError(f"{file} lacks the columns {missing}: needs {list(COLUMNS)}, has {table.fieldnames}.")
             rows = [
-                Row(number, line["split"], line["label"], line["image"] or "", line["mask"] or "")
+                SplitLine(number, line["split"], line["label"], line["image"] or "", line["mask"] or "")
                 for number, line in enumerate(table, start=2)
                 if line["object"] == category
             ]
@@ -83,7 +83,7 @@ class VisA(ListedShots):
                 )
         return rows
 
-    def _sample(self, row: Row, category: str) -> Sample:
+    def _sample(self, row: SplitLine, category: str) -> Sample:
         for name in (row.image, row.mask) if row.mask else (row.image,):
             if not (self.root / name).is_file():
                 raise DataError(f"{SPLIT_FILE}, line {row.line}, points to {self.root / name}, which is no file.")

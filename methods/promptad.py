@@ -129,11 +129,11 @@ class PromptAD(Method["PromptAD.Config"]):
         stored = backbone.logit_scale
         self.scale = stored if cfg.logit_scale_as == "stored" else math.exp(stored)
         self.taps = blocks_at(cfg.memory_layers, backbone.n_image_blocks)
-        self.cls = self._draw_prompts(cfg.n_prompts_cls)
-        self.seg = self._draw_prompts(cfg.n_prompts_seg)
+        self.cls = self._initialise_prompts(cfg.n_prompts_cls)
+        self.seg = self._initialise_prompts(cfg.n_prompts_seg)
         self.memory = ShotMemory(cfg.bank)
 
-    def _draw_prompts(self, n_prompts: int) -> ConcatenatedPrompts:
+    def _initialise_prompts(self, n_prompts: int) -> ConcatenatedPrompts:
         cfg = self.config
         return ConcatenatedPrompts(
             self.backbone,

@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmark.metrics.table import metric_names
 from benchmark.records import ablation
 from benchmark.records.ablation import write_ablations
-from benchmark.records.leaderboard import FILES, cells, everything, head, legend, write_tables
+from benchmark.records.leaderboard import FILES, entries, everything, head, legend, write_tables
 from benchmark.records.store import Record, Store, StoreError
 
 WIDE = 300  # columns of text; a pipe or a log file has no width of its own
@@ -73,7 +73,7 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
         grid = Table(title=str(backbone), caption=caption or None, title_justify="left")
         for name in head():
             grid.add_column(_title(name), justify="right" if name in metric_names() else "left", overflow="fold")
-        for row in cells(rows):
+        for row in entries(rows):
             grid.add_row(*row)
         console.print(grid)
     for name in FILES:

@@ -1,4 +1,4 @@
-"""`bench show synthesis`: a picture of what AnoPLe's synthetic anomalies look like on a data set's normal images."""
+"""`bench show synthesis`: a sheet of AnoPLe's synthetic anomalies on a data set's normal images."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from datamodules.components.base import AnomalyDataModule
 from methods.components.synthesis.pipeline import Synthesis, Synthetic
 from methods.components.synthesis.views import cut_masks, cut_views, view_labels
 
-#: Side of the images that are edited, of their cells in the picture, and of the token grid; the paper's CLIP.
-SIDE, CELL, TOKENS = 480, 256, 15
+#: Side of the images that are edited, of their pictures on the sheet, and of the token grid; the paper's CLIP.
+SIDE, PICTURE, TOKENS = 480, 256, 15
 #: Categories where none are named.
 ROWS = 8
 
-_GAP, _MARGIN, _HEAD = 8, 132, 70  # pixels between cells, left of them for names, above them for titles
+_GAP, _MARGIN, _HEAD = 8, 132, 70  # pixels between pictures, left of them for names, above them for titles
 _PAPER, _INK, _MARK, _ANOMALOUS = (255, 255, 255), (20, 20, 20), (255, 0, 255), (220, 20, 20)
 _LEGEND = "Magenta: around the mask, or the tokens that get noise. Red frame: a view that counts as anomalous."
 
 
-def draw_sheet(dataset: str, categories: list[str] | None, output: Path, textures: str | None) -> Path:
-    """Write the picture: a row for each category, a column for each kind of anomaly, and the views.
+def write_sheet(dataset: str, categories: list[str] | None, output: Path, textures: str | None) -> Path:
+    """Write the sheet: a row for each category, a column for each kind of anomaly, and the views.
 
     Args:
         dataset: its normal images are edited, one of each category.
@@ -70,7 +70,7 @@ def _columns(textures: str | None) -> dict[str, Synthesis]:
 
 
 def _row(image: Tensor, other: Tensor, columns: dict[str, Synthesis], row: int) -> list[np.ndarray]:
-    """The cells of one category, (CELL, CELL, 3) each."""
+    """The pictures of one category, (PICTURE, PICTURE, 3) each."""
     edits = [
         synthesis.edit(image, (0, row, column), other if column == 1 else None)
         for column, synthesis in enumerate(columns.values())
@@ -83,13 +83,13 @@ def _views(edit: Synthetic) -> tuple[np.ndarray, np.ndarray]:
     """The whole view, and the four tiles in their places, without lines in them."""
     views, labels = cut_views(edit.image[None])[0], view_labels(cut_masks(edit.mask[None]))[0]
     whole, *tiles = (
-        _framed(_picture(view, CELL // 2 if number else CELL), bool(label))
+        _framed(_picture(view, PICTURE // 2 if number else PICTURE), bool(label))
         for number, (view, label) in enumerate(zip(views, labels, strict=True))
     )
     return whole, np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
 
 
-def _picture(image: Tensor, side: int = CELL) -> np.ndarray:
+def _picture(image: Tensor, side: int = PICTURE) -> np.ndarray:
     pixels = (image.permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
 
@@ -97,7 +97,7 @@ def _picture(image: Tensor, side: int = CELL) -> np.ndarray:
 def _outlined(edit: Synthetic) -> np.ndarray:
     """The edited image with a line a little outside the mask, so that the edge of the defect can be seen."""
     picture = _picture(edit.image)
-    mask = cv2.resize(edit.mask.numpy().astype(np.uint8) * 255, (CELL, CELL), interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(edit.mask.numpy().astype(np.uint8) * 255, (PICTURE, PICTURE), interpolation=cv2.INTER_AREA)
     around = cv2.dilate((mask > 0).astype(np.uint8), np.ones((5, 5), np.uint8))
     contours, _ = cv2.findContours(around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(picture, contours, -1, _MARK, 1)
@@ -106,7 +106,7 @@ def _outlined(edit: Synthetic) -> np.ndarray:
 def _with_tokens(image: Tensor, tokens: Tensor) -> np.ndarray:
     """The image with its chosen tokens as squares that let it show through."""
     picture = _picture(image)
-    marked = cv2.resize(tokens.numpy().astype(np.uint8), (CELL, CELL), interpolation=cv2.INTER_NEAREST) > 0
+    marked = cv2.resize(tokens.numpy().astype(np.uint8), (PICTURE, PICTURE), interpolation=cv2.INTER_NEAREST) > 0
     picture[marked] = picture[marked] // 2 + np.array(_MARK, np.uint8) // 2
     return picture
 
@@ -118,19 +118,19 @@ def _framed(picture: np.ndarray, anomalous: bool) -> np.ndarray:
 
 
 def _compose(legend: str, titles: list[str], names: list[str], rows: list[list[np.ndarray]]) -> np.ndarray:
-    """All cells on white paper below their titles and right of their names."""
-    step = CELL + _GAP
+    """All pictures on white paper below their titles and right of their names."""
+    step = PICTURE + _GAP
     sheet = np.full((_HEAD + step * len(rows), _MARGIN + step * len(titles), 3), _PAPER, np.uint8)
     _write(sheet, legend, (_GAP, 26), 0.7)
     for column, title in enumerate(titles):
         _write(sheet, title, (_MARGIN + column * step, _HEAD - 10), 0.6)
-    for row, (name, cells) in enumerate(zip(names, rows, strict=True)):
+    for row, (name, pictures) in enumerate(zip(names, rows, strict=True)):
         top = _HEAD + row * step
         for line, word in enumerate(name.split("_")):
-            _write(sheet, word, (_GAP, top + CELL // 2 + 22 * line), 0.6)
-        for column, cell in enumerate(cells):
+            _write(sheet, word, (_GAP, top + PICTURE // 2 + 22 * line), 0.6)
+        for column, picture in enumerate(pictures):
             left = _MARGIN + column * step
-            sheet[top : top + CELL, left : left + CELL] = cell
+            sheet[top : top + PICTURE, left : left + PICTURE] = picture
     return sheet
 
 

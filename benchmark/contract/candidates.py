@@ -98,7 +98,7 @@ class Candidate:
         method = self.build(self.categories)
         if PROTOCOLS[self.protocol].uses_shots:
             for seed, category in enumerate(self.categories, start=first_seed):
-                method.adapt(draw(2, seed), category)
+                method.adapt(noise_images(2, seed), category)
         return method
 
     @cached_property
@@ -128,7 +128,7 @@ def candidates(name: str, words: Sequence[str] = ()) -> list[Candidate]:
     return [Candidate(name, protocol, settings) for protocol in protocols]
 
 
-def draw(count: int, seed: int = 7) -> Tensor:
+def noise_images(count: int, seed: int = 7) -> Tensor:
     """`count` images of noise, (count, 3, 64, 64)."""
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 

@@ -19,9 +19,9 @@ from benchmark.contract.candidates import (
     Candidate,
     by_content,
     candidates,
-    draw,
     lend,
     live,
+    noise_images,
     run,
     small_cell,
 )
@@ -130,7 +130,7 @@ def predict_sees_no_label(candidate: Candidate) -> None:
 
 def scores_are_finite(candidate: Candidate) -> None:
     """Scores and maps are finite and differ between images."""
-    score, anomaly_map = candidate.prepared(draw(4), candidate.keys(4))
+    score, anomaly_map = candidate.prepared(noise_images(4), candidate.keys(4))
     shapes = f"got {tuple(score.shape)} and {tuple(anomaly_map.shape)}"
     require(score.shape == (4,), f"the score of 4 images must be (4,), {shapes}.")
     require(anomaly_map.ndim == 3 and len(anomaly_map) == 4, f"the maps of 4 images must be (4, h, w), {shapes}.")
@@ -145,7 +145,7 @@ def _check_values(score: Tensor, maps: Tensor) -> None:
 
 def scores_need_no_other_image(candidate: Candidate) -> None:
     """An image scores as if it were alone."""
-    method, images, keys = candidate.prepared, draw(4), candidate.keys(4)
+    method, images, keys = candidate.prepared, noise_images(4), candidate.keys(4)
     together = method(images, keys)
     for i, category in enumerate(keys):
         alone = method(images[i : i + 1], [category])
@@ -158,8 +158,8 @@ def other_categories_change_nothing(candidate: Candidate) -> None:
     first = next(iter(WORDS))
     single = candidate.build([first])
     if PROTOCOLS[candidate.protocol].uses_shots:
-        single.adapt(draw(2, 0), first)
-    images, keys = draw(3), [first] * 3
+        single.adapt(noise_images(2, 0), first)
+    images, keys = noise_images(3), [first] * 3
     joint, alone = candidate.prepared(images, keys), single(images, keys)
     torch.testing.assert_close(joint.score, alone.score, **CLOSE)
     torch.testing.assert_close(joint.anomaly_map, alone.anomaly_map, **CLOSE)
@@ -167,7 +167,7 @@ def other_categories_change_nothing(candidate: Candidate) -> None:
 
 def a_second_one_starts_anew(candidate: Candidate) -> None:
     """A second instance starts anew, and the first goes on as it was."""
-    images, keys = draw(3), candidate.keys(3)
+    images, keys = noise_images(3), candidate.keys(3)
     first = candidate.prepare()
     before = first(images, keys)
     candidate.prepare(first_seed=100)(images, keys)
@@ -181,7 +181,7 @@ def backbone_is_left_alone(candidate: Candidate) -> None:
     backbone, before = lend()
     method = candidate.prepare()
     method.train()
-    method.eval()(draw(4), candidate.keys(4))
+    method.eval()(noise_images(4), candidate.keys(4))
     if broken := before.broken(backbone):
         lend.cache_clear()
     require(not broken, f"the method changed the shared CLIP: {', '.join(broken[:5])}.")
@@ -220,7 +220,7 @@ def _training_batch(method: Method) -> Batch:
     if method.fits_on == "auxiliary":
         mask[:2, 8:40, 16:32] = True
     keys = [list(WORDS)[i % len(method.categories)] for i in range(4)]
-    return Batch(draw(4), mask, mask.any(dim=(1, 2)), keys, [f"{i}.png" for i in range(4)])
+    return Batch(noise_images(4), mask, mask.any(dim=(1, 2)), keys, [f"{i}.png" for i in range(4)])
 
 
 def scores_ignore_the_truth(candidate: Candidate) -> None:

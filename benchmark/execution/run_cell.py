@@ -1,4 +1,4 @@
-"""Runs one cell: draw, adapt, fit, test, measure. The same function serves every executor."""
+"""Runs one cell: sample shots, adapt, fit, test, measure. The same function serves every executor."""
 
 import hashlib
 import resource

@@ -1,1 +1,1 @@
-"""`bench pretrain embedded`: the tiny CLIP of the demonstration, made from nothing on drawn images with captions."""
+"""`bench pretrain embedded`: trains the demonstration's tiny CLIP from scratch on rendered images with captions."""

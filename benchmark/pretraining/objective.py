@@ -1,4 +1,4 @@
-"""What is minimised: CLIP's contrastive loss, and patch-to-text losses along several directions of the text.
+"""The objective: CLIP's contrastive loss, and patch-to-text losses along several directions of the text.
 
 Directions are state, type of defect, product and place. All read the same cosines between unit features, at the one
 learnt temperature of the model.
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.pretraining import wording
-from benchmark.pretraining.views import GRID, Views
+from benchmark.pretraining.crops import GRID, Crops
 from benchmark.pretraining.wording import DEFECTS, PRODUCTS
 from methods.components.clip.image_tower import ImageRequest, embed_patches, project, run_blocks
 from methods.components.clip.text_tower import Tokens, run_text
@@ -33,8 +33,8 @@ WEIGHTS = {
 }
 
 
-class Features(NamedTuple):
-    """Unit features of a batch of views."""
+class CropFeatures(NamedTuple):
+    """Unit features of a batch of crops."""
 
     image: Tensor  # (B, D)
     patches: list[Tensor]  # (B, N, D): of the last block and, in some steps, of the V-V stream
@@ -63,21 +63,21 @@ class Lexicon:
         return Tokens(ids, table[rows.to(table.device)] * kept.to(table.device))
 
 
-def see(clip: Any, views: Views, images: Tensor, *, vv: bool) -> Features:
-    """Features of the views; a view of a part has the positions of that part."""
+def see(clip: Any, crops: Crops, images: Tensor, *, vv: bool) -> CropFeatures:
+    """CropFeatures of the crops; a crop of a part has the positions of that part."""
     visual = clip.visual
     square = visual.positional_embedding[1:].unflatten(0, (GRID, GRID))
     side = images.shape[-1] // visual.patch_size[0]
-    if views.step > 1:
-        square = F.avg_pool2d(square.permute(2, 0, 1), views.step).permute(1, 2, 0)
-    row, column = views.corner
+    if crops.step > 1:
+        square = F.avg_pool2d(square.permute(2, 0, 1), crops.step).permute(1, 2, 0)
+    row, column = crops.corner
     square = square[row : row + side, column : column + side].flatten(0, 1)
     positions = torch.cat([visual.positional_embedding[:1], square])
     x = visual.ln_pre(embed_patches(visual, images, positions))
     request = ImageRequest(stream="vv_from_ordinary" if vv else "ordinary", vv_from=_VV_FROM)
     *_, last = run_blocks(visual, x, request)
     asked = [last.ordinary] + ([last.asked] if vv else [])
-    return Features(project(visual, last.ordinary[:, 0]), [project(visual, tokens[:, 1:]) for tokens in asked])
+    return CropFeatures(project(visual, last.ordinary[:, 0]), [project(visual, tokens[:, 1:]) for tokens in asked])
 
 
 def prompts(rng: np.random.Generator) -> list[str]:
@@ -94,7 +94,7 @@ def prompts(rng: np.random.Generator) -> list[str]:
 def paraphrases(clip: Any, lexicon: Lexicon, table: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
     """The objective of the text tower alone: two wordings of one meaning are alike, two meanings are not.
 
-    Images that meet a text tower which cannot yet tell texts apart learn nothing from it for long.
+    The image tower learns nothing from a text tower that cannot tell texts apart yet.
     """
 
     def one() -> list[str]:
@@ -112,38 +112,38 @@ def paraphrases(clip: Any, lexicon: Lexicon, table: Tensor, rng: np.random.Gener
 
 
 def losses(
-    clip: Any, lexicon: Lexicon, table: Tensor, views: Views, images: Tensor, rng: np.random.Generator, *, vv: bool
+    clip: Any, lexicon: Lexicon, table: Tensor, crops: Crops, images: Tensor, rng: np.random.Generator, *, vv: bool
 ) -> dict[str, Tensor]:
     """Every term of the objective, scalars by name; the sum weighted by WEIGHTS is minimised."""
-    seen = see(clip, views, images, vv=vv)
+    seen = see(clip, crops, images, vv=vv)
     asked = prompts(rng)
-    features = run_text(clip, lexicon.tokens(views.texts + asked, table, rng), (), 0)
+    features = run_text(clip, lexicon.tokens(crops.texts + asked, table, rng), (), 0)
     texts = F.normalize(features.float(), dim=-1)
     scale = clip.logit_scale.exp()
-    captions, told = texts[: len(views.texts)], texts[len(views.texts) :]
+    captions, told = texts[: len(crops.texts)], texts[len(crops.texts) :]
     counts = (4, 4, len(DEFECTS), len(PRODUCTS), len(wording.PLACES))
     normal, anomalous, types, products, places = told.split(counts)
     state = F.normalize(torch.stack([normal.mean(dim=0), anomalous.mean(dim=0)]), dim=-1)
     kinds = torch.cat([state[:1], types])
-    cover = torch.from_numpy(views.cover).to(images.device)
-    parts = [_patch_terms(patches, cover, views, scale, state, kinds, products) for patches in seen.patches]
+    cover = torch.from_numpy(crops.cover).to(images.device)
+    parts = [_patch_terms(patches, cover, crops, scale, state, kinds, products) for patches in seen.patches]
     n = len(cover) // 2
     label = torch.arange(2 * n, device=images.device) // n
     result = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
     result["apart"] = _apart(kinds) + _apart(state)
-    result["contrast"] = _contrast(seen.image, captions, views, scale)
+    result["contrast"] = _contrast(seen.image, captions, crops, scale)
     result["image_state"] = F.cross_entropy(scale * seen.image @ state.T, label) + 0.5 * F.cross_entropy(
-        scale * seen.image @ kinds.T, torch.cat([label[:n], 1 + torch.from_numpy(views.defect).to(label)])
+        scale * seen.image @ kinds.T, torch.cat([label[:n], 1 + torch.from_numpy(crops.defect).to(label)])
     )
-    shown = torch.from_numpy(views.place >= 0).to(images.device)
+    shown = torch.from_numpy(crops.place >= 0).to(images.device)
     if shown.any():
-        target = torch.from_numpy(views.place).to(images.device)
+        target = torch.from_numpy(crops.place).to(images.device)
         result["place"] = F.cross_entropy((scale * seen.image[n:] @ places.T)[shown], target[shown])
     return result
 
 
 def _patch_terms(
-    patches: Tensor, cover: Tensor, views: Views, scale: Tensor, state: Tensor, kinds: Tensor, products: Tensor
+    patches: Tensor, cover: Tensor, crops: Crops, scale: Tensor, state: Tensor, kinds: Tensor, products: Tensor
 ) -> dict[str, Tensor]:
     """Losses of patch features (B, N, D) against texts of state (2, D), type (1 + types, D) and product (P, D)."""
     n = len(cover) // 2
@@ -153,7 +153,7 @@ def _patch_terms(
     patch_state = (wrong * degree).sum() / degree.sum().clamp(min=1.0) + (wrong * (1 - degree)).sum() / (
         1 - degree
     ).sum()
-    defect = 1 + torch.from_numpy(views.defect).to(cover.device)
+    defect = 1 + torch.from_numpy(crops.defect).to(cover.device)
     logits = scale * patches @ kinds.T  # (B, N, 1 + types)
     of_type = F.cross_entropy(
         logits[n:].flatten(0, 1), defect.repeat_interleave(cover.shape[1]), reduction="none"
@@ -164,23 +164,23 @@ def _patch_terms(
     patch_type = (of_type * degree[n:]).sum() / degree.sum().clamp(min=1.0) + (of_none * (degree == 0)).sum() / (
         degree == 0
     ).sum()
-    whose = torch.from_numpy(views.product).to(cover.device)
+    whose = torch.from_numpy(crops.product).to(cover.device)
     some = patches[:n, :: max(1, patches.shape[1] // 8)]  # (n, about 8, D)
     product = F.cross_entropy((scale * some @ products.T).flatten(0, 1), whose.repeat_interleave(some.shape[1]))
     return {"patch_state": patch_state, "patch_type": patch_type, "product": product}
 
 
 def _apart(texts: Tensor) -> Tensor:
-    """How much the cosines of texts (T, D) exceed _NEAR: texts that say the same cannot teach an image anything."""
+    """Mean excess of the cosines of texts (T, D) over _NEAR: an image learns nothing from texts that are alike."""
     cosines = texts @ texts.T
     return F.relu(cosines - _NEAR)[~torch.eye(len(texts), dtype=torch.bool, device=texts.device)].mean()
 
 
-def _contrast(images: Tensor, captions: Tensor, views: Views, scale: Tensor) -> Tensor:
+def _contrast(images: Tensor, captions: Tensor, crops: Crops, scale: Tensor) -> Tensor:
     """CLIP's symmetric loss; a caption that is as true of another image of the batch is no negative of it."""
     n = len(images) // 2
-    product = torch.from_numpy(np.tile(views.product, 2)).to(images.device)
-    vague = torch.from_numpy(views.vague).to(images.device)
+    product = torch.from_numpy(np.tile(crops.product, 2)).to(images.device)
+    vague = torch.from_numpy(crops.vague).to(images.device)
     label = torch.arange(2 * n, device=images.device) // n
     alike = (label[:, None] == label) & ((product[:, None] == product) | vague)  # (images, captions)
     alike.fill_diagonal_(False)

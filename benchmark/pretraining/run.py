@@ -17,13 +17,13 @@ from methods.components.clip.published_weights import EMBEDDED
 
 
 def run(what: str, seed: int, folder: Path | None, device: torch.device, words: Sequence[str]) -> None:
-    """Draw the bank, train or go on, and say where the weights are.
+    """Render the bank, train or resume, and print the path of the weights.
 
     Args:
         what: "embedded", the one model that is pretrained here.
         seed: of the training.
         folder: of bank and trainings; None takes `pretraining` below `$BENCH_CACHE` or the user's cache.
-        device: where the steps run.
+        device: of the steps.
         words: KEY=VALUE of `Schedule`.
 
     Raises:
@@ -60,6 +60,7 @@ def read_schedule(words: Sequence[str]) -> Schedule:
             raise ConfigError(f"{key} must be of type {kinds[key].__name__}, got {value!r}.") from None
         if not math.isfinite(values[key]):
             raise ConfigError(f"{key} must be finite, got {value!r}.")
-        if values[key] < (0 if key in ("part_steps", "whole_steps", "weight_decay") else 1e-12):
-            raise ConfigError(f"{key} is too small: {value}.")
+        least = 0 if key in ("part_steps", "whole_steps", "weight_decay") else 1e-12
+        if values[key] < least:
+            raise ConfigError(f"{key} must be {'above 0' if least else '0 or more'}, got {value}.")
     return Schedule(**values)

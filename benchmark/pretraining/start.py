@@ -1,4 +1,4 @@
-"""Where the image tower starts: filters fitted to the bank's patches, positions that say what is near."""
+"""Initial values of the image tower: filters fitted to the bank's patches, and sinusoidal positions."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ _SLOWEST = 100.0  # wave length of the slowest wave, in patches over 2 pi
 def whitening(patches: Tensor, count: int) -> Tensor:
     """The first `count` principal directions of patches (n, width), each scaled to one variance: (count, width).
 
-    A plain draw lets the mean brightness of a patch drown its detail, and the towers then see no defect for long.
-    The weakest directions, which hold the sensor's noise, are not raised all the way.
+    With random filters the mean brightness of a patch drowns its detail, and the towers see no defect for long. The
+    weakest directions, which hold the sensor's noise, are not raised all the way.
     """
     centred = (patches - patches.mean(dim=0)).double()
     variance, directions = torch.linalg.eigh(centred.T @ centred / len(patches))  # rising

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark.pretraining.bank import Bank
+from benchmark.pretraining.crops import PATCH, Crops, Scope, sample_crops
 from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses, paraphrases
 from benchmark.pretraining.start import waves, whitening
-from benchmark.pretraining.views import PATCH, Scope, Views, draw_views
 from datamodules.components.rendering.noise import stream
 from methods.components.clip.published_weights import EMBEDDED
 from methods.components.clip.weights import model_config
@@ -34,18 +34,18 @@ _AHEAD = 4  # batches prepared while a step runs
 
 @dataclass(kw_only=True)
 class Schedule:
-    """How long and how fast.
+    """Length, batches and learning rate of a training.
 
     Attributes:
         pairs: scenes in the bank.
         text_steps: steps of the text tower alone, on pairs of captions.
-        part_steps: steps on views of 64 pixels, every third the whole scene coarsely, after them.
-        whole_steps: steps on whole views of 128 pixels, after them.
+        part_steps: steps on crops of 64 pixels, every third the whole scene coarsely, after them.
+        whole_steps: steps on whole crops of 128 pixels, after them.
         part_batch: pairs per step of the first kind.
         whole_batch: pairs per step of the second kind.
-        stress: how much defects are exaggerated at most in the first step; each pair draws its own number from 1 on.
-            At their own contrast they teach nothing for a thousand steps.
-        stress_end: what that most has fallen to after 40 % of the part steps; it stays there.
+        stress: largest factor on what a defect changes, in the first step; each pair samples its own from 1 on. With 1
+            nothing is learnt of defects for a thousand steps.
+        stress_end: the largest factor from 40 % of the part steps on; it falls linearly until then.
         lr: peak learning rate of AdamW; it rises over 100 steps and falls along a cosine to nothing.
         weight_decay: of all weights that are matrices.
         save_every: steps between two checkpoints.
@@ -69,7 +69,7 @@ class Schedule:
         return self.text_steps + self.part_steps + self.whole_steps
 
     def scope(self, step: int) -> Scope | None:
-        """What the views of a step show; None where only texts are read."""
+        """Part of a scene that the crops of a step show; None in steps of the text tower alone."""
         if step < self.text_steps:
             return None
         if step >= self.text_steps + self.part_steps:
@@ -77,7 +77,7 @@ class Schedule:
         return "coarse" if step % 3 == 0 else "part"
 
     def stress_at(self, step: int) -> float:
-        """How much defects are exaggerated at most in a step."""
+        """Largest factor on what a defect changes, in a step."""
         done = min(1.0, max(0, step - self.text_steps) / max(1.0, 0.4 * self.part_steps))
         return self.stress + (self.stress_end - self.stress) * done
 
@@ -90,10 +90,10 @@ class Learner(nn.Module):
     """The model, its token table cut down to the tokens that training uses."""
 
     def __init__(self, seed: int, patches: Tensor) -> None:
-        """Draw the weights.
+        """Initialise the weights.
 
         Args:
-            seed: of the draw.
+            seed: of the weights.
             patches: of normalised images, (n, 3 * patch * patch), that the first layer is fitted to.
         """
         super().__init__()
@@ -117,14 +117,14 @@ class Learner(nn.Module):
 def pretrain(
     folder: Path, bank: Bank, schedule: Schedule, *, seed: int, device: torch.device, until: int | None = None
 ) -> Path:
-    """Train, or go on with, one model; returns its safetensors file.
+    """Train or resume one model; returns its safetensors file.
 
     Args:
         folder: of this training: checkpoint, log and result.
-        bank: the pairs to draw views from.
-        schedule: how long and how fast.
-        seed: of the weights at the start and of every view and caption.
-        device: where the steps run.
+        bank: the pairs to sample crops from.
+        schedule: length, batches and learning rate.
+        seed: of the weights at the start and of every crop and caption.
+        device: of the steps.
         until: stop after this step, for tests; None for all.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,10 +134,10 @@ def pretrain(
     last = schedule.steps if until is None else min(until, schedule.steps)
     began = time.monotonic() - spent[0], time.process_time() - spent[1]
     with (folder / "log.jsonl").open("a") as log:
-        for step, views in _prepared(bank, schedule, seed, range(first, last)):
+        for step, crops in _prepared(bank, schedule, seed, range(first, last)):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
-            terms = _step(learner, optimizer, views, stream("words", seed, step), vv=step % 3 == 1)
+            terms = _step(learner, optimizer, crops, stream("words", seed, step), vv=step % 3 == 1)
             done, seconds = step + 1, [time.monotonic() - began[0], time.process_time() - began[1]]
             if done % 20 == 0 or done == last:
                 line = {"step": done, "wall_s": round(seconds[0], 1), "cpu_s": round(seconds[1], 1)}
@@ -162,16 +162,16 @@ def _optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
 
 
 def _step(
-    learner: Learner, optimizer: torch.optim.Optimizer, views: Views | None, words: np.random.Generator, *, vv: bool
+    learner: Learner, optimizer: torch.optim.Optimizer, crops: Crops | None, words: np.random.Generator, *, vv: bool
 ) -> dict[str, Tensor]:
-    """One step on views, or of the text tower alone; returns the terms of the loss."""
+    """One step on crops, or of the text tower alone; returns the terms of the loss."""
     clip, device = learner.clip, learner.table.device
-    if views is None:
+    if crops is None:
         terms = paraphrases(clip, learner.lexicon, learner.table, words)
     else:
         mean, std = (value.to(device) for value in NORMALISATION)
-        images = (torch.from_numpy(views.images).to(device) - mean) / std
-        terms = losses(clip, learner.lexicon, learner.table, views, images, words, vv=vv)
+        images = (torch.from_numpy(crops.images).to(device) - mean) / std
+        terms = losses(clip, learner.lexicon, learner.table, crops, images, words, vv=vv)
     optimizer.zero_grad(set_to_none=True)
     torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum().backward()
     nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -181,29 +181,29 @@ def _step(
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _prepared(bank: Bank, schedule: Schedule, seed: int, steps: range) -> Iterator[tuple[int, Views | None]]:
-    """The views of each step, prepared in a thread while the steps before run."""
+def _prepared(bank: Bank, schedule: Schedule, seed: int, steps: range) -> Iterator[tuple[int, Crops | None]]:
+    """The crops of each step, prepared in a thread while the steps before run."""
 
-    def draw(step: int) -> Views | None:
+    def sample(step: int) -> Crops | None:
         scope = schedule.scope(step)
         if scope is None:
             return None
         pairs = schedule.whole_batch if scope == "whole" else schedule.part_batch
-        return draw_views(bank, pairs, scope, seed, step, schedule.stress_at(step))
+        return sample_crops(bank, pairs, scope, seed, step, schedule.stress_at(step))
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(draw, step) for step in steps[:_AHEAD]]
+        waiting = [pool.submit(sample, step) for step in steps[:_AHEAD]]
         for at, step in enumerate(steps):
-            views = waiting.pop(0).result()
+            crops = waiting.pop(0).result()
             if at + _AHEAD < len(steps):
-                waiting.append(pool.submit(draw, steps[at + _AHEAD]))
-            yield step, views
+                waiting.append(pool.submit(sample, steps[at + _AHEAD]))
+            yield step, crops
 
 
 def _some_patches(bank: Bank) -> Tensor:
-    """Patches (n, 192) of normalised part views."""
-    views = draw_views(bank, 128, "part", 0, 0)
-    images = (torch.from_numpy(views.images) - NORMALISATION[0]) / NORMALISATION[1]
+    """Patches (n, 192) of normalised part crops."""
+    crops = sample_crops(bank, 128, "part", 0, 0)
+    images = (torch.from_numpy(crops.images) - NORMALISATION[0]) / NORMALISATION[1]
     return nn.functional.unfold(images, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
 
 

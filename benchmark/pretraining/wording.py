@@ -1,4 +1,4 @@
-"""What is said of a drawn image: its product, its state, its defect and the place of it."""
+"""Captions of rendered images: product, state, defect and the place of the defect."""
 
 from collections.abc import Sequence
 

@@ -135,7 +135,7 @@ def markdown(wide: pd.DataFrame) -> str:
     parts = []
     for (backbone, note), its in wide.groupby(["backbone", "note"], sort=False):
         parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
-        parts.append(markdown_table(head(), cells(its)))
+        parts.append(markdown_table(head(), entries(its)))
         parts += [f"{legend(its)}\n"] if legend(its) else []
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
@@ -145,7 +145,7 @@ def head() -> tuple[str, ...]:
     return (*KEYS, *(fact.heading for fact in _shown()), *metric_names(), "status")
 
 
-def cells(table: pd.DataFrame) -> list[list[str]]:
+def entries(table: pd.DataFrame) -> list[list[str]]:
     """The words of each rendered row, in the order of `head`; a value that is undefined or not measured is a dash."""
     return [
         [

@@ -100,7 +100,7 @@ def read_image(path: Path, size: int) -> Tensor:
     """One image, (3, size, size) float32 in [0, 1], RGB.
 
     Resized bicubically with antialiasing to a square whatever its aspect ratio, as the papers do. EXIF
-    orientation is not applied: masks are drawn on the stored pixels.
+    orientation is not applied: masks are annotated on the stored pixels.
 
     Raises:
         DataError: as `open_image`.

@@ -12,16 +12,16 @@ from datamodules.components.sample import Sample
 
 
 class SyntheticDataModule(AnomalyDataModule):
-    """Textures and objects drawn with numpy and OpenCV, and drawn defects with masks.
+    """Textures and objects rendered with numpy and OpenCV, and synthetic defects with masks.
 
     Defects are faint and neutral in colour, every photograph has its own lamp, pose and material, and colour or
-    subtraction alone finds little (tests/perf/drawn_set.py measures how little). A drawn set stands in for photographs
-    where none can be had; numbers on it compare with nothing published.
+    subtraction alone finds little (tests/perf/synthetic_set.py measures how little). A synthetic set stands in for
+    photographs where none can be had; numbers on it compare with nothing published.
     """
 
     @dataclass(kw_only=True)
     class Config:
-        """What is drawn; each setting gives a set of its own.
+        """What is rendered; each setting gives a set of its own.
 
         Attributes:
             draw_seed: picks the products' style and every image; independent of the seed of the run.
@@ -44,7 +44,7 @@ class SyntheticDataModule(AnomalyDataModule):
         return cache_folder() / folder_name(*self._what)
 
     def prepare_data(self) -> None:
-        """Draw the set if it is not there, or damaged, in the cache; a folder that a root names is the user's."""
+        """Render the set if it is not there, or damaged, in the cache; a folder that a root names is the user's."""
         if self.root == plain_path(self.locate()):
             materialise_once(self.root, *self._what)
 

@@ -28,7 +28,7 @@ class CoupledPrompts(nn.Module):
 
     A tower that receives sees its own prompts followed by a linear projection of the other's own ones, so both
     directions take one step and there is no loop to resolve. MaPLe (arXiv:2210.03117) has one direction only and the
-    projection in the place of own prompts. Projections begin as `nn.Linear` draws them, as in MaPLe's released code.
+    projection in the place of own prompts. Projections begin as `nn.Linear` does, as in MaPLe's released code.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CoupledPrompts(nn.Module):
         coupling: Coupling = "both",
         share_projections: bool = False,
     ) -> None:
-        """Draw prompts and projections.
+        """Initialise prompts and projections.
 
         Args:
             backbone: whose towers they fit.

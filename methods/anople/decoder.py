@@ -28,7 +28,7 @@ class FeatureDecoder(nn.Module):
     """Corrects unit patch features of CLIP from the tokens they were made of; at first the correction is zero."""
 
     def __init__(self, in_width: int, width: int, embed_dim: int) -> None:
-        """Draw the layers.
+        """Initialise the layers.
 
         Args:
             in_width: of the tokens.
@@ -92,7 +92,7 @@ class LocalReader(nn.Module):
         mask_head: MaskHeadKind,
         n_signals: int,
     ) -> None:
-        """Draw decoder, head and signals.
+        """Initialise decoder, head and signals.
 
         Args:
             backbone: whose features are read.

@@ -79,17 +79,17 @@ class AnoPLe(Method["AnoPLe.Config"]):
             alignment: False leaves its loss out.
             decoder: False compares CLIP's own patch features.
             steps: [u] batches of the fit.
-            batch_size: [u] images of a batch, drawn from the shots with replacement.
+            batch_size: [u] images of a batch, resampled from the shots (with replacement).
             bank: [i] which shots a test image is compared with, see `ShotMemory`.
             depth: [u] J, prompted blocks of each tower; None takes 9 of 12 of the shallower one.
             n_text, n_visual: [u] own prompts of a block, of the text and of the image tower.
             share_projections: [i] one projection for all blocks.
             vv_attention: [u] V-V attention from the first block on makes the patch features that are corrected.
-            mix: [u] what is drawn with equal chances for each image: "normal", "pixel", "latent".
+            mix: [u] kinds, one sampled with equal chances for each image: "normal", "pixel", "latent".
             pixel_kinds: [i] kinds of simulated anomalies of the pixels.
             exponents: [i] smallest and largest power of two of the cells of the Perlin noise.
             textures: [i] folder of images that textures are cut from; None takes the shots themselves.
-            jitter: [u] largest change of brightness, contrast and saturation of a drawn shot.
+            jitter: [u] largest change of brightness, contrast and saturation of a resampled shot.
             latent_block: [i] block before which tokens are noised, from 0; None takes 6 of 12.
             latent_ratio: [i] range of the noise's length, in lengths of the token.
             decoder_width: [u] of decoder and "conv" head, a multiple of 8; None takes 256 of a tower 896 wide.

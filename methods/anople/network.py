@@ -16,7 +16,7 @@ class AnoPLeNetwork(nn.Module):
     """Runs a frozen CLIP with what is learnt; the backbone is handed in and not owned."""
 
     def __init__(self, backbone: CLIPBackbone, names: Mapping[str, str], config: Any, n_views: int) -> None:
-        """Draw what is learnt.
+        """Initialise what is learnt.
 
         Args:
             backbone: whose towers it fits.

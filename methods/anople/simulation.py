@@ -20,14 +20,14 @@ TOKEN_AREA = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """Draws for each shot whether it stays normal, gets an anomaly painted in, or a mask of tokens to be noised.
+    """Samples for each shot whether it stays normal, gets an anomaly painted in, or a mask of tokens to be noised.
 
     Raises:
         ValueError: `mix` is empty or names another kind; `jitter` is not in [0, 1).
     """
 
     synthesis: Synthesis
-    mix: tuple[str, ...]  # kinds to draw from
+    mix: tuple[str, ...]  # kinds to sample from
     jitter: float  # brightness, contrast and saturation change by up to this share
     patch: int  # pixels, side of a token in a tile
 

@@ -22,7 +22,7 @@ def ensemble(backbone: CLIPBackbone, texts: Sequence[str]) -> Tensor:
 
 
 def new_prompt(*shape: int) -> nn.Parameter:
-    """A prompt to be learnt, drawn from N(0, 0.02²)."""
+    """A prompt to be learnt, sampled from N(0, 0.02²)."""
     return nn.Parameter(torch.randn(*shape) * _STD)
 
 
@@ -101,7 +101,7 @@ class DeepPrompts(nn.Module):
     """Learnt tokens that overwrite tokens 1 to n before text blocks 1 to depth - 1 (AnomalyCLIP, arXiv:2310.18961)."""
 
     def __init__(self, depth: int, length: int, backbone: CLIPBackbone, *, rounded: bool) -> None:
-        """Draw the prompts.
+        """Initialise the prompts.
 
         Args:
             depth: blocks with learnt tokens, block 0 included, whose tokens are the context of the prompts.

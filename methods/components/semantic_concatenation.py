@@ -143,7 +143,7 @@ class ConcatenatedPrompts(nn.Module):
     def __init__(
         self, backbone: CLIPBackbone, names: Mapping[str, str], states: Mapping[str, Sequence[str]], slots: Slots
     ) -> None:
-        """Draw contexts and suffixes.
+        """Initialise contexts and suffixes.
 
         Args:
             backbone: whose text tower they fit.

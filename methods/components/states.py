@@ -3,7 +3,7 @@
 `promptad_states.json` holds the suffixes of each category, the words that follow the object's name. That a category of
 MVTec AD or VisA has states of its own, and how many, two to seven, is the publication's manner (a suffix that its code
 writes twice is counted once). The words are ours, after the data sets' own kinds of defects; the released words differ,
-so published numbers may too. The drawn sets and textile have lists in the same manner. A key stands for one list,
+so published numbers may too. The synthetic sets and textile have lists in the same manner. A key stands for one list,
 whichever data set it comes from: leather, screw, wood and zipper are MVTec AD's. Whoever names defects knows which ones
 the test set has.
 """

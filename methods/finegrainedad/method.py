@@ -56,7 +56,7 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
     category without a caption has PromptAD's prompts alone, and the record says so.
 
     The paper's text was not at hand: formulas are those of the released code (RetoFan233/FineGrainedAD, commit
-    aa6b041), descriptions those of its project page. Left out: choices by the test set (epoch, fusion), its map drawn
+    aa6b041), descriptions those of its project page. Left out: choices by the test set (epoch, fusion), its map made
     by hand for one category, its captions (ours are other words) and bfloat16.
     """
 

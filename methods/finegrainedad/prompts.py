@@ -55,7 +55,7 @@ class MultiLevelPrompts(nn.Module):
     def __init__(
         self, backbone: CLIPBackbone, words: Mapping[str, LevelWords], slots: Slots, *, separate: bool = False
     ) -> None:
-        """Draw contexts, suffixes and attribute weights.
+        """Initialise contexts, suffixes and attribute weights.
 
         Args:
             backbone: whose text tower they fit.

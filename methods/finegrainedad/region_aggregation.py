@@ -26,7 +26,7 @@ class Rules(NamedTuple):
     first_shot: bool = False  # True: the first shot's foreground and nearest regions are those of every shot
 
 
-class Regions(NamedTuple):
+class ShotRegions(NamedTuple):
     """Regions of k shots."""
 
     foreground: Tensor  # (k, M) bool
@@ -54,7 +54,7 @@ def join_tiles(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return on_tiles.transpose(2, 3).flatten(1, 4)
 
 
-def find_regions(tokens: Tensor, components: Tensor, background: Tensor | None, rules: Rules) -> Regions:
+def find_regions(tokens: Tensor, components: Tensor, background: Tensor | None, rules: Rules) -> ShotRegions:
     """Cluster the tokens of k shots.
 
     Args:
@@ -79,10 +79,10 @@ def find_regions(tokens: Tensor, components: Tensor, background: Tensor | None, 
     parts = density_peaks(guides, n_regions, k, foreground, _noise(guides, rules)).ids
     ids = parts.where(foreground, parts[:, :1])
     match = _nearest_region(tokens, ids, texts, n_regions)
-    return Regions(foreground, ids, match[:1].expand_as(match) if rules.first_shot else match)
+    return ShotRegions(foreground, ids, match[:1].expand_as(match) if rules.first_shot else match)
 
 
-def weigh_regions(regions: Regions, weight: float, grid: tuple[int, int], *, scrambled: bool = False) -> Tensor:
+def weigh_regions(regions: ShotRegions, weight: float, grid: tuple[int, int], *, scrambled: bool = False) -> Tensor:
     """Weights of the shots' own tokens for each prompt, (J, k, N) for M = 16 N.
 
     1 everywhere and 1 + `weight` in a prompt's region, mean over the 4 x 4 tokens that lie in one.

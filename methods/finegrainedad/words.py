@@ -96,7 +96,7 @@ def without_captions(words: Mapping[str, LevelWords]) -> list[str]:
 def level_words(
     captions: CaptionSet, category: str, states: Sequence[str], rank: Rank, *, none_background: bool = False
 ) -> LevelWords:
-    """Words of a category that has a caption. States and locations of components are drawn from torch's generator.
+    """Words of a category that has a caption. States and locations of components are sampled from torch's generator.
 
     Replacement makes anomalous texts: of the names of what is seen by names in a state, of a component's location by
     another one, of attributes by all words of the vocabulary that no component has.
@@ -143,8 +143,8 @@ def rank_by_embedding(backbone: CLIPBackbone, n_ctx: int, words: Sequence[str]) 
 
 
 def _component_words(component: Component, states: Sequence[str], vocabulary: Vocabulary) -> Words:
-    state = _draw(states)
-    location = _draw([word for word in vocabulary.location if word != component.location])
+    state = _sample(states)
+    location = _sample([word for word in vocabulary.location if word != component.location])
     damaged = in_state(component.caption, [component.entity], state)
     return Words(component.caption, [in_state(damaged, [component.location], location)])
 
@@ -166,5 +166,5 @@ def _shortages(category: str, alternatives: dict[str, list[str]], n_states: int)
             yield Problem(f"{category}.components.{key}", rule, words)
 
 
-def _draw(options: Sequence[Choice]) -> Choice:
+def _sample(options: Sequence[Choice]) -> Choice:
     return options[int(torch.randint(len(options), ()))]

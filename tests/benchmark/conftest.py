@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from twins import draw_mvtec_ad
+from twins import write_mvtec_ad
 
 from benchmark import cli
 from benchmark.request import registry
@@ -74,7 +74,7 @@ def bench_process(tmp_path) -> Callable[..., subprocess.Popen]:
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
     """A data folder with a twin of MVTec AD, two categories, which the test may damage."""
-    draw_mvtec_ad(tmp_path / "data" / "mvtec_ad")
+    write_mvtec_ad(tmp_path / "data" / "mvtec_ad")
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
     return tmp_path / "data" / "mvtec_ad"
 

@@ -21,7 +21,7 @@ ALONE = "The shared CLIP is left as it was, whatever was asked of the method"
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory):
-    """The sets that are drawn for a fit go into a cache of the tests."""
+    """The sets that are rendered for a fit go into a cache of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield

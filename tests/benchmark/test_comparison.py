@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from twins import draw_mvtec_category, image, save
+from twins import image, save, write_mvtec_category
 
 from benchmark.execution import fitting
 from benchmark.execution.build import build_method, open_backbone
@@ -19,7 +19,7 @@ from benchmark.request.settings import compose, parse_words
 @pytest.fixture
 def root(tmp_path):
     for number, name in enumerate(("nut", "pin")):
-        draw_mvtec_category(tmp_path / "part" / name, seed=100 * number)
+        write_mvtec_category(tmp_path / "part" / name, seed=100 * number)
     return tmp_path / "part"
 
 
@@ -55,7 +55,7 @@ def test_what_a_method_uses_is_no_part_of_a_comparison(root, words, sweep):
         (["protocol.regions=native"], {}),
         ([], {"limit": 4}),
         ([], {"shots": [1]}),
-        ([], {"seeds": [2]}),  # which draws other shots
+        ([], {"seeds": [2]}),  # which samples other shots
         ([], {"categories": ["pin"]}),
         ([], {"protocols": ["multi_class"]}),
         ([], {"protocols": ["zero_shot"]}),
@@ -65,13 +65,13 @@ def test_what_is_measured_is(root, words, sweep):
     assert identity(cell_of(root, *words, **sweep)) != identity(cell_of(root))
 
 
-def test_content_decides_and_training_images_that_are_not_drawn_do_not(root):
+def test_content_decides_and_training_images_that_are_not_sampled_do_not(root):
     before = identity(cell := cell_of(root))
-    drawn = {sample.image for sample in open_data(target(cell), 16).sample_shots("nut")}
-    (idle, *_) = sorted(path for path in (root / "nut" / "train" / "good").iterdir() if path not in drawn)
+    sampled = {sample.image for sample in open_data(target(cell), 16).sample_shots("nut")}
+    (idle, *_) = sorted(path for path in (root / "nut" / "train" / "good").iterdir() if path not in sampled)
     save(image(901), idle)
     assert identity(cell) == before
-    save(image(902), min(drawn))
+    save(image(902), min(sampled))
     other_shot = identity(cell)
     save(image(903), root / "nut" / "test" / "good" / "000.png")
     assert len({before, other_shot, identity(cell)}) == 3

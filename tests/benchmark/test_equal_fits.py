@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from torch.utils.data import DataLoader
-from twins import draw_mvtec_ad
+from twins import write_mvtec_ad
 
 from benchmark.contract import candidates
 from benchmark.execution.fitting import make_trainer
@@ -52,7 +52,7 @@ def same_bits(one, other):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return draw_mvtec_ad(tmp_path_factory.mktemp("twin") / "mvtec_ad", MVTecAD.categories[:1])
+    return write_mvtec_ad(tmp_path_factory.mktemp("twin") / "mvtec_ad", MVTecAD.categories[:1])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from steps import shorten_fits
-from twins import VISA_ALL, draw_mvtec_category, draw_visa, image, save
+from twins import VISA_ALL, image, save, write_mvtec_category, write_visa
 
 from benchmark.execution import content
 from benchmark.execution import local as sweep
@@ -37,7 +37,7 @@ def table(folder, kind="all"):
 def part(tmp_path):
     """A data set of the user's own with two categories, complete in a table."""
     for number, name in enumerate(("nut", "pin")):
-        draw_mvtec_category(tmp_path / "part" / name, seed=100 * number)
+        write_mvtec_category(tmp_path / "part" / name, seed=100 * number)
     return tmp_path / "part"
 
 
@@ -78,7 +78,7 @@ def test_two_settings_in_one_folder_are_two_rows(run, tmp_path, first, second, c
 
 
 def test_methods_of_one_protocol_compare_whatever_they_were_fitted_on(bench, part, data, tmp_path):
-    visa = draw_visa(data.parent / "visa", VISA_ALL)
+    visa = write_visa(data.parent / "visa", VISA_ALL)
     words = ("run", "--methods", "toy_mean,toy_transfers", "--protocols", "zero_shot", "--seeds", "0,1")
     own = ("--datasets", "folder", f"dataset.folder.root={part}", f"dataset.visa.root={visa}")
     assert bench(*words, *own, "protocol.auxiliary=visa", "--results", tmp_path / "r").code == 0
@@ -151,7 +151,7 @@ def test_an_edited_method_makes_its_rows_stale_and_is_never_averaged_with_the_ol
 
 def test_an_edited_component_of_a_fit_is_fitted_again(edited, part, tmp_path):
     package, run = edited
-    draw_visa(tmp_path / "data" / "visa", VISA_ALL)
+    write_visa(tmp_path / "data" / "visa", VISA_ALL)
     (package / "weighting.py").write_text("def weight(loss):\n    return loss\n")
     edit(package / "toy_transfers.py", "from torch import Tensor, nn\n", "from torch import Tensor, nn\n\nfrom toy_methods import weighting\n")  # fmt: skip  # noqa: E501
     edit(package / "toy_transfers.py", "return ((batch", "return weighting.weight((batch")
@@ -239,7 +239,7 @@ def test_joint_runs_of_one_category_each_are_no_joint_run(run, part, tmp_path):
 
 
 def test_test_images_that_were_fitted_on_are_a_leak_in_the_table(bench, data, tmp_path):
-    visa = draw_visa(data.parent / "visa", VISA_ALL)
+    visa = write_visa(data.parent / "visa", VISA_ALL)
     for label, source in (("good", "Normal"), ("bad", "Anomaly")):
         for number in (35, 42) if label == "good" else (0, 1):
             name = f"{number:04}.JPG" if label == "good" else f"{number:03}.JPG"
@@ -282,7 +282,7 @@ def test_black_images_of_equal_length_make_a_cell_stale(run, part, tmp_path):
 
 
 def test_a_deleted_auxiliary_image_makes_a_cell_stale(bench, part, data, tmp_path):
-    visa = draw_visa(data.parent / "visa", VISA_ALL)
+    visa = write_visa(data.parent / "visa", VISA_ALL)
     words = ("run", "--methods", "toy_transfers", "--datasets", "folder", f"dataset.folder.root={part}")
     words = (*words, "--seeds", "0", "protocol.auxiliary=visa", "--results", tmp_path / "r")
     assert bench(*words).code == 0

@@ -1,4 +1,4 @@
-"""A cell whose method draws its batches from the shots: the same twice, and with a worker."""
+"""A cell whose method resamples its batches from the shots: the same twice, and with a worker."""
 
 import json
 

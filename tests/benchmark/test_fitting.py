@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from twins import VISA_ALL, draw_visa
+from twins import VISA_ALL, write_visa
 
 from benchmark.execution import fitting
 from benchmark.execution.data import fitted_on, open_data
@@ -35,7 +35,7 @@ def fits(monkeypatch):
 
 @pytest.fixture
 def auxiliary(data):
-    return draw_visa(data.parent / "visa", VISA_ALL)
+    return write_visa(data.parent / "visa", VISA_ALL)
 
 
 def records(folder):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from PIL import Image
-from twins import draw_mvtec_category
+from twins import write_mvtec_category
 
 from benchmark.request.cell import from_json
 from benchmark.request.merging import Layer
@@ -21,7 +21,7 @@ WORDS = ("--protocols", "leave_one_class_out", "--shots", "2", "--seeds", "0", "
 def parts(tmp_path):
     """Three categories in MVTec layout."""
     for number, part in enumerate(PARTS):
-        draw_mvtec_category(tmp_path / "parts" / part, seed=100 * number)
+        write_mvtec_category(tmp_path / "parts" / part, seed=100 * number)
     return tmp_path / "parts"
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_hold_a_category_out_is_refused_or_left_out():
 
 
 def test_one_category_alone_is_refused(bench, tmp_path):
-    draw_mvtec_category(tmp_path / "parts" / "cap")
+    write_mvtec_category(tmp_path / "parts" / "cap")
     command = ("run", "--methods", "toy_watches", "--datasets", "folder", f"dataset.root={tmp_path / 'parts'}")
     done = bench(*command, *WORDS, "--results", tmp_path / "r")
     assert done.code == 2

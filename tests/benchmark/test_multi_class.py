@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 from steps import shorten_fits
-from twins import VISA_ALL, draw_mvtec_ad, draw_visa
+from twins import VISA_ALL, write_mvtec_ad, write_visa
 
 from benchmark.metrics.table import metric_names
 from benchmark.request import registry
@@ -82,8 +82,8 @@ def test_two_methods_are_planned_each_in_the_protocol_of_its_paper():
 
 @pytest.mark.slow
 def test_two_methods_run_each_in_the_protocol_of_its_paper(bench, tmp_path, monkeypatch):
-    draw_visa(tmp_path / "data" / "visa")
-    draw_mvtec_ad(tmp_path / "data" / "mvtec_ad", registry.dataset("mvtec_ad").categories)
+    write_visa(tmp_path / "data" / "visa")
+    write_mvtec_ad(tmp_path / "data" / "mvtec_ad", registry.dataset("mvtec_ad").categories)
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
     words = ("run", "--methods", "anople,faprompt", "--datasets", "visa", "--categories", "candle,pcb1", *WORDS)
     small = ("protocol.evaluation_size=24", "method.anople.steps=2", "method.anople.batch_size=2")

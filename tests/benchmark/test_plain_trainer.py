@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
-from twins import VISA_ALL, draw_mvtec_ad, draw_visa
+from twins import VISA_ALL, write_mvtec_ad, write_visa
 
 from benchmark.contract.candidates import SIZE, plain_trainer, small_backbone
 from benchmark.execution.evaluator import Evaluator
@@ -22,13 +22,13 @@ WORDS = {"bottle": "bottle", "metal_nut": "metal nut"}
 
 @pytest.fixture(scope="module")
 def mvtec(tmp_path_factory):
-    root = draw_mvtec_ad(tmp_path_factory.mktemp("twin") / "mvtec_ad", list(WORDS))
+    root = write_mvtec_ad(tmp_path_factory.mktemp("twin") / "mvtec_ad", list(WORDS))
     return lambda categories=("bottle",), **settings: MVTecAD(root, categories, image_size=SIZE, **settings)
 
 
 @pytest.fixture(scope="module")
 def visa(tmp_path_factory):
-    root = draw_visa(tmp_path_factory.mktemp("twin") / "visa", VISA_ALL)
+    root = write_visa(tmp_path_factory.mktemp("twin") / "visa", VISA_ALL)
     return lambda categories=("candle",): VisA(root, categories, image_size=SIZE)
 
 

@@ -1,4 +1,4 @@
-"""The pretraining of the embedded CLIP: pairs, views, words, losses, and a training that can be cut off."""
+"""The pretraining of the embedded CLIP: pairs, crops, words, losses, and a training that can be cut off."""
 
 import math
 
@@ -9,16 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark.pretraining import views, wording
+from benchmark.pretraining import crops as crops_module
+from benchmark.pretraining import wording
 from benchmark.pretraining.bank import SIDE, open_bank, plan_bank
+from benchmark.pretraining.crops import sample_crops
 from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses
 from benchmark.pretraining.run import read_schedule
 from benchmark.pretraining.start import waves, whitening
 from benchmark.pretraining.trainer import Schedule, pretrain
-from benchmark.pretraining.views import draw_views
 from benchmark.request.registry import ConfigError
 from datamodules.components.rendering import CATEGORIES
-from datamodules.components.rendering.pretraining import HELD_OUT_DEFECTS, PRODUCTS, SURFACE, draw_pair
+from datamodules.components.rendering.pretraining import HELD_OUT_DEFECTS, PRODUCTS, SURFACE, render_pair
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
 from methods.components.clip.backbone import CLIPBackbone
@@ -34,12 +35,12 @@ def bank(tmp_path_factory):
 
 
 def test_the_benchmark_is_held_out():
-    drawn = {defect for category in Procedural.categories for defect in CATEGORIES[category].defects}
+    tested = {defect for category in Procedural.categories for defect in CATEGORIES[category].defects}
     seen = {defect for spec in PRODUCTS.values() for defect in spec.defects} | set(SURFACE)
     assert not set(Procedural.categories) & set(PRODUCTS)
     assert set(ProceduralAuxiliary.categories) <= set(PRODUCTS)
     assert not seen & set(HELD_OUT_DEFECTS)
-    assert len(drawn & set(HELD_OUT_DEFECTS)) * 2 >= len(drawn)
+    assert len(tested & set(HELD_OUT_DEFECTS)) * 2 >= len(tested)
     said = " ".join(wording.vocabulary())
     for category in Procedural.categories:
         assert category.replace("_", " ") not in said
@@ -47,7 +48,7 @@ def test_the_benchmark_is_held_out():
         assert f" {defect} " not in f" {said} "
 
 
-def test_words_name_all_that_is_drawn():
+def test_words_name_all_that_is_rendered():
     assert set(wording.PRODUCT_WORDS) == set(PRODUCTS)
     assert set(wording.DEFECT_WORDS) == {d for spec in PRODUCTS.values() for d in spec.defects} | set(SURFACE)
 
@@ -55,8 +56,8 @@ def test_words_name_all_that_is_drawn():
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_a_pair_differs_where_its_mask_says(product):
     for defect in (*PRODUCTS[product].defects, "lump"):
-        pair = draw_pair(product, defect, 3, seed=1, size=64)
-        again = draw_pair(product, defect, 3, seed=1, size=64)
+        pair = render_pair(product, defect, 3, seed=1, size=64)
+        again = render_pair(product, defect, 3, seed=1, size=64)
         assert all(np.array_equal(a, b) for a, b in zip(pair, again, strict=True))
         gap = np.abs(pair.normal.astype(int) - pair.anomalous.astype(int)).sum(axis=2)
         assert pair.mask.any(), defect
@@ -64,7 +65,7 @@ def test_a_pair_differs_where_its_mask_says(product):
 
 
 @pytest.mark.slow
-def test_a_bank_is_drawn_once_and_goes_on_where_it_stopped(bank, tmp_path):
+def test_a_bank_is_rendered_once_and_goes_on_where_it_stopped(bank, tmp_path):
     assert bank.pixels.shape == (15, 2, SIDE, SIDE, 3)
     first = open_bank(tmp_path, 15)
     assert np.array_equal(first.pixels, bank.pixels)
@@ -72,33 +73,38 @@ def test_a_bank_is_drawn_once_and_goes_on_where_it_stopped(bank, tmp_path):
     before = (folder / "pixels.u8").stat().st_mtime_ns
     open_bank(tmp_path, 15)
     assert (folder / "pixels.u8").stat().st_mtime_ns == before
+    assert (folder / "drawn.json").read_text() == "[0]"
     (folder / "drawn.json").write_text("[]")
     assert np.array_equal(open_bank(tmp_path, 15).masks, bank.masks)
-    assert plan_bank(15, 0) == bank.entries
+    assert plan_bank(15, 0) == bank.scenes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scope", "side"), [("part", 64), ("coarse", 64), ("whole", 128)])
-def test_views_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side):
-    views, again = (draw_views(bank, 6, scope, 0, 5) for _ in range(2))
-    assert views.images.shape == (12, 3, side, side)
-    assert np.array_equal(views.images, again.images)
-    assert views.texts == again.texts
-    assert not views.cover[:6].any()
-    assert (views.cover[6:].max(axis=1) > 0).all()
-    assert (views.place >= 0).all() == (scope != "part")
-    assert not np.array_equal(draw_views(bank, 6, scope, 0, 6).images, views.images)
+def test_crops_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side):
+    crops, again = (sample_crops(bank, 6, scope, 0, 5) for _ in range(2))
+    assert crops.images.shape == (12, 3, side, side)
+    assert np.array_equal(crops.images, again.images)
+    assert crops.texts == again.texts
+    assert not crops.cover[:6].any()
+    assert (crops.cover[6:].max(axis=1) > 0).all()
+    assert (crops.place >= 0).all() == (scope != "part")
+    assert not np.array_equal(sample_crops(bank, 6, scope, 0, 6).images, crops.images)
+
+
+def test_the_stream_of_the_crops_is_that_of_the_shipped_weights(bank):
+    assert sample_crops(bank, 6, "whole", 0, 5).product.tolist() == [14, 4, 0, 4, 8, 13]
 
 
 def test_stress_exaggerates_the_defect_alone(bank):
-    plain, loud = (draw_views(bank, 6, "whole", 0, 5, stress) for stress in (1.0, 3.0))
+    plain, loud = (sample_crops(bank, 6, "whole", 0, 5, stress) for stress in (1.0, 3.0))
     assert np.array_equal(plain.images[:6], loud.images[:6])
     assert not np.array_equal(plain.images[6:], loud.images[6:])
 
 
-def test_each_pair_draws_its_own_stress(bank, monkeypatch):
-    monkeypatch.setattr(views, "_lit", lambda rng, image, side: cv2.resize(image, (side, side)))
-    plain, loud = (draw_views(bank, 6, "whole", 0, 5, stress).images for stress in (1.0, 3.0))
+def test_each_pair_samples_its_own_stress(bank, monkeypatch):
+    monkeypatch.setattr(crops_module, "_lit", lambda rng, image, side: cv2.resize(image, (side, side)))
+    plain, loud = (sample_crops(bank, 6, "whole", 0, 5, stress).images for stress in (1.0, 3.0))
     added = np.abs(loud[6:] - plain[6:]).sum((1, 2, 3)) / np.abs(plain[6:] - plain[:6]).sum((1, 2, 3))
     assert (added > 0).all()
     assert (added < 2).all()
@@ -124,8 +130,8 @@ def test_the_losses_are_finite_and_reach_every_weight(bank):
     clip = open_clip.CLIP(**model_config("embedded"))
     lexicon = Lexicon(open_clip.SimpleTokenizer())
     table = torch.nn.Parameter(clip.token_embedding.weight[lexicon.used].detach().clone())
-    views = draw_views(bank, 4, "whole", 0, 1)
-    terms = losses(clip, lexicon, table, views, torch.from_numpy(views.images), np.random.default_rng(0), vv=True)
+    crops = sample_crops(bank, 4, "whole", 0, 1)
+    terms = losses(clip, lexicon, table, crops, torch.from_numpy(crops.images), np.random.default_rng(0), vv=True)
     assert set(terms) == set(WEIGHTS) - {"paraphrase"}
     sum(terms.values()).backward()
     assert all(math.isfinite(term.item()) for term in terms.values())
@@ -161,7 +167,8 @@ def test_waves_and_filters():
         (["steps=3"], "one of pairs"),
         (["pairs"], "one of pairs"),
         (["pairs=x"], "of type int"),
-        (["pairs=0"], "too small"),
+        (["pairs=0"], r"pairs must be above 0, got 0\."),
+        (["part_steps=-1"], r"part_steps must be 0 or more, got -1\."),
         (["lr=nan"], "lr must be finite, got 'nan'"),
         (["lr=inf"], "lr must be finite, got 'inf'"),
         (["pairs=15", "pairs=30"], "'pairs=30' says pairs a second time"),

@@ -5,7 +5,7 @@ import signal
 
 import pandas as pd
 import pytest
-from twins import VISA_ALL, draw_visa, image, save
+from twins import VISA_ALL, image, save, write_visa
 
 TOY = ("run", "--methods", "toy_mean", "--shots", "1,2", "--seeds", "0")
 TABLES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
@@ -63,7 +63,7 @@ def test_two_runs_of_one_cell_are_equal_to_the_byte(bench, data, cells, tmp_path
 
 @pytest.mark.slow
 def test_methods_that_learn_are_fitted_on_what_they_declare(bench, data, cells, tmp_path, monkeypatch):
-    draw_visa(data.parent / "visa", VISA_ALL)
+    write_visa(data.parent / "visa", VISA_ALL)
     done = bench(
         "run",
         "--methods",

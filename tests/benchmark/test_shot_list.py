@@ -54,8 +54,8 @@ def test_the_rule_and_the_names_are_compared_and_the_path_is_not(run, write):
 @pytest.mark.slow
 def test_the_rule_alone_is_another_protocol(run, write):
     own = run("own")
-    drawn = [shot["path"][-7:-4] for shot in own["data"]["shots"]["bottle"]]
-    listed = run("listed", write("lists", f"#2: {' '.join(drawn)}\n"))
+    sampled = [shot["path"][-7:-4] for shot in own["data"]["shots"]["bottle"]]
+    listed = run("listed", write("lists", f"#2: {' '.join(sampled)}\n"))
     assert listed["data"]["shots_sha256"] == own["data"]["shots_sha256"]
     assert listed["comparison_id"] != own["comparison_id"]
     assert listed["metrics"] == own["metrics"]

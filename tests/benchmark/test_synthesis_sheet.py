@@ -18,12 +18,12 @@ def _small(monkeypatch):
     monkeypatch.setattr(synthesis_sheet, "TOKENS", 4)
 
 
-def cells(sheet):
-    """The cells of a sheet by row and column."""
-    step, cell = synthesis_sheet.CELL + synthesis_sheet._GAP, synthesis_sheet.CELL
+def pictures(sheet):
+    """The pictures of a sheet by row and column."""
+    step, picture = synthesis_sheet.PICTURE + synthesis_sheet._GAP, synthesis_sheet.PICTURE
     tops = range(synthesis_sheet._HEAD, sheet.shape[0], step)
     lefts = range(synthesis_sheet._MARGIN, sheet.shape[1], step)
-    return [[sheet[top : top + cell, left : left + cell] for left in lefts] for top in tops]
+    return [[sheet[top : top + picture, left : left + picture] for left in lefts] for top in tops]
 
 
 def test_the_sheet_shows_every_category_and_the_same_twice(bench, data, tmp_path):
@@ -33,12 +33,12 @@ def test_the_sheet_shows_every_category_and_the_same_twice(bench, data, tmp_path
         assert done.out == f"{tmp_path / name / 'sheet.png'}\n"
     first, second = ((tmp_path / name / "sheet.png").read_bytes() for name in ("one", "two"))
     assert first == second
-    rows = cells(cv2.imdecode(np.frombuffer(first, np.uint8), cv2.IMREAD_COLOR))
+    rows = pictures(cv2.imdecode(np.frombuffer(first, np.uint8), cv2.IMREAD_COLOR))
     assert len(rows) == 2
     for row in rows:
         normal, *edited = row
         assert len(edited) == 7
-        assert all((cell != normal).any() for cell in edited)
+        assert all((picture != normal).any() for picture in edited)
     assert (rows[0][0] != rows[1][0]).any()
 
 
@@ -54,7 +54,7 @@ def test_textures_of_a_folder_take_the_place_of_another_category(bench, data, tm
     with_other, with_green = tmp_path / "other.png", tmp_path / "green.png"
     bench(*SHOW, "--output", with_other)
     assert bench(*SHOW, "--output", with_green, "--textures", tmp_path / "dtd").code == 0
-    one, other = (cells(cv2.imread(str(path)))[0] for path in (with_green, with_other))
+    one, other = (pictures(cv2.imread(str(path)))[0] for path in (with_green, with_other))
     differing = [column for column, pair in enumerate(zip(one, other, strict=True)) if (pair[0] != pair[1]).any()]
     assert differing == [2]
 
@@ -66,8 +66,8 @@ def test_textures_of_a_folder_take_the_place_of_another_category(bench, data, tm
         (["synthesis", "visa"], r"no data for 'visa'"),
         (["synthesis", "mvtec_ad", "--categories", "botle"], r"unknown category 'botle'\. Did you mean 'bottle'"),
         (["synthesis", "mvtec_ad"], r"no folder of category 'cable'"),
-        ([*SHOW[1:], "--textures", "absent"], r"textures must be a folder of images; absent is none"),
-        ([*SHOW[1:], "--textures", "empty"], r"textures must be a folder of images .*; empty holds none"),
+        ([*SHOW[1:], "--textures", "absent"], r"textures must be a folder of images; absent is not a folder"),
+        ([*SHOW[1:], "--textures", "empty"], r"textures must be a folder of images .*; empty holds no image"),
         ([*SHOW[1:], "--output", "file/sheet.png"], r"cannot write file/sheet\.png"),
         ([*SHOW[1:], "--output", "empty"], r"cannot write empty"),
         (["synthesys"], r"unknown kind 'synthesys'\. Did you mean 'synthesis'"),

@@ -176,7 +176,7 @@ def test_the_request_is_named_by_settings_and_their_order_not_by_labels(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in choices("preset") if name.endswith("-ablation")])
-def test_an_ablation_compares_over_five_seeds_on_the_drawn_set_and_shows_what(bench, tmp_path, name):
+def test_an_ablation_compares_over_five_seeds_on_the_synthetic_set_and_shows_what(bench, tmp_path, name):
     made = compose([chosen("preset", name)])
     assert len(made["sweep"]["seeds"]) >= 5
     assert made["sweep"]["datasets"] == ["procedural"]

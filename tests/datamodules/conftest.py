@@ -1,4 +1,4 @@
-"""Twins of the data sets, drawn once, and cases that run the contract over all of them."""
+"""Twins of the data sets, written once, and cases that run the contract over all of them."""
 
 import time
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from datamodules.visa import VisA
 
 @dataclass(frozen=True)
 class Case:
-    """A data set on a twin: what is drawn, and what must be found."""
+    """A data set on a twin: what is written, and what must be found."""
 
     kind: type[AnomalyDataModule]
-    draw: str  # function of twins.py; "" for the real package
+    write: str  # function of twins.py; "" for the real package
     categories: tuple[str, ...]
     normals: int = 5
     tests: tuple[int, int] = (3, 4)  # normal, anomalous
@@ -36,11 +36,11 @@ class Case:
 
 
 CASES = {
-    "mvtec_ad": Case(MVTecAD, "draw_mvtec_ad", ("bottle", "metal_nut"), masks=("bottle", "metal_nut")),
-    "visa": Case(VisA, "draw_visa", ("pcb1", "candle"), masks=("pcb1", "candle")),
-    "folder": Case(Folder, "draw_folder", ("blue part", "red_part"), masks=("blue part",)),
-    "folder-single": Case(Folder, "draw_single", ("folder-single",), masks=("folder-single",)),
-    "folder-meta": Case(Folder, "draw_meta", ("part",), masks=("part",), config={"layout": "meta"}),
+    "mvtec_ad": Case(MVTecAD, "write_mvtec_ad", ("bottle", "metal_nut"), masks=("bottle", "metal_nut")),
+    "visa": Case(VisA, "write_visa", ("pcb1", "candle"), masks=("pcb1", "candle")),
+    "folder": Case(Folder, "write_folder", ("blue part", "red_part"), masks=("blue part",)),
+    "folder-single": Case(Folder, "write_single", ("folder-single",), masks=("folder-single",)),
+    "folder-meta": Case(Folder, "write_meta", ("part",), masks=("part",), config={"layout": "meta"}),
     "textile": Case(Textile, "", ("textile",), normals=500, tests=(500, 1000)),
 }
 
@@ -54,7 +54,7 @@ def case(request) -> Case:
 def roots(tmp_path_factory) -> dict[str, Path | None]:
     """A root per case, for reading only."""
     base = tmp_path_factory.mktemp("twins")
-    return {name: getattr(twins, c.draw)(base / name) if c.draw else None for name, c in CASES.items()}
+    return {name: getattr(twins, c.write)(base / name) if c.write else None for name, c in CASES.items()}
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def root(case, roots) -> Path | None:
 
 
 @pytest.fixture
-def draw(tmp_path) -> Callable[[str], Path]:
-    """Draws the named twin afresh, to be damaged."""
-    return lambda name: getattr(twins, f"draw_{name}")(tmp_path / name)
+def twin(tmp_path) -> Callable[[str], Path]:
+    """Writes the named twin afresh, to be damaged."""
+    return lambda name: getattr(twins, f"write_{name}")(tmp_path / name)
 
 
 @pytest.fixture

@@ -16,33 +16,33 @@ def build(root, categories, layout="auto", **settings):
     return Folder(root, categories, image_size=16, config=config, **settings)
 
 
-def test_categories_are_found(draw):
-    assert Folder.find_categories(draw("folder")) == ("blue part", "red_part")
-    assert Folder.find_categories(draw("single")) == ("single",)
-    assert Folder.find_categories(draw("meta")) == ("part", "scan")
+def test_categories_are_found(twin):
+    assert Folder.find_categories(twin("folder")) == ("blue part", "red_part")
+    assert Folder.find_categories(twin("single")) == ("single",)
+    assert Folder.find_categories(twin("meta")) == ("part", "scan")
 
 
-def test_single_category_is_named_by_its_folder_however_it_is_reached(draw, monkeypatch):
-    monkeypatch.chdir(draw("single"))
-    assert Folder.find_categories(type(draw("single"))(".")) == ("single",)
+def test_single_category_is_named_by_its_folder_however_it_is_reached(twin, monkeypatch):
+    monkeypatch.chdir(twin("single"))
+    assert Folder.find_categories(type(twin("single"))(".")) == ("single",)
 
 
-def test_meta_json_wins_unless_told(draw):
-    root = draw("meta")
+def test_meta_json_wins_unless_told(twin):
+    root = twin("meta")
     assert Folder.find_categories(root, Folder.Config(layout="mvtec")) == ("part",)
     assert len(build(root, ["part"], "mvtec").tests("part")) == len(build(root, ["part"]).tests("part")) == 7
 
 
-def test_both_readings_of_the_same_files_agree(draw):
-    root = draw("meta")
+def test_both_readings_of_the_same_files_agree(twin):
+    root = twin("meta")
     by_meta, by_folder = build(root, ["part"], "meta"), build(root, ["part"], "mvtec")
     assert sorted(by_meta.tests("part")) == sorted(by_folder.tests("part"))
     assert sorted(by_meta.normals("part")) == sorted(by_folder.normals("part"))
     assert by_meta.fingerprint("part") == by_folder.fingerprint("part")
 
 
-def test_masks_are_known_per_category(draw):
-    data = build(draw("folder"), ["blue part", "red_part"])
+def test_masks_are_known_per_category(twin):
+    data = build(twin("folder"), ["blue part", "red_part"])
     assert (data.masks_known("blue part"), data.masks_known("red_part")) == (True, False)
     assert {category for batch in data.fit_loader(FitData("labelled")) for category in batch.category} == {"blue part"}
     unmarked = [sample for sample in data.test_samples if sample.category == "red_part"]
@@ -51,15 +51,15 @@ def test_masks_are_known_per_category(draw):
     assert not any(item.mask.any() for item in SampleImages(unmarked, data.root, 16))
 
 
-def test_one_missing_mask_is_an_error(draw):
-    root = draw("folder")
+def test_one_missing_mask_is_an_error(twin):
+    root = twin("folder")
     (root / "blue part/ground_truth/b/001_mask.png").unlink()
     with pytest.raises(DataError, match=r"anomalous image without mask: .*blue part/test/b/001\.png"):
         build(root, ["blue part"]).verify()
 
 
-def test_other_names_of_normal_are_defects(draw):
-    root = draw("folder")
+def test_other_names_of_normal_are_defects(twin):
+    root = twin("folder")
     (root / "blue part/test/ok").rename(root / "blue part/test/normal")
     with pytest.raises(DataError, match=r"anomalous image without mask: .*test/normal/000\.png"):
         build(root, ["blue part"]).verify()
@@ -68,20 +68,20 @@ def test_other_names_of_normal_are_defects(draw):
         build(root, ["red_part"]).verify()
 
 
-def test_no_categories(tmp_path, draw):
+def test_no_categories(tmp_path, twin):
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"no category below .*flat: expected .* holds a\.png"):
         build(tmp_path / "flat", ["x"])
     with pytest.raises(DataError, match="does not exist"):
         build(tmp_path / "gone", ["x"])
-    draw("folder")
+    twin("folder")
     with pytest.raises(DataError, match=r"no category below .* One level deeper, .*/folder holds categories"):
         build(tmp_path, ["x"])
 
 
-def test_test_only_category_serves_zero_shot(draw):
-    root = draw("meta")
+def test_test_only_category_serves_zero_shot(twin):
+    root = twin("meta")
     data = build(root, ["scan"])
     data.verify()
     assert data.normals("scan") == []
@@ -132,8 +132,8 @@ META_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", META_FAULTS)
-def test_meta_faults(draw, fault):
-    root = draw("meta")
+def test_meta_faults(twin, fault):
+    root = twin("meta")
     build(root, ["part"]).verify()
     edit, message = META_FAULTS[fault]
     change(root, edit)
@@ -141,8 +141,8 @@ def test_meta_faults(draw, fault):
         build(root, ["part"]).verify()
 
 
-def test_meta_is_no_json_or_missing(draw):
-    root = draw("meta")
+def test_meta_is_no_json_or_missing(twin):
+    root = twin("meta")
     (root / "meta.json").write_text("{")
     with pytest.raises(DataError, match=r"meta\.json is not JSON"):
         build(root, ["part"])
@@ -151,8 +151,8 @@ def test_meta_is_no_json_or_missing(draw):
         build(root, ["part"], "meta")
 
 
-def test_anomalous_training_records_are_not_normal(draw):
-    root = draw("meta")
+def test_anomalous_training_records_are_not_normal(twin):
+    root = twin("meta")
     change(root, lambda meta: meta["train"]["part"].append(meta["test"]["part"].pop(0)))
     data = build(root, ["part"])
     assert len(data.normals("part")) == 5

@@ -1,4 +1,4 @@
-"""The drawn set: its pictures are reproducible, its masks mark what changed, its files are whole or drawn again."""
+"""The synthetic set: reproducible pictures, masks that mark what changed, files that are whole or rendered again."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.components.rendering import CATEGORIES, GOOD, cache, draw, draw_twin
+from datamodules.components.rendering import CATEGORIES, GOOD, cache, render, render_twin
 from datamodules.components.rendering.cache import MANIFEST, Counts, materialise
 from datamodules.components.rendering.defects import DAMAGE
 from datamodules.components.rendering.noise import stream
@@ -47,7 +47,7 @@ def test_streams_are_the_same_everywhere():
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_a_picture_is_a_pure_function_of_its_words(category):
     def shown(seed=0, split="train", index=0):
-        return draw(category, split, GOOD, index, seed=seed, size=64).image
+        return render(category, split, GOOD, index, seed=seed, size=64).image
 
     image = shown()
     assert image.shape == (64, 64, 3)
@@ -59,10 +59,10 @@ def test_a_picture_is_a_pure_function_of_its_words(category):
 
 def test_a_picture_is_the_same_in_another_process():
     program = (
-        "import hashlib; from datamodules.components.rendering import draw; "
-        "print(hashlib.sha256(draw('keypad', 'test', 'sunken', 0, size=64).image.tobytes()).hexdigest())"
+        "import hashlib; from datamodules.components.rendering import render; "
+        "print(hashlib.sha256(render('keypad', 'test', 'sunken', 0, size=64).image.tobytes()).hexdigest())"
     )
-    here = hashlib.sha256(draw("keypad", "test", "sunken", 0, size=64).image.tobytes()).hexdigest()
+    here = hashlib.sha256(render("keypad", "test", "sunken", 0, size=64).image.tobytes()).hexdigest()
     assert _python(program).communicate()[0].strip() == here
 
 
@@ -71,8 +71,8 @@ def test_a_picture_is_the_same_in_another_process():
 def test_a_mask_marks_what_changed(category, defect):
     size = 128
     for index in range(2):
-        image, mask = draw(category, "test", defect, index, size=size)
-        change = np.abs(image.astype(float) - draw_twin(category, "test", defect, index, size=size)).mean(axis=2)
+        image, mask = render(category, "test", defect, index, size=size)
+        change = np.abs(image.astype(float) - render_twin(category, "test", defect, index, size=size)).mean(axis=2)
         assert mask.dtype == bool
         assert 0.0003 < mask.mean() < 0.12
         # shadows, highlights and the lens reach a little beyond what was changed
@@ -84,36 +84,36 @@ def test_a_mask_marks_what_changed(category, defect):
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_a_good_picture_is_its_own_twin(category):
-    image, mask = draw(category, "test", GOOD, 0, size=64)
+    image, mask = render(category, "test", GOOD, 0, size=64)
     assert not mask.any()
-    np.testing.assert_array_equal(image, draw_twin(category, "test", GOOD, 0, size=64))
+    np.testing.assert_array_equal(image, render_twin(category, "test", GOOD, 0, size=64))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("category", "defect"), [pair for pair in PAIRS if pair[1] in DAMAGE])
 def test_damage_is_neutral_in_colour(category, defect):
-    image, mask = draw(category, "test", defect, 0, size=128)
-    twin = draw_twin(category, "test", defect, 0, size=128)
+    image, mask = render(category, "test", defect, 0, size=128)
+    twin = render_twin(category, "test", defect, 0, size=128)
     now, before = image[mask].mean(axis=0), twin[mask].mean(axis=0)
     assert np.abs(now / now.mean() - before / before.mean()).max() < 0.04
 
 
 def test_unknown_words_are_refused():
     with pytest.raises(ValueError, match=r"unknown category 'cog'.*gear"):
-        draw("cog", "test", GOOD, 0)
+        render("cog", "test", GOOD, 0)
     with pytest.raises(ValueError, match=r"unknown defect 'thread' of 'gear'. Allowed: good, misplaced"):
-        draw("gear", "test", "thread", 0)
+        render("gear", "test", "thread", 0)
     with pytest.raises(ValueError, match="32 pixels or more, got 16"):
-        draw("gear", "test", GOOD, 0, size=16)
+        render("gear", "test", GOOD, 0, size=16)
 
 
-def test_files_are_the_drawings(made):
+def test_files_are_the_rendered_images(made):
     for name, entry in json.loads((made / MANIFEST).read_text())["files"].items():
         assert hashlib.sha256(pixels(made / name).tobytes()).hexdigest() == entry["pixels_sha256"]
-    drawing = draw("wood", "test", "hole", 0, size=32)
-    np.testing.assert_array_equal(pixels(made / "wood/test/hole/000.png"), drawing.image)
+    rendered = render("wood", "test", "hole", 0, size=32)
+    np.testing.assert_array_equal(pixels(made / "wood/test/hole/000.png"), rendered.image)
     mask = pixels(made / "wood/ground_truth/hole/000_mask.png")
-    np.testing.assert_array_equal(mask, drawing.mask * np.uint8(255))
+    np.testing.assert_array_equal(mask, rendered.mask * np.uint8(255))
     assert {*np.unique(mask)} == {0, 255}
     # (2 training + 1 normal + 3 defects with their masks) of 2 categories
     assert len(list(made.rglob("*.png"))) == 2 * (2 + 1 + 2 * 3)
@@ -121,14 +121,14 @@ def test_files_are_the_drawings(made):
 
 
 def test_a_whole_set_is_left_alone(made, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "draw", None)
+    monkeypatch.setattr(cache, "render", None)
     materialise(made, **SMALL)
     assert not caplog.records
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "flipped", "missing", "extra", "manifest"])
-def test_a_damaged_set_is_drawn_again(made, caplog, harm):
+def test_a_damaged_set_is_rendered_again(made, caplog, harm):
     whole, victim = state(made), made / "gear/test/missing/000.png"
     content = victim.read_bytes()
     if harm == "cut":
@@ -150,15 +150,15 @@ def test_a_damaged_set_is_drawn_again(made, caplog, harm):
 
 
 def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
-    drawn = []
+    rendered = []
 
     def tired(*words, **settings):
-        drawn.append(words)
-        if len(drawn) > 5:
+        rendered.append(words)
+        if len(rendered) > 5:
             raise KeyboardInterrupt
-        return draw(*words, **settings)
+        return render(*words, **settings)
 
-    monkeypatch.setattr(cache, "draw", tired)
+    monkeypatch.setattr(cache, "render", tired)
     with pytest.raises(KeyboardInterrupt):
         materialise(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -168,8 +168,8 @@ def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
 def test_a_killed_process_leaves_no_half_set(tmp_path):
     program = (
         "import os; from pathlib import Path; from datamodules.components.rendering import cache\n"
-        "draw, n = cache.draw, []\n"
-        "cache.draw = lambda *w, **s: (n.append(1), len(n) > 5 and os.kill(os.getpid(), 9), draw(*w, **s))[2]\n"
+        "render, n = cache.render, []\n"
+        "cache.render = lambda *w, **s: (n.append(1), len(n) > 5 and os.kill(os.getpid(), 9), render(*w, **s))[2]\n"
         f"cache.materialise(Path({str(tmp_path / 'set')!r}), size=32, categories=('gear', 'wood'))"
     )
     assert _python(program).wait() == -9

@@ -38,8 +38,8 @@ def names(data):
 
 
 @pytest.mark.parametrize("numbers", ["agreed", "name", "position"])
-def test_mvtec_numbers_are_its_names_in_the_order_of_the_list(draw, write, numbers):
-    root, lists = draw("mvtec_ad"), write("bottle", "#1: 004\n#2: 003 000\n#4: 002 001 004 000\n")
+def test_mvtec_numbers_are_its_names_in_the_order_of_the_list(twin, write, numbers):
+    root, lists = twin("mvtec_ad"), write("bottle", "#1: 004\n#2: 003 000\n#4: 002 001 004 000\n")
     for shots, expected in ((1, [4]), (2, [3, 0]), (4, [2, 1, 4, 0])):
         data = build(MVTecAD, root, ["bottle"], shots, lists, numbers)
         data.verify()
@@ -47,8 +47,8 @@ def test_mvtec_numbers_are_its_names_in_the_order_of_the_list(draw, write, numbe
         assert data.shot_rule == LIST_RULE != SHOT_RULE
 
 
-def test_shots_and_training_batches_are_those_of_the_list(draw, write):
-    data = build(MVTecAD, draw("mvtec_ad"), ["bottle"], 2, write("bottle", "#2: 3 0"))
+def test_shots_and_training_batches_are_those_of_the_list(twin, write):
+    data = build(MVTecAD, twin("mvtec_ad"), ["bottle"], 2, write("bottle", "#2: 3 0"))
     first = data.manifest()["bottle"][0]
     assert first["sha256"] == hashlib.sha256((data.root / GOOD / "003.png").read_bytes()).hexdigest()
     (batch,) = data.train_dataloader()
@@ -57,14 +57,14 @@ def test_shots_and_training_batches_are_those_of_the_list(draw, write):
     assert data.shot_images("bottle").equal(batch.image[rows])
 
 
-def test_every_seed_takes_the_same(draw, write):
-    root, lists = draw("mvtec_ad"), write("bottle", "#2: 003 000\n")
+def test_every_seed_takes_the_same(twin, write):
+    root, lists = twin("mvtec_ad"), write("bottle", "#2: 003 000\n")
     assert len({tuple(names(build(MVTecAD, root, ["bottle"], 2, lists, seed=seed))) for seed in range(5)}) == 1
 
 
 @pytest.mark.parametrize("shots", [0, 2])
-def test_without_a_list_or_without_shots_names_draw(draw, shots):
-    root = draw("mvtec_ad")
+def test_without_a_list_or_without_shots_names_decide(twin, shots):
+    root = twin("mvtec_ad")
     plain = MVTecAD(root, ["bottle"], image_size=16, shots=shots)
     for shot_list in (None, root / "nowhere")[: 1 if shots else 2]:
         data = build(MVTecAD, root, ["bottle"], shots, shot_list, numbers="position")
@@ -74,8 +74,8 @@ def test_without_a_list_or_without_shots_names_draw(draw, shots):
 
 
 @pytest.mark.parametrize(("numbers", "expected"), [("name", ["0014", "0007"]), ("position", ["0000", "0021"])])
-def test_visa_numbers_need_a_decision(draw, write, numbers, expected):
-    root = draw("visa")
+def test_visa_numbers_need_a_decision(twin, write, numbers, expected):
+    root = twin("visa")
     lists = write("candle", "#2: 0014 0007\n" if numbers == "name" else "#2: 0000 0003\n")
     assert names(build(VisA, root, ["candle"], 2, lists, numbers)) == [f"{NORMAL}/{name}.JPG" for name in expected]
 
@@ -84,8 +84,8 @@ def test_visa_numbers_need_a_decision(draw, write, numbers, expected):
     ("number", "as_name", "as_position"),
     [("0003", "none", rf"\['{NORMAL}/0021.JPG'\]"), ("0014", rf"\['{NORMAL}/0014.JPG'\]", "none")],
 )
-def test_visa_numbers_are_ambiguous(draw, write, number, as_name, as_position):
-    data = build(VisA, draw("visa"), ["candle"], 1, write("candle", f"#1: {number}\n"))
+def test_visa_numbers_are_ambiguous(twin, write, number, as_name, as_position):
+    data = build(VisA, twin("visa"), ["candle"], 1, write("candle", f"#1: {number}\n"))
     message = (
         rf"lists {int(number)}, which is no certain image of 5: read as a name it is {as_name}, as a position in the "
         rf"sorted listing {as_position}, and the released code does not sort. Allowed: shot_numbers=name or "
@@ -95,29 +95,29 @@ def test_visa_numbers_are_ambiguous(draw, write, number, as_name, as_position):
         data.verify()
 
 
-def test_a_gap_in_mvtec_makes_what_follows_ambiguous(draw, write):
-    root = draw("mvtec_ad")
+def test_a_gap_in_mvtec_makes_what_follows_ambiguous(twin, write):
+    root = twin("mvtec_ad")
     (root / GOOD / "001.png").unlink()
     build(MVTecAD, root, ["bottle"], 1, write("bottle", "#1: 000\n")).verify()
     with pytest.raises(DataError, match=r"lists 2, .*name it is \['bottle/train/good/002.png'\], .*/003.png'\]"):
         build(MVTecAD, root, ["bottle"], 1, write("bottle", "#1: 002\n")).verify()
 
 
-def test_two_files_of_one_number_are_no_name(draw, write):
-    root = draw("mvtec_ad")
+def test_two_files_of_one_number_are_no_name(twin, write):
+    root = twin("mvtec_ad")
     shutil.copy(root / GOOD / "004.png", root / GOOD / "0004.png")
     with pytest.raises(DataError, match=r"lists 4, .*0004\.png', .*/004\.png'\]"):
         build(MVTecAD, root, ["bottle"], 1, write("bottle", "#1: 4\n"), "name").verify()
 
 
 @pytest.mark.parametrize("numbers", ["agreed", "name", "position"])
-def test_a_number_out_of_range(draw, write, numbers):
+def test_a_number_out_of_range(twin, write, numbers):
     with pytest.raises(DataError, match=r"lists 5, which is no certain image of 5: read as a name it is none, .* none"):
-        build(MVTecAD, draw("mvtec_ad"), ["bottle"], 1, write("bottle", "#1: 005\n"), numbers).verify()
+        build(MVTecAD, twin("mvtec_ad"), ["bottle"], 1, write("bottle", "#1: 005\n"), numbers).verify()
 
 
-def test_a_list_is_asked_for_each_category(draw, write):
-    root, lists = draw("mvtec_ad"), write("bottle", "#1: 000\n")
+def test_a_list_is_asked_for_each_category(twin, write):
+    root, lists = twin("mvtec_ad"), write("bottle", "#1: 000\n")
     with pytest.raises(
         DataError, match=r"no list of shots: looked for .*lists/metal_nut/selected.*<category>/selected"
     ):
@@ -126,8 +126,8 @@ def test_a_list_is_asked_for_each_category(draw, write):
         build(MVTecAD, root, ["bottle"], 1, root / "nowhere").verify()
 
 
-def test_a_number_of_shots_without_a_line(draw, write):
-    data = build(MVTecAD, draw("mvtec_ad"), ["bottle"], 3, write("bottle", "#1: 000\n#2: 001 002\n"))
+def test_a_number_of_shots_without_a_line(twin, write):
+    data = build(MVTecAD, twin("mvtec_ad"), ["bottle"], 3, write("bottle", "#1: 000\n#2: 001 002\n"))
     with pytest.raises(DataError, match=r"lists shots for these k: 1, 2; got k = 3\. shot_list=null samples shots"):
         data.verify()
 

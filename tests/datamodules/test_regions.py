@@ -54,13 +54,13 @@ def test_diagonal_neighbours_belong_together():
     assert label_regions(np.eye(5, dtype=bool)).max() == 1
 
 
-def draw(shape, seed):
+def random_mask(shape, seed):
     return ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 1.2) > 0.15
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (90, 61), (33, 128)])
 def test_both_rules_mark_what_the_mask_marks(tmp_path, shape):
-    mask = draw(shape, 0)
+    mask = random_mask(shape, 0)
     path = save(tmp_path / "a.png", mask)
     for size in SIZES:
         plain = read_mask(path, size)
@@ -73,7 +73,7 @@ def test_both_rules_mark_what_the_mask_marks(tmp_path, shape):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_rule_against_scipy(tmp_path, size):
-    mask = draw((89, 61), 1)  # odd sides: no middle falls on the edge of two pixels
+    mask = random_mask((89, 61), 1)  # odd sides: no middle falls on the edge of two pixels
     own = by_rows(mask)
     path, small = save(tmp_path / "a.png", mask), under_middles(own, size)
     native, resized = (read_regions(path, size, rule) for rule in ("native", "resized"))

@@ -1,4 +1,4 @@
-"""The draw of shots and the even limit, against plain lists."""
+"""The sampling of shots and the even limit, against plain lists."""
 
 import itertools
 from pathlib import Path
@@ -20,16 +20,16 @@ def names(samples):
 
 
 def test_rule_is_pinned():
-    """Worked out with sha256sum; a change of the draw needs a new SHOT_RULE."""
+    """Worked out with sha256sum; a change of the rule needs a new SHOT_RULE."""
     assert SHOT_RULE == "sha256-name-v1"
     assert names(sample_shots(normals(), 4, 0, ROOT)) == ["005.png", "002.png", "001.png", "003.png"]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_draws_nest(seed):
-    draws = [sample_shots(normals(), k, seed, ROOT) for k in range(7)]
-    assert all(small == large[: len(small)] for small, large in itertools.pairwise(draws))
-    assert sorted(draws[6]) == normals()
+def test_samples_nest(seed):
+    nested = [sample_shots(normals(), k, seed, ROOT) for k in range(7)]
+    assert all(small == large[: len(small)] for small, large in itertools.pairwise(nested))
+    assert sorted(nested[6]) == normals()
 
 
 def test_neither_order_nor_root_count():
@@ -39,10 +39,10 @@ def test_neither_order_nor_root_count():
     assert names(sample_shots(normals(elsewhere), 3, 1, elsewhere)) == expected
 
 
-def test_removing_an_image_that_was_not_drawn_changes_nothing():
-    drawn = sample_shots(normals(), 2, 0, ROOT)
+def test_removing_an_image_that_was_not_sampled_changes_nothing():
+    sampled = sample_shots(normals(), 2, 0, ROOT)
     left = [sample for sample in normals() if sample != sample_shots(normals(), 6, 0, ROOT)[-1]]
-    assert sample_shots(left, 2, 0, ROOT) == drawn
+    assert sample_shots(left, 2, 0, ROOT) == sampled
 
 
 def test_seeds_and_categories_differ():
@@ -50,7 +50,7 @@ def test_seeds_and_categories_differ():
     assert names(sample_shots(normals(), 6, 0, ROOT)) != names(sample_shots(normals(category="cable"), 6, 0, ROOT))
 
 
-def test_each_image_is_drawn_equally_often():
+def test_each_image_is_sampled_equally_often():
     firsts = [names(sample_shots(normals(), 1, seed, ROOT))[0] for seed in range(600)]
     assert all(70 < firsts.count(name) < 130 for name in names(normals()))
 

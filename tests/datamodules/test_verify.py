@@ -93,8 +93,8 @@ def build(root, **settings):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults(draw, fault):
-    root = draw("mvtec_ad")
+def test_faults(twin, fault):
+    root = twin("mvtec_ad")
     build(root).verify()
     damage, message = FAULTS[fault]
     damage(root / "bottle")
@@ -102,8 +102,8 @@ def test_faults(draw, fault):
         build(root).verify()
 
 
-def test_faults_of_categories_not_chosen_do_not_count(draw):
-    root = draw("mvtec_ad")
+def test_faults_of_categories_not_chosen_do_not_count(twin):
+    root = twin("mvtec_ad")
     shutil.rmtree(root / "metal_nut")
     build(root).verify()
 
@@ -122,36 +122,36 @@ def test_root_empty(tmp_path):
         build(tmp_path).verify()
 
 
-def test_root_one_level_too_high(draw):
-    root = draw("mvtec_ad")
+def test_root_one_level_too_high(twin):
+    root = twin("mvtec_ad")
     with pytest.raises(
         DataError, match=r"One level deeper, .*/mvtec_ad holds categories in MVTec layout: bottle, metal_nut"
     ):
         build(root.parent).verify()
 
 
-def test_root_one_level_too_deep(draw):
-    root = draw("mvtec_ad")
+def test_root_one_level_too_deep(twin):
+    root = twin("mvtec_ad")
     with pytest.raises(DataError, match=rf"a single category in MVTec layout: its parent {root} may be the root"):
         build(root / "bottle").verify()
 
 
-def test_root_of_another_layout(draw):
-    root = draw("visa")
+def test_root_of_another_layout(twin):
+    root = twin("visa")
     with pytest.raises(DataError, match="holds the raw layout of VisA"):
         build(root).verify()
     with pytest.raises(DataError, match=r"One level deeper, .*/visa holds the raw layout of VisA"):
         build(root.parent).verify()
 
 
-def test_too_few_normals_says_how_many(draw):
+def test_too_few_normals_says_how_many(twin):
     with pytest.raises(DataError, match="'bottle' has 5 normal training images, fewer than the 6 shots"):
-        build(draw("mvtec_ad"), shots=6).verify()
+        build(twin("mvtec_ad"), shots=6).verify()
 
 
 @pytest.mark.parametrize("unpaired", ["nothing", "hidden files", "notes", "good masks"])
-def test_harmless_files_are_left_alone(draw, unpaired):
-    category = draw("mvtec_ad") / "bottle"
+def test_harmless_files_are_left_alone(twin, unpaired):
+    category = twin("mvtec_ad") / "bottle"
     if unpaired == "hidden files":
         (category / "train/good/._000.png").write_bytes(b"apple")
         (category / ".cache").mkdir()
@@ -164,9 +164,9 @@ def test_harmless_files_are_left_alone(draw, unpaired):
     assert len(build(category.parent).tests("bottle")) == 7
 
 
-def test_masks_pair_by_stem_whatever_the_order(draw):
+def test_masks_pair_by_stem_whatever_the_order(twin):
     """Numbers of two widths: by position, or by sorted number, 10 and 9 would swap."""
-    root = draw("mvtec_ad")
+    root = twin("mvtec_ad")
     images, masks = root / "bottle/test/contamination", root / "bottle/ground_truth/contamination"
     for old, new in (("000", "9"), ("001", "10")):
         (images / f"{old}.png").rename(images / f"{new}.png")
@@ -175,8 +175,8 @@ def test_masks_pair_by_stem_whatever_the_order(draw):
     assert pairs == {"9.png": "9_mask.png", "10.png": "10.png"}
 
 
-def test_damage_that_verify_cannot_see_is_named_by_the_loader(draw):
-    root = draw("mvtec_ad")
+def test_damage_that_verify_cannot_see_is_named_by_the_loader(twin):
+    root = twin("mvtec_ad")
     path = root / "bottle/test/good/001.png"
     data = bytearray(path.read_bytes())
     start = data.index(b"IDAT") + 12

@@ -22,8 +22,8 @@ def rewrite(root, old, new):
 
 
 @pytest.mark.slow
-def test_split_is_the_csv_and_not_the_folder(draw):
-    root = draw("visa")
+def test_split_is_the_csv_and_not_the_folder(twin):
+    root = twin("visa")
     rewrite(
         root,
         "candle,train,normal,candle/Data/Images/Normal/0000.JPG",
@@ -35,8 +35,8 @@ def test_split_is_the_csv_and_not_the_folder(draw):
 
 
 @pytest.mark.slow
-def test_small_class_ids_are_masks(draw):
-    data = build(draw("visa"))
+def test_small_class_ids_are_masks(twin):
+    data = build(twin("visa"))
     masks = torch.cat([batch.mask[batch.label] for batch in data.fit_loader(FitData("labelled"))])
     assert len(masks) == 4
     expected = torch.zeros(16, 16, dtype=torch.bool)
@@ -48,8 +48,8 @@ def test_licence():
     assert VisA.licence == "CC BY 4.0"
 
 
-def test_a_byte_order_mark_and_carriage_returns_are_read(draw):
-    root = draw("visa")
+def test_a_byte_order_mark_and_carriage_returns_are_read(twin):
+    root = twin("visa")
     text = (root / CSV).read_text()
     (root / CSV).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     build(root).verify()
@@ -77,15 +77,15 @@ def test_a_byte_order_mark_and_carriage_returns_are_read(draw):
         ("candle/Data/Images/Normal/0000.JPG,", "", r"line 2, points to .*which is no file"),
     ],
 )
-def test_faults(draw, old, new, message):
-    root = draw("visa")
+def test_faults(twin, old, new, message):
+    root = twin("visa")
     rewrite(root, old, new)
     with pytest.raises(DataError, match=message):
         build(root).verify()
 
 
-def test_no_rows(draw):
-    root = draw("visa")
+def test_no_rows(twin):
+    root = twin("visa")
     with pytest.raises(DataError, match="has no row of the object 'fryum'"):
         build(root, "fryum").verify()
     (root / CSV).write_text((root / CSV).read_text().replace("pcb1,train", "pcb1,test"))
@@ -93,16 +93,16 @@ def test_no_rows(draw):
         build(root, "pcb1").verify()
 
 
-def test_csv_missing(draw):
-    root = draw("visa")
+def test_csv_missing(twin):
+    root = twin("visa")
     (root / CSV).unlink()
     with pytest.raises(DataError, match=r"split file of VisA is missing: looked for .*split_csv/1cls\.csv"):
         build(root).verify()
 
 
-def test_prepared_copy_is_recognised(draw):
-    root = draw("visa").parent / "VisA_pytorch"
-    twins.draw_mvtec_category(root / "1cls" / "candle")
+def test_prepared_copy_is_recognised(twin):
+    root = twin("visa").parent / "VisA_pytorch"
+    twins.write_mvtec_category(root / "1cls" / "candle")
     with pytest.raises(
         DataError, match=r"One level deeper, .*1cls holds categories in MVTec layout: candle.*data set `folder`"
     ):

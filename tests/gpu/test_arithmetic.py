@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmark.contract.candidates import draw, small_backbone
+from benchmark.contract.candidates import noise_images, small_backbone
 from methods.components.clip.precision import read_switches, set_arithmetic
 
 pytestmark = pytest.mark.gpu
@@ -38,7 +38,7 @@ def test_nothing_is_rounded_to_tf32_unless_asked(gpu, arithmetic):
 
 
 def test_towers_answer_as_on_the_cpu(gpu):
-    images, texts = draw(4), ["a photo of a bottle", "a broken screw"]
+    images, texts = noise_images(4), ["a photo of a bottle", "a broken screw"]
     cpu, there = small_backbone(), small_backbone().to(gpu)
     asked = {"layers": (2, 8), "taps": (4,), "stream": "vv_from_ordinary", "vv_from": 2}
     for wanted, found in zip(

@@ -20,7 +20,7 @@ def on(device, candidate, monkeypatch, precision="fp32"):
     if PROTOCOLS[candidate.protocol].uses_shots:
         with torch.no_grad():
             for seed, category in enumerate(candidate.categories):
-                method.adapt(candidates.draw(2, seed).to(device), category)
+                method.adapt(candidates.noise_images(2, seed).to(device), category)
     return method
 
 
@@ -36,7 +36,7 @@ def test_learns_and_predicts_there(candidate, gpu, monkeypatch):
         assert loss.device == gpu
         assert {each.grad.device for each in learnt} == {gpu}
         assert all(each.grad.isfinite().all() for each in learnt)
-    found = method.eval()(candidates.draw(4).to(gpu), candidate.keys(4))
+    found = method.eval()(candidates.noise_images(4).to(gpu), candidate.keys(4))
     assert {found.score.device, found.anomaly_map.device} == {gpu}
     assert found.score.isfinite().all()
     assert found.anomaly_map.isfinite().all()
@@ -44,7 +44,7 @@ def test_learns_and_predicts_there(candidate, gpu, monkeypatch):
 
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda each: f"{each.name}-{each.protocol}")
 def test_scores_as_on_the_cpu(candidate, gpu, monkeypatch):
-    images, keys = candidates.draw(4), candidate.keys(4)
+    images, keys = candidates.noise_images(4), candidate.keys(4)
     wanted = on(torch.device("cpu"), candidate, monkeypatch)(images, keys)
     found = on(gpu, candidate, monkeypatch)(images.to(gpu), keys)
     torch.testing.assert_close(found.score.cpu(), wanted.score, rtol=1e-3, atol=1e-5)
@@ -53,7 +53,7 @@ def test_scores_as_on_the_cpu(candidate, gpu, monkeypatch):
 
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda each: f"{each.name}-{each.protocol}")
 def test_bf16_gives_float32_near_float32(candidate, gpu, monkeypatch):
-    images, keys = candidates.draw(4).to(gpu), candidate.keys(4)
+    images, keys = candidates.noise_images(4).to(gpu), candidate.keys(4)
     whole = on(gpu, candidate, monkeypatch)(images, keys)
     low = on(gpu, candidate, monkeypatch, "bf16")(images, keys)
     assert low.score.dtype == low.anomaly_map.dtype == torch.float32

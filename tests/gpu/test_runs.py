@@ -94,7 +94,7 @@ def test_the_feature_store_answers_with_what_was_computed(name, gpu, tmp_path):
 
 
 def test_features_of_one_device_do_not_answer_for_another(gpu, tmp_path):
-    images, store = candidates.draw(2), FeatureStore(tmp_path, 2**28)
+    images, store = candidates.noise_images(2), FeatureStore(tmp_path, 2**28)
     for device, misses in ((CPU, 2), (gpu, 4), (gpu, 4), (CPU, 4)):
         backbone = candidates.small_backbone().to(device)
         backbone.store = store

@@ -18,7 +18,7 @@ SIZE, LAYERS, VV_FROM = 64, (2, 4, 6, 8), 1  # quarters of 8 blocks; 5 of 24 blo
 
 
 def build(backbone, seed=0, **settings):
-    """Prompts larger than drawn, so that they matter."""
+    """Prompts larger than initialised, so that they matter."""
     torch.manual_seed(seed)
     method = AnomalyCLIP(backbone, {"nut": "nut"}, AnomalyCLIP.Config(**settings))
     with torch.no_grad():
@@ -27,14 +27,14 @@ def build(backbone, seed=0, **settings):
     return method.eval()
 
 
-def draw(count):
+def noise_images(count):
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
 
 
-def draw_batch(count=3):
+def noise_batch(count=3):
     mask = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
     mask[-1, 10:30, 16:48] = True
-    return Batch(draw(count), mask, mask.any(dim=(1, 2)), ["nut"] * count, [f"{i}.png" for i in range(count)])
+    return Batch(noise_images(count), mask, mask.any(dim=(1, 2)), ["nut"] * count, [f"{i}.png" for i in range(count)])
 
 
 def transcribe(method, images):
@@ -56,7 +56,7 @@ def transcribe(method, images):
 
 @torch.no_grad()
 def test_predicts_what_the_transcription_predicts(backbone):
-    method, images = build(backbone), draw(3)
+    method, images = build(backbone), noise_images(3)
     logits, maps = transcribe(method, images)
     both_ways = ((maps[:, :, 1] + 1 - maps[:, :, 0]) / 2).sum(dim=0)  # the released sum over layers
     expected = np.stack([gaussian_filter(each, sigma=4 * SIZE / 518) for each in both_ways.numpy()])
@@ -67,7 +67,7 @@ def test_predicts_what_the_transcription_predicts(backbone):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_loss_and_gradients_of_the_transcription(backbone, count):
-    method, batch = build(backbone), draw_batch(count)
+    method, batch = build(backbone), noise_batch(count)
     logits, maps = transcribe(method, batch.image)
     mask = batch.mask.float()
     local = [focal(m, mask) + dice(m[:, 1], mask) + dice(m[:, 0], 1 - mask) for m in maps]
@@ -81,7 +81,7 @@ def test_loss_and_gradients_of_the_transcription(backbone, count):
 
 
 def test_loss_is_the_weighted_sum_of_its_terms(backbone):
-    method, batch = build(backbone, local_weight=2.5), draw_batch()
+    method, batch = build(backbone, local_weight=2.5), noise_batch()
     terms = method.loss_terms(batch)
     assert_close(method.loss(batch), terms.image_ce + 2.5 * (terms.focal + terms.dice_anomalous + terms.dice_normal))
 
@@ -103,7 +103,7 @@ def test_sizes_of_the_paper():
 
 def test_last_layer_alone_sixteen_times_is_four_times_the_last(backbone):
     """What the released addition in place makes of four layers."""
-    batch = draw_batch()
+    batch = noise_batch()
     alone = build(backbone, layers=(1.0,), local_weight=16.0)
     logits, maps = transcribe(alone, batch.image)
     mask = batch.mask.float()
@@ -113,7 +113,7 @@ def test_last_layer_alone_sixteen_times_is_four_times_the_last(backbone):
 
 
 def test_options_change_what_they_name(backbone):
-    images = draw(2)
+    images = noise_images(2)
     plain = build(backbone)(images, ["nut"] * 2)
     normed = build(backbone, class_norm=True)(images, ["nut"] * 2)
     assert torch.equal(plain.anomaly_map, normed.anomaly_map)
@@ -129,10 +129,10 @@ def test_encodes_the_texts_once_until_they_change(backbone, monkeypatch):
     method, counts, encode = build(backbone), [], backbone.encode_text
     monkeypatch.setattr(backbone, "encode_text", lambda t, **s: counts.append(len(t.ids)) or encode(t, **s))
     for _ in range(3):
-        before = method(draw(2), ["nut"] * 2)
+        before = method(noise_images(2), ["nut"] * 2)
     assert counts == [2]
     method.load_state_dict(build(backbone, seed=1).state_dict())
-    assert not torch.equal(method(draw(2), ["nut"] * 2).score, before.score)
+    assert not torch.equal(method(noise_images(2), ["nut"] * 2).score, before.score)
     assert counts == [2, 2]
 
 
@@ -143,6 +143,6 @@ def test_what_does_not_fit_is_refused(backbone):
         build(backbone, n_ctx=0)
     with pytest.raises(ValueError, match="fractions of the depth"):
         build(backbone, layers=(6.0,))
-    batch = draw_batch()
+    batch = noise_batch()
     with pytest.raises(ValueError, match="Masks must have the size of the images"):
         build(backbone).loss(batch._replace(mask=batch.mask[:, :32, :32]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
-from twins import draw_mvtec_ad
+from twins import write_mvtec_ad
 
 from benchmark.execution.fitting import make_trainer
 from datamodules.components.sample import Batch
@@ -19,7 +19,7 @@ KINDS = ("normal", "pixel", "latent")
 
 
 def build(backbone, names=NAMES, seed=0, **settings):
-    """Everything learnt is larger than drawn, so that it matters."""
+    """Everything learnt is larger than initialised, so that it matters."""
     torch.manual_seed(seed)
     method = AnoPLe(backbone, names, AnoPLe.Config(**{"decoder_width": 16, "map_size": SIZE, "steps": 24} | settings))
     with torch.no_grad():
@@ -28,22 +28,24 @@ def build(backbone, names=NAMES, seed=0, **settings):
     return method.eval()
 
 
-def draw(count, seed=3, size=SIZE):
+def noise_images(count, seed=3, size=SIZE):
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def draw_batch(kinds=KINDS, keys=("nut", "pcb", "nut")):
+def noise_batch(kinds=KINDS, keys=("nut", "pcb", "nut")):
     mask = torch.zeros(len(kinds), 2 * SIZE, 2 * SIZE, dtype=torch.bool)
     for row, kind in enumerate(kinds):
         if kind != "normal":
             mask[row, 16:80, 32:96] = True
     label = mask.any(dim=(1, 2))
-    return Batch(draw(len(kinds), size=2 * SIZE), mask, label, list(keys)[: len(kinds)], ["x"] * len(kinds), kinds)
+    return Batch(
+        noise_images(len(kinds), size=2 * SIZE), mask, label, list(keys)[: len(kinds)], ["x"] * len(kinds), kinds
+    )
 
 
 def remembered(method, images=None):
-    method.adapt(draw(2, 1) if images is None else images, "nut")
-    method.adapt(draw(2, 2), "pcb")
+    method.adapt(noise_images(2, 1) if images is None else images, "nut")
+    method.adapt(noise_images(2, 2), "pcb")
     return method
 
 
@@ -68,10 +70,10 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_every_setting_learns_all_it_has_and_predicts(backbone, settings):
     method = remembered(build(backbone, **settings))
-    score, anomaly_map = method(draw(2), ["nut", "pcb"])
+    score, anomaly_map = method(noise_images(2), ["nut", "pcb"])
     assert score.isfinite().all()
     assert anomaly_map.shape == (2, SIZE, SIZE)
-    method.train().loss(draw_batch()).backward()
+    method.train().loss(noise_batch()).backward()
     without = [name for name, p in method.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert without == []
     assert all(p.grad is None for p in backbone.parameters())
@@ -86,13 +88,13 @@ def test_v1_tells_the_decoder_which_view_it_reads(backbone):
     method = build(backbone, {"nut": "nut"}, variant="v1")
     assert method.network.prefix is None
     assert method.network.reader.signals.shape == (5, 48)
-    method.loss(draw_batch(keys=["nut"] * 3)).backward()
+    method.loss(noise_batch(keys=["nut"] * 3)).backward()
     assert method.network.reader.signals.grad.norm(dim=1).min() > 0
-    method.adapt(draw(2, 1), "nut")
-    before = method(draw(2), ["nut"] * 2)
+    method.adapt(noise_images(2, 1), "nut")
+    before = method(noise_images(2), ["nut"] * 2)
     with torch.no_grad():
         method.network.reader.signals[1:] = float("nan")
-    assert_close(method(draw(2), ["nut"] * 2), before, rtol=0, atol=0)
+    assert_close(method(noise_images(2), ["nut"] * 2), before, rtol=0, atol=0)
 
 
 def test_image_scores():
@@ -127,7 +129,7 @@ def test_decoder_has_a_rate_of_its_own(backbone):
 
 def test_gradients_are_clipped(backbone):
     method = build(backbone)
-    method.loss(draw_batch()).backward()
+    method.loss(noise_batch()).backward()
     method.configure_gradient_clipping(None)
     assert_close(torch.cat([p.grad.flatten() for p in method.parameters()]).norm(), torch.tensor(1.0))
 
@@ -136,19 +138,19 @@ def test_gradients_are_clipped(backbone):
 def test_memory_follows_the_prompts(backbone):
     """Shots are shown before the fit, and compared as the fitted prompts see them."""
     method, other = remembered(build(backbone)), remembered(build(backbone, seed=1))
-    method(draw(2), ["nut", "pcb"])
+    method(noise_images(2), ["nut", "pcb"])
     method.load_state_dict(other.state_dict())
-    assert_close(method(draw(2), ["nut", "pcb"]), other(draw(2), ["nut", "pcb"]), rtol=0, atol=0)
-    method.adapt(draw(2, 9), "nut")
-    other.adapt(draw(2, 9), "nut")
-    assert_close(method(draw(2), ["nut", "pcb"]), other(draw(2), ["nut", "pcb"]), rtol=0, atol=0)
+    assert_close(method(noise_images(2), ["nut", "pcb"]), other(noise_images(2), ["nut", "pcb"]), rtol=0, atol=0)
+    method.adapt(noise_images(2, 9), "nut")
+    other.adapt(noise_images(2, 9), "nut")
+    assert_close(method(noise_images(2), ["nut", "pcb"]), other(noise_images(2), ["nut", "pcb"]), rtol=0, atol=0)
 
 
 def test_memory_holds_shots_as_prompts_and_whole_view_show_them(backbone):
     method = remembered(build(backbone))
     prompts = method.network.prompts()
     seen = backbone.encode_image(
-        torch.cat([draw(2, 1), draw(2)]),
+        torch.cat([noise_images(2, 1), noise_images(2)]),
         taps=(2, 5),
         deep_prompts=prompts.visual,
         prefix=method.network.prefix[:1],
@@ -157,9 +159,9 @@ def test_memory_holds_shots_as_prompts_and_whole_view_show_them(backbone):
     memory = ShotMemory()
     memory.remember("nut", unit[:, :2])
     expected = torch.stack(memory.distances(unit[:, 2:], ["nut", "nut"])).mean(dim=0) / 2
-    features = method.network.encode(backbone, draw(2), prompts, taps=method.taps)
+    features = method.network.encode(backbone, noise_images(2), prompts, taps=method.taps)
     assert method.taps == (2, 5)
-    assert_close(method._compare(draw(2), features, ["nut"] * 2, prompts), expected)
+    assert_close(method._compare(noise_images(2), features, ["nut"] * 2, prompts), expected)
 
 
 def test_encodes_shots_and_texts_once(backbone, monkeypatch):
@@ -167,9 +169,9 @@ def test_encodes_shots_and_texts_once(backbone, monkeypatch):
     image, text = backbone.encode_image, backbone.encode_text
     monkeypatch.setattr(backbone, "encode_image", lambda *a, **k: counts.append("image") or image(*a, **k))
     monkeypatch.setattr(backbone, "encode_text", lambda *a, **k: counts.append("text") or text(*a, **k))
-    method(draw(2), ["nut", "pcb"])
+    method(noise_images(2), ["nut", "pcb"])
     assert sorted(counts) == ["image", "image", "image", "text"]
-    method(draw(2), ["nut", "pcb"])
+    method(noise_images(2), ["nut", "pcb"])
     assert sorted(counts[4:]) == ["image"]
 
 
@@ -183,11 +185,11 @@ def fit(backbone, root, workers=0):
 
 @pytest.mark.slow
 def test_a_fit_is_the_same_again_and_with_a_worker(backbone, tmp_path):
-    root = draw_mvtec_ad(tmp_path, ["bottle"])
+    root = write_mvtec_ad(tmp_path, ["bottle"])
     start = AnoPLe.Config(decoder_width=16)
     torch.manual_seed(0)
-    drawn = AnoPLe(backbone, {"bottle": "bottle"}, start).state_dict()
+    initial = AnoPLe(backbone, {"bottle": "bottle"}, start).state_dict()
     states = [fit(backbone, root), fit(backbone, root), fit(backbone, root, workers=1)]
     for name, value in states[0].items():
-        assert not torch.equal(value, drawn[name]), name
+        assert not torch.equal(value, initial[name]), name
         assert all(torch.equal(value, state[name]) for state in states[1:]), name

@@ -16,7 +16,7 @@ from methods.components.clip.backbone import CLIPBackbone
 from methods.components.scoring import harmonic_mean
 from methods.components.synthesis.pipeline import Synthesis
 from methods.components.synthesis.views import cut_views
-from tests.methods.test_anople import SIZE, build, draw, draw_batch, remembered
+from tests.methods.test_anople import SIZE, build, noise_batch, noise_images, remembered
 
 
 def narrow_clip(side, patch):
@@ -57,7 +57,7 @@ def test_token_counts_at_240_pixels():
 def test_each_loss_reaches_what_is_learnt(backbone, term):
     """Each row of prompts, projections and prefix; the decoder from all but the image's loss."""
     method = build(backbone).train()
-    getattr(method.loss_terms(draw_batch(("pixel",) * 3)), term).backward()
+    getattr(method.loss_terms(noise_batch(("pixel",) * 3)), term).backward()
     network = method.network
     for rows in (network.prompts.text, network.prompts.visual, network.prefix):
         assert rows.grad.norm(dim=-1).min() > 0
@@ -70,20 +70,20 @@ def test_each_loss_reaches_what_is_learnt(backbone, term):
 
 def test_the_test_path_touches_the_first_prefix_alone(backbone):
     method = remembered(build(backbone))
-    before = method(draw(2), ["nut", "pcb"])
-    score, anomaly_map = method.predict(draw(2), ["nut", "pcb"])
+    before = method(noise_images(2), ["nut", "pcb"])
+    score, anomaly_map = method.predict(noise_images(2), ["nut", "pcb"])
     (score.sum() + anomaly_map.sum()).backward()
     grad = method.network.prefix.grad.norm(dim=-1)
     assert grad[0] > 0
     assert (grad[1:] == 0).all()
     with torch.no_grad():
         method.network.prefix[1:] = float("nan")
-    assert_close(method(draw(2), ["nut", "pcb"]), before, rtol=0, atol=0)
+    assert_close(method(noise_images(2), ["nut", "pcb"]), before, rtol=0, atol=0)
 
 
 @torch.no_grad()
 def test_a_test_image_is_the_whole_view_of_a_fit(backbone):
-    method, batch = build(backbone), draw_batch(("normal",) * 3)
+    method, batch = build(backbone), noise_batch(("normal",) * 3)
     views, prompts = cut(batch, 5, backbone.patch_size), method.network.prompts()
     assert views.view.tolist() == [0, 1, 2, 3, 4] * 3
     together = method.network.encode(backbone, views.image, prompts, views.view)
@@ -95,7 +95,7 @@ def test_a_test_image_is_the_whole_view_of_a_fit(backbone):
 
 def test_views_carry_their_own_masks_and_labels(backbone):
     """A pixel anomaly in the first tile alone; a latent one covers whole tokens; a normal image nothing."""
-    batch = draw_batch()
+    batch = noise_batch()
     batch.mask[1] = False
     batch.mask[1, 12:28, 12:28] = True  # of the tile of 64 pixels, tokens of 16
     batch.mask[2] = batch.mask[1]
@@ -109,11 +109,11 @@ def test_views_carry_their_own_masks_and_labels(backbone):
     assert noised[2, 0].nonzero().tolist() == [[0, 0]]
     whole = views.mask[11].nonzero()
     assert (whole.min().item(), whole.max().item(), len(whole)) == (16, 31, 256)
-    assert cut(draw_batch(("normal", "pixel"), ("nut", "pcb")), 5, 16).noised is None
+    assert cut(noise_batch(("normal", "pixel"), ("nut", "pcb")), 5, 16).noised is None
 
 
 def test_latent_noise_changes_masked_views_alone(backbone):
-    method, batch = build(backbone), draw_batch(("latent", "latent"), ("nut", "pcb"))
+    method, batch = build(backbone), noise_batch(("latent", "latent"), ("nut", "pcb"))
     batch.mask[1] = False
     views, prompts = cut(batch, 5, 16), method.network.prompts()
     plain = method.network.encode(backbone, views.image, prompts, views.view)
@@ -133,8 +133,8 @@ def test_harmonic_mean():
 def test_a_shot_is_no_distance_from_its_own_bank(backbone):
     method = remembered(build(backbone))
     prompts = method.network.prompts()
-    features = method.network.encode(backbone, draw(2, 1), prompts, taps=method.taps)
-    distances = method._compare(draw(2, 1), features, ["nut", "nut"], prompts)
+    features = method.network.encode(backbone, noise_images(2, 1), prompts, taps=method.taps)
+    distances = method._compare(noise_images(2, 1), features, ["nut", "nut"], prompts)
     assert distances.max() < 1e-6
 
 
@@ -154,7 +154,7 @@ def test_alignment_against_hand_values():
 
 def test_alignment_counts_for_nothing_without_an_anomaly(backbone):
     method = build(backbone)
-    terms = method.loss_terms(draw_batch(("normal",) * 3))
+    terms = method.loss_terms(noise_batch(("normal",) * 3))
     assert terms.alignment == 0
     terms.alignment.backward()
     assert all(p.grad is None or not p.grad.any() for p in method.parameters())
@@ -168,11 +168,13 @@ def test_alignment_moves_the_sides_that_are_asked(side, still):
     assert tuple(i for i, part in enumerate(parts) if part.grad is None) == still
 
 
-def test_simulation_draws_all_kinds_from_the_seed_alone():
+def test_simulation_samples_all_kinds_from_the_seed_alone():
     simulate = Simulation(
         synthesis=Synthesis(kinds=("perlin",)), mix=("normal", "pixel", "latent"), jitter=0.1, patch=16
     )
-    shot = Item(draw(1, size=2 * SIZE)[0], torch.zeros(2 * SIZE, 2 * SIZE, dtype=torch.bool), False, "nut", "a.png")
+    shot = Item(
+        noise_images(1, size=2 * SIZE)[0], torch.zeros(2 * SIZE, 2 * SIZE, dtype=torch.bool), False, "nut", "a.png"
+    )
     items = [simulate(shot, seed) for seed in range(30)]
     assert {item.simulated for item in items} == {"normal", "pixel", "latent"}
     for seed, item in enumerate(items):

@@ -33,7 +33,7 @@ def shared(candidate):
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory):
-    """The sets that are drawn for a fit go into a cache of the tests."""
+    """The sets that are rendered for a fit go into a cache of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
@@ -87,7 +87,7 @@ def test_a_stop_iteration_is_no_end_of_the_data(backbone):
     """Lightning would end the loop without a word."""
     method, batch = (
         Exhausted(backbone, candidates.WORDS),
-        Batch(candidates.draw(1), torch.zeros(1, 8, 8), torch.zeros(1), ["pcb1"], ["0"]),
+        Batch(candidates.noise_images(1), torch.zeros(1, 8, 8), torch.zeros(1), ["pcb1"], ["0"]),
     )
     for step, name in ((method.training_step, "training"), (method.test_step, "test")):
         with pytest.raises(RuntimeError, match=f"Exhausted raised StopIteration in a {name} step") as caught:

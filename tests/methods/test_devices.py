@@ -52,7 +52,7 @@ def show(method, candidate):
     """Let it adapt to shots that lie on the GPU."""
     if PROTOCOLS[candidate.protocol].uses_shots:
         for category in candidate.categories:
-            method.adapt(candidates.draw(2).to(DEVICE), category)
+            method.adapt(candidates.noise_images(2).to(DEVICE), category)
 
 
 def training_batch(method: Method, kind: str = "") -> Batch:
@@ -71,14 +71,14 @@ def test_adapts_and_predicts(candidate, own_backbone):
     with imaginary_gpu(own_backbone, method), torch.no_grad():
         show(method, candidate)
         for _ in range(2):  # the second finds what the first kept
-            found = method.predict(candidates.draw(3).to(DEVICE), candidate.keys(3))
+            found = method.predict(candidates.noise_images(3).to(DEVICE), candidate.keys(3))
         assert (found.score.shape, found.score.device) == ((3,), DEVICE)
         assert (found.anomaly_map.shape[0], found.anomaly_map.device) == (3, DEVICE)
 
 
 @pytest.mark.parametrize("candidate", [each for each in CANDIDATES if PROTOCOLS[each.protocol].uses_shots], ids=words)
 def test_what_it_remembers_follows_to_another_device(candidate, own_backbone):
-    method, images, keys = candidate.prepare(), candidates.draw(2), candidate.keys(2)
+    method, images, keys = candidate.prepare(), candidates.noise_images(2), candidate.keys(2)
     method(images, keys)  # keeps what it keeps on the CPU
     with imaginary_gpu(own_backbone, method), torch.no_grad():
         assert method.predict(images.to(DEVICE), keys).score.device == DEVICE
@@ -95,7 +95,7 @@ def test_loses(candidate, own_backbone):
 
 
 def test_simulated_anomalies_and_the_one_place_that_waits(own_backbone):
-    """Latent noise is drawn on the CPU and for masked tokens alone, to be the same on all devices: they are counted."""
+    """Latent noise is sampled on the CPU, for masked tokens alone, to be the same on all devices: they are counted."""
     method = candidates.candidates("anople")[0].build(list(candidates.WORDS)).train()
     with imaginary_gpu(own_backbone, method):
         assert method.loss(training_batch(method, "pixel")).device == DEVICE
@@ -131,7 +131,7 @@ def test_variants(candidate, own_backbone):
     ],
 )
 def test_what_waits_or_mixes_devices_raises(wrong, own_backbone):
-    images = candidates.draw(3)
+    images = candidates.noise_images(3)
     assert wrong(images) is not None  # no error on one real device
     with imaginary_gpu():
         there = images.to(DEVICE)
@@ -143,4 +143,4 @@ def test_the_cpu_is_real():
     with imaginary_gpu():
         assert int(torch.arange(4).max()) == 3
         index = torch.tensor([0, 2])
-        assert candidates.draw(3).to(DEVICE)[index].shape[0] == 2
+        assert candidates.noise_images(3).to(DEVICE)[index].shape[0] == 2

@@ -16,7 +16,7 @@ THEIRS = {"dice1_anomalous": "dice1_abnormal", "dice2_anomalous": "dice2_abnorma
 
 
 def build(backbone, seed=0, **settings):
-    """Prompts and prior larger than drawn, so that both matter."""
+    """Prompts and prior larger than initialised, so that both matter."""
     torch.manual_seed(seed)
     method = FAPrompt(backbone, {"nut": "nut"}, FAPrompt.Config(**settings))
     with torch.no_grad():
@@ -25,14 +25,14 @@ def build(backbone, seed=0, **settings):
     return method.eval()
 
 
-def draw(count, seed=3):
+def noise_images(count, seed=3):
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def draw_batch(count=3):
+def noise_batch(count=3):
     mask = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
     mask[-1, 10:30, 16:48] = True
-    return Batch(draw(count), mask, mask.any(dim=(1, 2)), ["nut"] * count, [f"{i}.png" for i in range(count)])
+    return Batch(noise_images(count), mask, mask.any(dim=(1, 2)), ["nut"] * count, [f"{i}.png" for i in range(count)])
 
 
 def normalise(backbone, images):
@@ -44,8 +44,8 @@ def test_predicts_what_the_transcription_predicts(backbone, selection):
     method = build(backbone, prior_selection=selection)
     plain = plain_twin(method, vv_from=1, tau=0.07)  # 5 of 24 blocks are 1 of 8
     plain.first = selection == "first"
-    score, anomaly_map = method(draw(3), ["nut"] * 3)
-    for row, image in enumerate(normalise(backbone, draw(3)).split(1)):
+    score, anomaly_map = method(noise_images(3), ["nut"] * 3)
+    for row, image in enumerate(normalise(backbone, noise_images(3)).split(1)):
         expected_score, expected_map = plain.predict(image, sigma=10 * SIZE / 518)
         assert_close(score[row].item(), expected_score, atol=2e-6, rtol=0)
         assert_close(anomaly_map[row], torch.from_numpy(expected_map), atol=2e-6, rtol=0)
@@ -54,7 +54,7 @@ def test_predicts_what_the_transcription_predicts(backbone, selection):
 @pytest.mark.parametrize("count", [1, 3])
 def test_loss_and_gradients_of_the_transcription(backbone, count):
     """Also for a batch of one image, on which the released code breaks."""
-    method, batch = build(backbone), draw_batch(count)
+    method, batch = build(backbone), noise_batch(count)
     plain = plain_twin(method, vv_from=1, tau=0.07)
     expected = plain.terms(normalise(backbone, batch.image), batch.mask.float(), batch.label.long())
     got = method.loss_terms(batch)._asdict()
@@ -75,7 +75,7 @@ def test_loss_and_gradients_of_the_transcription(backbone, count):
 
 
 def test_learns(backbone):
-    method, batch = build(backbone), draw_batch()
+    method, batch = build(backbone), noise_batch()
     optimizer = method.train().configure_optimizers()
     losses = []
     for _ in range(6):
@@ -112,7 +112,7 @@ def test_selects_in_descending_order_or_in_raster_order():
 
 def test_image_focal_reads_the_score_as_asked(backbone):
     """Nothing else depends on the reading."""
-    batch = draw_batch()
+    batch = noise_batch()
     terms = {
         way: build(backbone, image_focal_score_as=way).loss_terms(batch)._asdict() for way in ("logit", "probability")
     }
@@ -125,21 +125,21 @@ def test_image_focal_reads_the_score_as_asked(backbone):
 
 
 def test_class_norm_changes_the_image_but_no_patch(backbone):
-    plain, normed = (build(backbone, class_norm=way)(draw(2), ["nut"] * 2) for way in (False, True))
+    plain, normed = (build(backbone, class_norm=way)(noise_images(2), ["nut"] * 2) for way in (False, True))
     assert_close(plain.anomaly_map, normed.anomaly_map)
     assert (plain.score - normed.score).abs().min() > 1e-4
 
 
 @torch.no_grad()
 def test_rounding_deep_prompts_moves_texts_a_little(backbone):
-    exact, rounded = (build(backbone, round_deep_prompts=way).examine(draw(2)) for way in (False, True))
+    exact, rounded = (build(backbone, round_deep_prompts=way).examine(noise_images(2)) for way in (False, True))
     moved = (exact.text - rounded.text).norm(dim=1) / exact.text.norm(dim=1)
     assert moved.min() > 0
     assert moved.max() < 2e-3
 
 
 def test_vv_stream_starts_where_it_is_told(backbone):
-    images, late = draw(2), build(backbone, vv_from=6)
+    images, late = noise_images(2), build(backbone, vv_from=6)
     features = backbone.encode_image(images, layers=(8,), stream="vv_from_ordinary", vv_from=6)
     assert_close(late.examine(images).features.patches, features.patches)
     assert not torch.equal(build(backbone).examine(images).features.patches, features.patches)
@@ -160,21 +160,21 @@ def count_texts(backbone, monkeypatch):
 def test_encodes_no_text_twice(backbone, monkeypatch):
     method = build(backbone)
     counts = count_texts(backbone, monkeypatch)
-    method(draw(2), ["nut"] * 2)
+    method(noise_images(2), ["nut"] * 2)
     assert counts == [11, 20]
-    method(draw(2), ["nut"] * 2)
+    method(noise_images(2), ["nut"] * 2)
     assert counts[2:] == [20]
-    method.train().loss(draw_batch(3))
+    method.train().loss(noise_batch(3))
     assert counts[3:] == [11, 30]
 
 
 @pytest.mark.parametrize("way", ["step", "data", "checkpoint"])
 def test_kept_texts_follow_the_parameters(backbone, way):
     method, other = build(backbone), build(backbone, seed=1)
-    method(draw(2), ["nut"] * 2)
+    method(noise_images(2), ["nut"] * 2)
     if way == "step":
         optimizer = method.configure_optimizers()
-        method.loss(draw_batch()).backward()
+        method.loss(noise_batch()).backward()
         optimizer.step()
         other.load_state_dict(method.state_dict())
     elif way == "data":
@@ -183,8 +183,8 @@ def test_kept_texts_follow_the_parameters(backbone, way):
         method.eval()  # as each run of a trainer does
     else:
         method.load_state_dict(other.state_dict())
-    fresh = other(draw(2), ["nut"] * 2)
-    assert_close(method(draw(2), ["nut"] * 2), fresh, atol=0, rtol=0)
+    fresh = other(noise_images(2), ["nut"] * 2)
+    assert_close(method(noise_images(2), ["nut"] * 2), fresh, atol=0, rtol=0)
 
 
 def test_checkpoint_holds_what_is_learnt_and_nothing_else(backbone):
@@ -200,7 +200,7 @@ def test_checkpoint_of_other_sizes_is_refused(backbone):
 
 
 def test_masks_of_another_size_are_refused(backbone):
-    batch = draw_batch()
+    batch = noise_batch()
     with pytest.raises(ValueError, match=r"64 x 64.*got 32 x 32"):
         build(backbone).loss(batch._replace(mask=batch.mask[:, ::2, ::2]))
 
@@ -220,4 +220,4 @@ def test_masks_of_another_size_are_refused(backbone):
 )
 def test_sizes_that_do_not_fit_are_refused(backbone, settings, message):
     with pytest.raises(ValueError, match=message):
-        build(backbone, **settings)(draw(1), ["nut"])
+        build(backbone, **settings)(noise_images(1), ["nut"])

@@ -51,11 +51,11 @@ def _exit_code(child):
 
 
 def _work(folder, max_bytes, seed):
-    draw = random.Random(seed)
+    chance = random.Random(seed)
     for _ in range(4):
         store = FeatureStore(folder, max_bytes)
         for _ in range(12):
-            _ask(store, *draw.sample(range(8), 2))
+            _ask(store, *chance.sample(range(8), 2))
         assert store.counts.damaged == 0
 
 
@@ -96,7 +96,7 @@ def _write_for_ever(folder):
 
 @pytest.mark.slow
 def test_no_kill_leaves_a_torn_entry(tmp_path):
-    draw = random.Random(0)
+    chance = random.Random(0)
     found = torn = halves = 0
     for trial in range(60):  # a busy machine needs longer lives before a kill finds a finished entry
         if trial >= 12 and found and halves:
@@ -105,7 +105,7 @@ def test_no_kill_leaves_a_torn_entry(tmp_path):
         deadline = time.monotonic() + 30
         while not any(tmp_path.glob("*/*")) and time.monotonic() < deadline:
             time.sleep(0.002)
-        time.sleep(0.06 * draw.random() * (1 + trial / 3))
+        time.sleep(0.06 * chance.random() * (1 + trial / 3))
         os.kill(child, signal.SIGKILL)
         assert _exit_code(child) == -signal.SIGKILL, trial
         present = list(tmp_path.glob("*/*.features"))

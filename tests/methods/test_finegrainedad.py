@@ -13,7 +13,7 @@ from methods.components.scoring import harmonic_mean
 from methods.finegrainedad.method import FineGrainedAD
 from methods.finegrainedad.token_wise import UntrainedKeys
 from methods.promptad import PromptAD
-from tests.support.small_finegrainedad import WORDS, batch_of, build, draw
+from tests.support.small_finegrainedad import WORDS, batch_of, build, noise_images
 from tests.support.steps import train
 
 
@@ -43,7 +43,7 @@ def test_the_same_seed_learns_the_same_and_another_seed_something_else(backbone)
     for seed in (0, 0, 1):
         method = build(backbone, seed=seed)
         train(method, batch_of("metal_nut"), steps=2)
-        trained.append(method.eval()(draw(2), ["metal_nut"] * 2))
+        trained.append(method.eval()(noise_images(2), ["metal_nut"] * 2))
     assert torch.equal(trained[0].anomaly_map, trained[1].anomaly_map)
     assert not torch.equal(trained[0].score, trained[2].score)
 
@@ -82,10 +82,10 @@ def test_many_categories_are_averaged_over_images_and_each_sees_its_own(backbone
     for category in WORDS:
         alone = build(backbone, (category,))
         alone.seg.load_state_dict(joint.seg.state_dict())
-        alone.seg.levels, alone.seg.templates = joint.seg.levels, joint.seg.templates  # the same drawn words
+        alone.seg.levels, alone.seg.templates = joint.seg.levels, joint.seg.templates  # the same sampled words
         alone.shots[category] = joint.shots[category]
         expected += alone.loss(batch_of(category)).detach() * keys.count(category) / len(keys)
-        assert_close(joint(draw(2), [category] * 2), alone(draw(2), [category] * 2), atol=1e-5, rtol=0)
+        assert_close(joint(noise_images(2), [category] * 2), alone(noise_images(2), [category] * 2), atol=1e-5, rtol=0)
     assert_close(joint.loss(batch_of(*keys)).detach(), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -110,10 +110,10 @@ def test_without_a_caption_it_is_promptad(backbone):
         for head in (plain.seg, plain.cls):
             head.normal_ctx.copy_(method.seg.normal_ctx[0])
             head.anomalous_ctx.copy_(method.seg.anomalous_ctx[0])
-    found, expected = method(draw(3), ["widget"] * 3), plain(draw(3), ["widget"] * 3)
+    found, expected = method(noise_images(3), ["widget"] * 3), plain(noise_images(3), ["widget"] * 3)
     assert_close(found.anomaly_map, expected.anomaly_map, atol=1e-6, rtol=0)
     assert_close(found.score, expected.score, atol=1e-6, rtol=0)
-    shots = Batch(draw(2, 2), *batch_of("widget", "widget")[1:])
+    shots = Batch(noise_images(2, 2), *batch_of("widget", "widget")[1:])
     terms = plain.loss_terms(shots).seg
     assert_close(method.loss(shots), terms.contrast + terms.margin + 1e-3 * terms.alignment)
 
@@ -121,13 +121,13 @@ def test_without_a_caption_it_is_promptad(backbone):
 @pytest.mark.slow
 def test_image_inference_uses_the_image_level_alone(backbone):
     method = build(backbone, inference="image")
-    features = method._encode_image(draw(2))
+    features = method._encode_image(noise_images(2))
     with torch.no_grad():
         normal, anomalous = method.seg.prototypes(backbone, ["metal_nut"])[0, 0]
     textual = (method.scale * features.patches[0] @ torch.stack([normal, anomalous]).T).softmax(dim=-1)[..., 1]
     assert_close(method._compare(method.seg, features.patches[0], ["metal_nut"] * 2), textual)
-    token_wise = build(backbone)(draw(2), ["metal_nut"] * 2)
-    assert not torch.equal(method(draw(2), ["metal_nut"] * 2).anomaly_map, token_wise.anomaly_map)
+    token_wise = build(backbone)(noise_images(2), ["metal_nut"] * 2)
+    assert not torch.equal(method(noise_images(2), ["metal_nut"] * 2).anomaly_map, token_wise.anomaly_map)
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_shots_are_tiled_four_by_four(backbone):
 @pytest.mark.slow
 def test_second_head_scores_images_and_leaves_the_map(backbone):
     one, two = build(backbone), build(backbone, score_head="cls")
-    found, expected = two(draw(2), ["metal_nut"] * 2), one(draw(2), ["metal_nut"] * 2)
+    found, expected = two(noise_images(2), ["metal_nut"] * 2), one(noise_images(2), ["metal_nut"] * 2)
     assert two.cls.normal_ctx.shape[1] == 3
     assert_close(found.anomaly_map, expected.anomaly_map)
     assert not torch.allclose(found.score, expected.score)
@@ -168,31 +168,31 @@ def test_second_head_scores_images_and_leaves_the_map(backbone):
 @pytest.mark.slow
 def test_released_test_images_have_swapped_channels(backbone):
     method = build(backbone, compat="released")
-    swapped = method(draw(2).flip(1), ["metal_nut"] * 2)
+    swapped = method(noise_images(2).flip(1), ["metal_nut"] * 2)
     method.choices = method.choices._replace(bgr=False)
-    assert_close(swapped, method(draw(2), ["metal_nut"] * 2))
+    assert_close(swapped, method(noise_images(2), ["metal_nut"] * 2))
 
 
 @pytest.mark.slow
 def test_texts_are_encoded_once_until_they_change(backbone, monkeypatch):
     method, texts = build(backbone), count_calls(monkeypatch, backbone, "encode_text")
     for _ in range(3):
-        method(draw(1), ["metal_nut"])
+        method(noise_images(1), ["metal_nut"])
     assert len(texts) == 1
     train(method, batch_of("metal_nut"), steps=1)
-    method.eval()(draw(1), ["metal_nut"])
+    method.eval()(noise_images(1), ["metal_nut"])
     assert len(texts) == 3
 
 
 @pytest.mark.slow
 def test_score_joins_text_and_memory(backbone):
     method = build(backbone)
-    features = method._encode_image(draw(1))
+    features = method._encode_image(noise_images(1))
     textual = method._compare(method.seg, features.image.unsqueeze(1), ["metal_nut"]).squeeze()
     nearest = method.memory.distances(F.normalize(features.taps, dim=-1), ["metal_nut"])
     visual = torch.stack(nearest).mean(dim=0).view(1, 1, 4, 4) / 2
     peak = F.interpolate(visual, (32, 32), mode="bilinear").max()
-    assert_close(method(draw(1), ["metal_nut"]).score[0], harmonic_mean(textual, peak).detach() / 2)
+    assert_close(method(noise_images(1), ["metal_nut"]).score[0], harmonic_mean(textual, peak).detach() / 2)
 
 
 @pytest.mark.parametrize(
@@ -228,4 +228,4 @@ def test_categories_whose_shots_were_not_seen_are_refused(backbone):
     with pytest.raises(ValueError, match="No normal shots of 'pcb1' were seen; `adapt` has seen: none"):
         method.loss(batch_of("pcb1"))
     with pytest.raises(ValueError, match="No normal shots of 'pcb1' were seen"):
-        method(draw(1), ["pcb1"])
+        method(noise_images(1), ["pcb1"])

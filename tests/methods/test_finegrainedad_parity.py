@@ -23,7 +23,7 @@ from methods.finegrainedad.losses import add_up
 from methods.finegrainedad.method import FineGrainedAD
 from methods.finegrainedad.region_aggregation import Rules, find_regions, weigh_regions
 from methods.finegrainedad.token_wise import token_wise_probability
-from tests.support.recorded_captions import CATEGORY, bare, load, open_backbone, read_captions, seed_that_draws
+from tests.support.recorded_captions import CATEGORY, bare, load, open_backbone, read_captions, seed_that_samples
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "finegrainedad_ref.npz"
 FORWARD = {"atol": 2e-5, "rtol": 0}
@@ -50,7 +50,7 @@ def parity(request, tmp_path_factory):
     states_file.write_text(json.dumps({CATEGORY: suffixes}))
     captions = read_captions(record, strings, texts["random_choices"])
     expected = [bare(strings[f"e{i}_h"])[0] for i in range(len(record["entity"]))]
-    seed = seed_that_draws(captions, ["{} " + suffix for suffix in suffixes], expected)
+    seed = seed_that_samples(captions, ["{} " + suffix for suffix in suffixes], expected)
     shots, images = (recorded[key] * backbone.std + backbone.mean for key in ("lo_x", "query_x"))
 
     def build(weights="fixed", keys="normal"):

@@ -14,7 +14,7 @@ NAMES = [name for name in registry.names("method") if registry.method(name).path
 
 class Length(NamedTuple):
     epochs: int
-    steps: int | None = None  # of a fit that draws its batches
+    steps: int | None = None  # of a fit that resamples its batches
     batch_size: int | None = None  # images
 
 

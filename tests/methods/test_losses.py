@@ -17,14 +17,14 @@ from methods.components.losses import (
 )
 
 
-def draw_maps(count=2, height=3, width=5):
+def random_maps(count=2, height=3, width=5):
     anomalous = torch.rand(count, height, width, generator=torch.Generator().manual_seed(0))
     mask = torch.rand(count, height, width, generator=torch.Generator().manual_seed(1)) > 0.6
     return torch.stack([1 - anomalous, anomalous], dim=1), mask
 
 
 def test_focal_loss_pixel_by_pixel():
-    maps, mask = draw_maps()
+    maps, mask = random_maps()
     losses = []
     for (normal, anomalous), marked in zip(maps.movedim(1, -1).reshape(-1, 2).tolist(), mask.flatten(), strict=True):
         true, other = (anomalous, normal) if marked else (normal, anomalous)
@@ -49,7 +49,7 @@ def test_dice_loss_of_a_known_overlap():
 
 
 def test_local_terms_compare_each_class_with_its_own_pixels():
-    maps, mask = draw_maps()
+    maps, mask = random_maps()
     focal, anomalous, normal = local_terms(maps, mask)
     assert torch.equal(focal, focal_loss(maps, mask))
     assert torch.equal(anomalous, dice_loss(maps[:, 1], mask))

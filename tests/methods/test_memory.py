@@ -15,7 +15,7 @@ CATEGORIES = ("nut", "pcb", "tile")
 SHOTS = 2
 
 
-def draw(*shape, seed):
+def random_features(*shape, seed):
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
@@ -23,8 +23,8 @@ def fill(bank):
     """A memory of two shots of each category, and what went into it: category to (kinds, class features)."""
     memory, seen = ShotMemory(bank), {}
     for number, category in enumerate(CATEGORIES):
-        kinds = [draw(SHOTS, *kind, seed=10 * number + i) for i, kind in enumerate(KINDS)]
-        seen[category] = kinds, draw(SHOTS, 7, seed=10 * number + 9)
+        kinds = [random_features(SHOTS, *kind, seed=10 * number + i) for i, kind in enumerate(KINDS)]
+        seen[category] = kinds, random_features(SHOTS, 7, seed=10 * number + 9)
         memory.remember(category, *seen[category])
     return memory, seen
 
@@ -44,8 +44,8 @@ def test_is_the_loop_over_the_shots_of_the_bank(bank):
     memory, seen = fill(bank)
     assert len(memory) == len(CATEGORIES)
     categories = ["pcb", "nut", "pcb", "tile"]
-    features = [draw(4, *kind, seed=100 + i) for i, kind in enumerate(KINDS)]
-    images = draw(4, 7, seed=200)
+    features = [random_features(4, *kind, seed=100 + i) for i, kind in enumerate(KINDS)]
+    images = random_features(4, 7, seed=200)
     found = memory.distances(features, categories, images)
     for kind, distances in enumerate(found):
         assert distances.shape == features[kind].shape[:-1]
@@ -59,7 +59,7 @@ def test_is_the_loop_over_the_shots_of_the_bank(bank):
 def test_retrieval_mixes_categories_and_follows_each_image():
     """Else the loop above could agree by accident."""
     _, seen = fill("retrieved")
-    chosen = [tuple(compared("retrieved", seen, None, image)) for image in draw(4, 7, seed=200)]
+    chosen = [tuple(compared("retrieved", seen, None, image)) for image in random_features(4, 7, seed=200)]
     assert len(set(chosen)) > 1
     assert any(len({category for category, _ in shots}) > 1 for shots in chosen)
 
@@ -67,19 +67,19 @@ def test_retrieval_mixes_categories_and_follows_each_image():
 @pytest.mark.parametrize("bank", ["pooled", "retrieved"])
 def test_the_category_is_not_asked_for(bank):
     memory, _ = fill(bank)
-    features, images = [draw(2, *kind, seed=3) for kind in KINDS], draw(2, 7, seed=4)
+    features, images = [random_features(2, *kind, seed=3) for kind in KINDS], random_features(2, 7, seed=4)
     named = memory.distances(features, ["nut", "nut"], images)
     torch.testing.assert_close(named, memory.distances(features, ["tile", "unheard of"], images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("bank", BANKS)
 def test_one_category_is_the_same_in_every_bank(bank):
-    kinds, shots = [draw(SHOTS, *kind, seed=1) for kind in KINDS], draw(SHOTS, 7, seed=2)
+    kinds, shots = [random_features(SHOTS, *kind, seed=1) for kind in KINDS], random_features(SHOTS, 7, seed=2)
     plain, other = ShotMemory(), ShotMemory(bank)
     plain.remember("nut", kinds)
     other.remember("nut", kinds, shots)
-    features = [draw(3, *kind, seed=3) for kind in KINDS]
-    expected, found = (m.distances(features, ["nut"] * 3, draw(3, 7, seed=4)) for m in (plain, other))
+    features = [random_features(3, *kind, seed=3) for kind in KINDS]
+    expected, found = (m.distances(features, ["nut"] * 3, random_features(3, 7, seed=4)) for m in (plain, other))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
@@ -87,7 +87,7 @@ def test_one_category_is_the_same_in_every_bank(bank):
 def test_what_is_seen_later_counts(bank):
     """Also once a first batch has been compared, and when a category is seen anew."""
     memory, seen = fill(bank)
-    features, images = [draw(1, *kind, seed=3) for kind in KINDS], draw(1, 7, seed=4)
+    features, images = [random_features(1, *kind, seed=3) for kind in KINDS], random_features(1, 7, seed=4)
     before = memory.distances(features, ["nut"], images)
     memory.remember("nut", [kind.expand(SHOTS, *kind.shape[1:]) for kind in features], images.expand(SHOTS, -1))
     after = memory.distances(features, ["nut"], images)
@@ -99,14 +99,14 @@ def test_what_is_missing_is_said():
     with pytest.raises(ValueError, match="bank must be one of per_class, pooled, retrieved; got 'both'"):
         ShotMemory("both")
     memory, _ = fill("retrieved")
-    features = [draw(1, *kind, seed=3) for kind in KINDS]
+    features = [random_features(1, *kind, seed=3) for kind in KINDS]
     with pytest.raises(ValueError, match="compares class features: `remember` needs images"):
         memory.remember("nut", features)
     with pytest.raises(ValueError, match="compares class features: `distances` needs images"):
         memory.distances(features, ["nut"])
     for bank in ("pooled", "retrieved"):
         with pytest.raises(ValueError, match="No normal shots were seen"):
-            ShotMemory(bank).distances(features, ["nut"], draw(1, 7, seed=4))
+            ShotMemory(bank).distances(features, ["nut"], random_features(1, 7, seed=4))
     with pytest.raises(ValueError, match=r"shots of 'cap' were seen; `adapt` has seen: nut, pcb, tile"):
         fill("per_class")[0].distances(features, ["cap"])
 

@@ -9,7 +9,7 @@ from methods.components.memory import ShotMemory, nearest_distance
 from methods.nearest_patch import NearestPatch
 
 
-def draw(count, seed):
+def noise_images(count, seed):
     return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
@@ -30,8 +30,8 @@ def tokens_of(backbone, image, blocks):
 def test_is_the_loop(backbone):
     method = NearestPatch(backbone, {"nut": "nut", "pcb": "board"})
     assert method.blocks == (2, 4, 6, 8)
-    shots, images = draw(3, 1), draw(2, 0)
-    method.adapt(draw(3, 2), "pcb")
+    shots, images = noise_images(3, 1), noise_images(2, 0)
+    method.adapt(noise_images(3, 2), "pcb")
     method.adapt(shots, "nut")
     score, anomaly_map = method(images, ["nut", "nut"])
     references = [tokens_of(backbone, shot, method.blocks) for shot in shots]
@@ -51,9 +51,9 @@ def test_is_the_loop(backbone):
 
 def test_a_shot_is_not_anomalous(backbone):
     method = NearestPatch(backbone, {"nut": "nut"})
-    shot = draw(1, 1)
+    shot = noise_images(1, 1)
     method.adapt(shot, "nut")
-    score, anomaly_map = method(torch.cat([shot, draw(1, 2)]), ["nut", "nut"])
+    score, anomaly_map = method(torch.cat([shot, noise_images(1, 2)]), ["nut", "nut"])
     assert anomaly_map[0].max() < 1e-5
     assert anomaly_map.min() >= 0
     assert score[0] < 1e-5 < 1e-3 < score[1]
@@ -61,7 +61,7 @@ def test_a_shot_is_not_anomalous(backbone):
 
 def test_more_shots_never_raise_a_distance(backbone):
     few, many = (NearestPatch(backbone, {"nut": "nut"}) for _ in range(2))
-    shots, images = draw(4, 1), draw(2, 0)
+    shots, images = noise_images(4, 1), noise_images(2, 0)
     few.adapt(shots[:1], "nut")
     many.adapt(shots, "nut")
     assert (many(images, ["nut"] * 2).anomaly_map <= few(images, ["nut"] * 2).anomaly_map + 1e-6).all()
@@ -80,7 +80,7 @@ def test_layers_are_fractions(backbone, layers):
 
 def test_needs_shots(backbone):
     with pytest.raises(ValueError, match=r"shots of 'nut' were seen; `adapt` has seen: none"):
-        NearestPatch(backbone, {"nut": "nut"})(draw(1, 0), ["nut"])
+        NearestPatch(backbone, {"nut": "nut"})(noise_images(1, 0), ["nut"])
 
 
 def test_memory_in_small_parts(monkeypatch):
@@ -106,5 +106,5 @@ def test_memory_follows_the_device(monkeypatch):
 
 def test_memory_stays_out_of_the_state_dict(backbone):
     method = NearestPatch(backbone, {"nut": "nut"})
-    method.adapt(draw(1, 1), "nut")
+    method.adapt(noise_images(1, 1), "nut")
     assert not method.state_dict()

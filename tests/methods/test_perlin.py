@@ -33,7 +33,7 @@ def test_noise_is_perlins_at_any_side(shape, cells):
 
 
 @pytest.mark.slow
-def test_areas_and_empty_draws_are_those_measured_for_the_recipe():
+def test_areas_and_empty_samples_are_those_measured_for_the_recipe():
     areas = np.array([perlin.perlin_mask(np.random.default_rng((0, i)), (480, 480), (0, 5)).mean() for i in range(400)])
     assert 0.03 < (areas == 0).mean() < 0.06
     assert 0.045 < np.median(areas) < 0.05
@@ -65,11 +65,11 @@ def test_a_token_is_anomalous_from_a_quarter_of_its_area_on(monkeypatch):
     mask[:4, :16] = True  # 64 of the first token's 256 pixels
     mask[:3, 16:32] = True
     mask[3, 16:31] = True  # 63 of the second's
-    drawn = iter([np.zeros_like(mask), mask])
-    monkeypatch.setattr(perlin, "perlin_mask", lambda rng, shape, exponents: next(drawn))
+    sampled = iter([np.zeros_like(mask), mask])
+    monkeypatch.setattr(perlin, "perlin_mask", lambda rng, shape, exponents: next(sampled))
     tokens = perlin.latent_mask(np.random.default_rng(0), (2, 3), (0, 5))
     assert tokens.tolist() == [[True, False, False], [False, False, False]]
-    assert next(drawn, None) is None  # the empty draw was drawn anew
+    assert next(sampled, None) is None  # the empty mask was resampled
 
 
 @pytest.mark.slow

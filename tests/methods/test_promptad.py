@@ -17,7 +17,7 @@ WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
 
 
 def build(backbone, categories=("metal_nut",), seed=0, **settings):
-    """Contexts larger than drawn, so that they matter."""
+    """Contexts larger than initialised, so that they matter."""
     torch.manual_seed(seed)
     settings = {"map_size": 32} | settings
     method = PromptAD(backbone, {key: WORDS[key] for key in categories}, PromptAD.Config(**settings))
@@ -25,11 +25,11 @@ def build(backbone, categories=("metal_nut",), seed=0, **settings):
         for parameter in method.parameters():
             parameter.mul_(10)
     for category in categories:
-        method.adapt(draw(2, seed=list(WORDS).index(category)), category)
+        method.adapt(noise_images(2, seed=list(WORDS).index(category)), category)
     return method.eval()
 
 
-def draw(count, seed=7):
+def noise_images(count, seed=7):
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
@@ -38,7 +38,7 @@ def shots(*categories):
     count = len(categories)
     nothing = torch.zeros(count, SIZE, SIZE, dtype=torch.bool)
     paths = [f"{i}.png" for i in range(count)]
-    return Batch(draw(count, seed=1), nothing, nothing.any(dim=(1, 2)), list(categories), paths)
+    return Batch(noise_images(count, seed=1), nothing, nothing.any(dim=(1, 2)), list(categories), paths)
 
 
 def test_fusion_is_harmonic_without_the_factor_two():
@@ -82,12 +82,12 @@ def test_prompts_over_77_tokens_are_refused(backbone):
 )
 def test_settings_out_of_range_are_refused(backbone, settings, message):
     with pytest.raises(ValueError, match=message):
-        build(backbone, **settings)(draw(1), ["metal_nut"])
+        build(backbone, **settings)(noise_images(1), ["metal_nut"])
 
 
 def test_images_of_a_category_whose_shots_were_not_seen_are_refused(backbone):
     with pytest.raises(ValueError, match="No normal shots of 'pcb1' were seen"):
-        build(backbone)(draw(1), ["pcb1"])
+        build(backbone)(noise_images(1), ["pcb1"])
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_the_same_seed_learns_the_same_and_another_seed_something_else(backbone)
     for seed in (0, 0, 1):
         method = build(backbone, seed=seed)
         train(method, shots("metal_nut"), steps=3)
-        trained.append(method.eval()(draw(2), ["metal_nut"] * 2))
+        trained.append(method.eval()(noise_images(2), ["metal_nut"] * 2))
     assert torch.equal(trained[0].score, trained[1].score)
     assert torch.equal(trained[0].anomaly_map, trained[1].anomaly_map)
     assert not torch.equal(trained[0].score, trained[2].score)
@@ -147,29 +147,29 @@ def test_many_categories_are_averaged_over_images_and_each_sees_its_own_texts(ba
         alone.load_state_dict(joint.state_dict())
         part = alone.loss(batch._replace(image=batch.image[rows], category=[category] * len(rows)))
         expected += part.detach() * len(rows) / len(keys)
-        assert_close(joint(draw(2), [category] * 2), alone(draw(2), [category] * 2), atol=1e-5, rtol=0)
+        assert_close(joint(noise_images(2), [category] * 2), alone(noise_images(2), [category] * 2), atol=1e-5, rtol=0)
     assert_close(joint.loss(batch).detach(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_map_has_the_size_that_is_asked_for(backbone):
-    assert build(backbone, map_size=48)(draw(1), ["metal_nut"]).anomaly_map.shape == (1, 48, 48)
+    assert build(backbone, map_size=48)(noise_images(1), ["metal_nut"]).anomaly_map.shape == (1, 48, 48)
 
 
 @pytest.mark.slow
 def test_test_images_with_swapped_channels(backbone):
-    swapped = build(backbone, test_channels="bgr")(draw(2), ["metal_nut"] * 2)
-    assert_close(swapped, build(backbone)(draw(2).flip(1), ["metal_nut"] * 2))
-    assert not torch.equal(swapped.score, build(backbone)(draw(2), ["metal_nut"] * 2).score)
+    swapped = build(backbone, test_channels="bgr")(noise_images(2), ["metal_nut"] * 2)
+    assert_close(swapped, build(backbone)(noise_images(2).flip(1), ["metal_nut"] * 2))
+    assert not torch.equal(swapped.score, build(backbone)(noise_images(2), ["metal_nut"] * 2).score)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["step", "checkpoint"])
 def test_kept_prototypes_follow_the_parameters(backbone, way):
     method, other = build(backbone), build(backbone, seed=1)
-    method(draw(1), ["metal_nut"])
+    method(noise_images(1), ["metal_nut"])
     if way == "step":
         train(method, shots("metal_nut"), steps=1)
         other.load_state_dict(method.state_dict())
     else:
         method.load_state_dict(other.state_dict())
-    assert_close(method.eval()(draw(1), ["metal_nut"]), other(draw(1), ["metal_nut"]), atol=0, rtol=0)
+    assert_close(method.eval()(noise_images(1), ["metal_nut"]), other(noise_images(1), ["metal_nut"]), atol=0, rtol=0)

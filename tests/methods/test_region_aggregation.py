@@ -11,8 +11,8 @@ from methods.finegrainedad.choices import RELEASED
 from methods.finegrainedad.density_peaks import density_peaks, nearest_seed
 from methods.finegrainedad.region_aggregation import (
     TILES,
-    Regions,
     Rules,
+    ShotRegions,
     cut_tiles,
     find_regions,
     join_tiles,
@@ -21,7 +21,7 @@ from methods.finegrainedad.region_aggregation import (
 )
 
 
-def draw_points(n_sets=2, n_points=40, seed=0):
+def random_points(n_sets=2, n_points=40, seed=0):
     return torch.randn(n_sets, n_points, 3, generator=torch.Generator().manual_seed(seed))
 
 
@@ -52,8 +52,8 @@ def loop_over_points(points, n_clusters, k, inside):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("k", [2, 5])
 def test_density_peaks_are_those_of_a_loop(k, masked):
-    points = draw_points()
-    mask = draw_points(seed=1)[..., 0] > -0.5
+    points = random_points()
+    mask = random_points(seed=1)[..., 0] > -0.5
     found = density_peaks(points, 3, k, mask if masked else None)
     for row in range(2):
         inside = mask[row].tolist() if masked else [True] * 40
@@ -63,7 +63,7 @@ def test_density_peaks_are_those_of_a_loop(k, masked):
 
 
 def test_every_set_is_clustered_by_itself():
-    points, mask = draw_points(3), draw_points(3, seed=1)[..., 0] > 0
+    points, mask = random_points(3), random_points(3, seed=1)[..., 0] > 0
     together = density_peaks(points, 4, 3, mask)
     for row in range(3):
         alone = density_peaks(points[row : row + 1], 4, 3, mask[row : row + 1])
@@ -86,7 +86,7 @@ def test_of_equal_points_one_alone_is_a_centre():
 
 
 def test_noise_decides_where_all_densities_are_equal():
-    points = draw_points(1)
+    points = random_points(1)
     noise = torch.zeros(1, 40)
     noise[0, 17], noise[0, 31] = 2e-6, 1e-6
     assert density_peaks(points, 1, 1, noise=noise).centres.tolist() == [[17]]
@@ -95,7 +95,7 @@ def test_noise_decides_where_all_densities_are_equal():
 @pytest.mark.parametrize(("n_clusters", "k"), [(0, 1), (41, 1), (2, 0), (2, 41)])
 def test_numbers_out_of_range_are_refused(n_clusters, k):
     with pytest.raises(ValueError, match=f"must be 1 to 40, the points; got {n_clusters} and {k}"):
-        density_peaks(draw_points(), n_clusters, k)
+        density_peaks(random_points(), n_clusters, k)
 
 
 def test_nearest_seed_by_hand():
@@ -123,7 +123,7 @@ def test_images_of_the_right_side_are_left_alone():
     assert enlarged.max() <= 1
 
 
-def draw_scene():
+def random_scene():
     """Tokens on an 8 x 8 grid: a left and a right part, more like each other than like what is behind them."""
     layout = torch.zeros(8, 8, dtype=torch.long)  # background
     layout[2:6, 2:4], layout[2:6, 4:6] = 1, 2
@@ -135,7 +135,7 @@ def draw_scene():
 
 @pytest.mark.parametrize("split", ["density", "language"])
 def test_each_prompt_takes_the_region_it_speaks_of(split):
-    layout, tokens, texts = draw_scene()
+    layout, tokens, texts = random_scene()
     found = find_regions(tokens, texts[1:], texts[0], Rules(split=split))
     assert torch.equal(found.foreground, (layout > 0).expand(2, -1))
     for component in (1, 2):
@@ -147,7 +147,7 @@ def test_each_prompt_takes_the_region_it_speaks_of(split):
 
 
 def test_without_a_background_every_token_is_foreground():
-    _, tokens, texts = draw_scene()
+    _, tokens, texts = random_scene()
     found = find_regions(tokens, texts[1:], None, Rules())
     assert found.foreground.all()
     assert found.match.shape == (2, 2)
@@ -155,7 +155,7 @@ def test_without_a_background_every_token_is_foreground():
 
 
 def test_the_first_shot_decides_for_all_if_asked():
-    _, tokens, texts = draw_scene()
+    _, tokens, texts = random_scene()
     turned = torch.stack([tokens[0], tokens[1].flip(0).roll(9, dims=0)])
     own = find_regions(turned, texts[1:], texts[0], Rules())
     first = find_regions(turned, texts[1:], texts[0], Rules(first_shot=True))
@@ -164,8 +164,8 @@ def test_the_first_shot_decides_for_all_if_asked():
     assert torch.equal(first.match[1], first.match[0])
 
 
-def test_released_regions_are_drawn():
-    _, tokens, texts = draw_scene()
+def test_released_regions_are_sampled():
+    _, tokens, texts = random_scene()
     found = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -175,7 +175,7 @@ def test_released_regions_are_drawn():
 
 
 def test_equal_tokens_give_regions_and_no_nan():
-    _, _, texts = draw_scene()
+    _, _, texts = random_scene()
     found = find_regions(texts[:1].expand(1, 64, -1), texts[1:], texts[0], Rules(split="language"))
     assert weigh_regions(found, 1.5, (2, 2)).isfinite().all()
 
@@ -184,7 +184,7 @@ def test_weights_by_hand():
     """One shot of 4 x 4 tokens on 16 x 16: its region is the left half and the cell right of it at the top."""
     ids = torch.zeros(16, 16, dtype=torch.long)
     ids[:, :8], ids[0, 8] = 1, 1
-    regions = Regions(ids.bool().view(1, -1), ids.view(1, -1), torch.tensor([[1, 0]]))
+    regions = ShotRegions(ids.bool().view(1, -1), ids.view(1, -1), torch.tensor([[1, 0]]))
     weights = weigh_regions(regions, 1.5, (4, 4)).view(2, 4, 4)
     expected = torch.tensor([2.5, 2.5, 1.0, 1.0]).repeat(4, 1)
     expected[0, 2] = 1 + 1.5 / 16

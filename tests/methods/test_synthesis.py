@@ -59,12 +59,12 @@ def test_workers_change_nothing():
         assert torch.equal(mask, same_mask)
 
 
-def test_kinds_are_drawn_in_equal_parts(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(Synthesis, "_paint", lambda self, kind, *_: drawn.append(kind) or BLACK)
+def test_kinds_are_sampled_in_equal_parts(monkeypatch):
+    sampled = []
+    monkeypatch.setattr(Synthesis, "_paint", lambda self, kind, *_: sampled.append(kind) or BLACK)
     for seed in range(300):
         Synthesis().edit(torch.ones(3, 8, 8), seed)
-    assert all(80 < drawn.count(kind) < 120 for kind in KINDS)
+    assert all(80 < sampled.count(kind) < 120 for kind in KINDS)
 
 
 BLACK = (np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), bool), 0.0)
@@ -85,7 +85,7 @@ def test_a_texture_leaves_a_fifth_to_four_fifths_of_the_image(monkeypatch):
     assert 0.08 < np.std(kept) < 0.12
 
 
-def test_an_edit_that_nobody_sees_is_drawn_anew_but_a_black_image_ends():
+def test_an_edit_that_nobody_sees_is_sampled_anew_but_a_black_image_ends():
     image = torch.zeros(3, 64, 64)
     edit = Synthesis(kinds=("cutpaste",)).edit(image, 0)
     assert torch.equal(edit.image, image)
@@ -125,11 +125,11 @@ def test_noise_is_added_to_masked_tokens_relative_to_their_length():
     mask = torch.tensor([[1, 0, 0, 1, 0], [0, 1, 1, 1, 1]], dtype=torch.bool)
     ratio = torch.tensor([0.25, 1.0])
     noisy = add_noise(tokens, mask, ratio, torch.Generator().manual_seed(7))
-    drawn = iter(torch.randn(6, 400, generator=torch.Generator().manual_seed(7)))
+    sampled = iter(torch.randn(6, 400, generator=torch.Generator().manual_seed(7)))
     for image, token in np.ndindex(2, 5):
         expected = tokens[image, token]
         if mask[image, token]:
-            expected = expected + ratio[image] * expected.norm() / 20 * next(drawn)
+            expected = expected + ratio[image] * expected.norm() / 20 * next(sampled)
         torch.testing.assert_close(noisy[image, token], expected)
     assert torch.equal(noisy[~mask], tokens[~mask])
 

@@ -42,9 +42,9 @@ def test_without_a_folder_the_other_image_is_the_texture(monkeypatch):
 
 
 def test_no_textures_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"textures must be a folder of images; .*absent is none"):
+    with pytest.raises(DataError, match=r"textures must be a folder of images; .*absent is not a folder"):
         Synthesis(textures=str(tmp_path / "absent"))
-    with pytest.raises(DataError, match=r"textures must be a folder of images \(\.png .*holds none"):
+    with pytest.raises(DataError, match=r"textures must be a folder of images \(\.png .*holds no image"):
         Synthesis(textures=str(tmp_path))
 
 

@@ -19,13 +19,13 @@ def build(kind, **settings):
     return kind(None, {"nut": "nut", "pcb": "board"}, kind.Config(**settings)).eval()
 
 
-def draw(count, seed, height=64, width=64):
+def noise_images(count, seed, height=64, width=64):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def flat(count, seed):
     """Grey images with a little noise."""
-    return 0.5 + 0.02 * draw(count, seed)
+    return 0.5 + 0.02 * noise_images(count, seed)
 
 
 def edges(length, squares):
@@ -56,7 +56,7 @@ def agrees(prediction, maps):
 @pytest.mark.parametrize("squares", [1, 5, 16])
 @pytest.mark.parametrize("shape", [(64, 64), (70, 33)])
 def test_the_colour_outlier_is_its_formula(squares, shape):
-    images = draw(3, 0, *shape)
+    images = noise_images(3, 0, *shape)
     maps = []
     for image in images:
         means = colours(image, squares)[..., :3]
@@ -68,10 +68,10 @@ def test_the_colour_outlier_is_its_formula(squares, shape):
 @pytest.mark.parametrize("sigma", [0.0, 1.5, 4.0])
 def test_the_pixel_difference_is_its_formula(sigma):
     method = build(TrivialPixelDifference, sigma=sigma)
-    shots = {"nut": draw(3, 1), "pcb": draw(1, 2)}
+    shots = {"nut": noise_images(3, 1), "pcb": noise_images(1, 2)}
     for category, seen in shots.items():
         method.adapt(seen, category)
-    images, categories = draw(3, 0), ["nut", "pcb", "nut"]
+    images, categories = noise_images(3, 0), ["nut", "pcb", "nut"]
     maps = []
     for image, category in zip(images.double().numpy(), categories, strict=True):
         differences = [np.abs(image - shot).mean(axis=0) for shot in shots[category].double().numpy()]
@@ -83,10 +83,10 @@ def test_the_pixel_difference_is_its_formula(sigma):
 @pytest.mark.parametrize("squares", [3, 16])
 def test_the_colour_knn_is_its_formula(squares):
     method = build(TrivialColourKNN, squares=squares)
-    shots = {"nut": draw(3, 1), "pcb": draw(1, 2)}
+    shots = {"nut": noise_images(3, 1), "pcb": noise_images(1, 2)}
     for category, seen in shots.items():
         method.adapt(seen, category)
-    images, categories = draw(3, 0), ["nut", "pcb", "nut"]
+    images, categories = noise_images(3, 0), ["nut", "pcb", "nut"]
     maps = []
     for image, category in zip(images, categories, strict=True):
         query = colours(image, squares)
@@ -112,7 +112,7 @@ def test_a_coloured_square_is_found_where_it_lies(kind):
 @pytest.mark.parametrize("kind", WITH_SHOTS)
 def test_a_shot_is_not_anomalous_and_more_shots_never_raise_a_distance(kind):
     few, many = build(kind), build(kind)
-    shots, images = draw(4, 1), draw(2, 0)
+    shots, images = noise_images(4, 1), noise_images(2, 0)
     few.adapt(shots[:1], "nut")
     many.adapt(shots, "nut")
     assert many(shots, ["nut"] * 4).anomaly_map.amax() == 0
@@ -123,13 +123,13 @@ def test_a_shot_is_not_anomalous_and_more_shots_never_raise_a_distance(kind):
 def test_shots_are_needed(kind):
     method = build(kind)
     with pytest.raises(ValueError, match=r"shots of 'nut' were seen; `adapt` has seen: none"):
-        method(draw(1, 0), ["nut"])
-    method.adapt(draw(1, 1), "pcb")
+        method(noise_images(1, 0), ["nut"])
+    method.adapt(noise_images(1, 1), "pcb")
     with pytest.raises(ValueError, match=r"shots of 'nut' were seen; `adapt` has seen: pcb"):
-        method(draw(2, 0), ["pcb", "nut"])
+        method(noise_images(2, 0), ["pcb", "nut"])
 
 
 @pytest.mark.parametrize("squares", [0, 65])
 def test_squares_fit_the_image(squares):
     with pytest.raises(ValueError, match=rf"squares must be 1 to 64, the side of the images in pixels; got {squares}"):
-        build(TrivialColourOutlier, squares=squares)(draw(1, 0), ["nut"])
+        build(TrivialColourOutlier, squares=squares)(noise_images(1, 0), ["nut"])

@@ -20,7 +20,7 @@ SIDE = 4  # patches of the fixture's image
 SCALES = (2, 3)
 
 
-def draw(count, seed, size=64):
+def noise_images(count, seed, size=64):
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -113,7 +113,7 @@ def grid_of(scores):
 @pytest.mark.parametrize("temperature", [0.01, 0.07])
 def test_zero_shot_is_the_loop(backbone, temperature):
     method = WinCLIP(backbone, {"nut": "metal nut"}, WinCLIP.Config(temperature=temperature))
-    images, pair = draw(2, 0), prototypes_of(backbone, "metal nut")
+    images, pair = noise_images(2, 0), prototypes_of(backbone, "metal nut")
     score, anomaly_map = method(images, ["nut", "nut"])
     for i, image in enumerate(images):
         expected, expected_map = zero_shot_oracle(features_of(backbone, image), pair, temperature)
@@ -125,7 +125,7 @@ def test_zero_shot_is_the_loop(backbone, temperature):
 @pytest.mark.slow
 def test_few_shot_is_the_loop(backbone):
     method = WinCLIP(backbone, {"nut": "metal nut", "pcb": "board"})
-    images, shots, pair = draw(2, 0), draw(2, 1), prototypes_of(backbone, "board")
+    images, shots, pair = noise_images(2, 0), noise_images(2, 1), prototypes_of(backbone, "board")
     method.adapt(shots, "pcb")
     score, anomaly_map = method(images, ["pcb", "pcb"])
     references = [features_of(backbone, shot) for shot in shots]
@@ -143,7 +143,7 @@ def test_few_shot_is_the_loop(backbone):
 def test_a_shot_has_no_association(backbone):
     """Fused with nothing, score and map are half of what the text says."""
     plain, seen = (WinCLIP(backbone, {"nut": "nut"}) for _ in range(2))
-    shot = draw(1, 3)
+    shot = noise_images(1, 3)
     seen.adapt(shot, "nut")
     for whole, half in zip(plain(shot, ["nut"]), seen(shot, ["nut"]), strict=True):
         torch.testing.assert_close(half, whole / 2, rtol=0, atol=1e-6)
@@ -189,15 +189,15 @@ def test_a_zero_score_silences_its_window_and_no_other():
 def test_grid_smaller_than_a_window(backbone):
     method = WinCLIP(backbone, {"nut": "nut"})
     with pytest.raises(ValueError, match=r"3 x 3 patches must fit into the grid; got 2 x 2"):
-        method(draw(1, 0, size=32), ["nut"])
+        method(noise_images(1, 0, size=32), ["nut"])
     small = WinCLIP(backbone, {"nut": "nut"}, WinCLIP.Config(scales=(1, 2)))
-    assert small(draw(1, 0, size=32), ["nut"]).anomaly_map.shape == (1, 2, 2)
+    assert small(noise_images(1, 0, size=32), ["nut"]).anomaly_map.shape == (1, 2, 2)
 
 
 @pytest.mark.slow
 def test_another_image_size(backbone):
     method = WinCLIP(backbone, {"nut": "nut"})
-    method.adapt(draw(1, 1), "nut")
+    method.adapt(noise_images(1, 1), "nut")
     assert method(torch.rand(2, 3, 48, 96), ["nut", "nut"]).anomaly_map.shape == (2, 3, 6)
 
 
@@ -205,10 +205,10 @@ def test_another_image_size(backbone):
 def test_errors_name_the_category(backbone):
     method = WinCLIP(backbone, {"nut": "nut", "pcb": "board"})
     with pytest.raises(ValueError, match=r"among nut, pcb; got cable"):
-        method(draw(1, 0), ["cable"])
-    method.adapt(draw(1, 1), "nut")
+        method(noise_images(1, 0), ["cable"])
+    method.adapt(noise_images(1, 1), "nut")
     with pytest.raises(ValueError, match=r"shots of 'pcb' were seen; `adapt` has seen: nut"):
-        method(draw(1, 0), ["pcb"])
+        method(noise_images(1, 0), ["pcb"])
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
@@ -220,6 +220,6 @@ def test_temperature_must_be_positive(backbone, temperature):
 @pytest.mark.slow
 def test_prototypes_stay_out_of_the_state_dict(backbone):
     method = WinCLIP(backbone, {"nut": "nut", "pcb": "board"})
-    method.adapt(draw(1, 1), "nut")
+    method.adapt(noise_images(1, 1), "nut")
     assert method.text.shape == (2, 2, backbone.embed_dim)
     assert not method.state_dict()

@@ -54,7 +54,7 @@ def medians(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
     return [statistics.median(row[1:]) for row in times]
 
 
-def draw_batch(method: AnoPLe, images: Tensor) -> Batch:
+def synthesise_batch(method: AnoPLe, images: Tensor) -> Batch:
     """Normal images (B, 3, 2S, 2S) with the anomalies that a fit makes of them."""
     none, augment = torch.zeros(images.shape[-2:], dtype=torch.bool), method.augmentation()
     return collate([augment(Item(image, none, False, CATEGORY, ""), seed) for seed, image in enumerate(images)])
@@ -75,7 +75,7 @@ def plain_pass(backbone: CLIPBackbone, views: Tensor, n_tokens: int) -> Callable
 def compare_steps(label: str, backbone: CLIPBackbone, n_images: int, rounds: int) -> None:
     method = AnoPLe(backbone, {CATEGORY: CATEGORY}).train()
     images = torch.rand(n_images, 3, 2 * backbone.image_size, 2 * backbone.image_size)
-    batch, optimizer = draw_batch(method, images), method.configure_optimizers()["optimizer"]
+    batch, optimizer = synthesise_batch(method, images), method.configure_optimizers()["optimizer"]
     views = cut(batch, VIEWS, backbone.patch_size).image
 
     def step() -> None:
@@ -85,12 +85,12 @@ def compare_steps(label: str, backbone: CLIPBackbone, n_images: int, rounds: int
         optimizer.step()
 
     n_tokens = method.network.prompts().visual[0].shape[-2] + 1  # one signal
-    ours, prompted, patches, drawing, cutting = medians(
+    ours, prompted, patches, synthesis, cutting = medians(
         (
             step,
             plain_pass(backbone, views, n_tokens),
             plain_pass(backbone, views, 1),
-            lambda: draw_batch(method, images),
+            lambda: synthesise_batch(method, images),
             lambda: cut(batch, VIEWS, backbone.patch_size),
         ),
         rounds,
@@ -98,7 +98,7 @@ def compare_steps(label: str, backbone: CLIPBackbone, n_images: int, rounds: int
     print(
         f"{label}, {n_images} x {VIEWS} views: a step {ours:.2f} s; plain pass with {n_tokens} learnt tokens "
         f"{prompted:.2f} s, ratio {ours / prompted:.2f}; with 1 {patches:.2f} s, ratio {ours / patches:.2f} (promised "
-        f"1.15)\n  of a step: synthesis {drawing / ours:.1%}, cutting {cutting / ours:.1%} (promised 10 % together)",
+        f"1.15)\n  of a step: synthesis {synthesis / ours:.1%}, cutting {cutting / ours:.1%} (promised 10 % together)",
         flush=True,
     )
 

@@ -49,7 +49,7 @@ def main() -> None:
 
 def second_run(folder: Path, images: int, cells: int) -> None:
     """Time `bench run` on a finished folder, hashes cold and warm."""
-    draw(folder / "parts", images)
+    write_images(folder / "parts", images)
     seeds = range(cells // CATEGORIES // len(SHOTS))
     words = ["--methods", "trivial_colour_knn", "--datasets", "folder", f"dataset.root={folder / 'parts'}"]
     words += ["--shots", ",".join(map(str, SHOTS)), "--seeds", ",".join(map(str, seeds))]
@@ -61,7 +61,7 @@ def second_run(folder: Path, images: int, cells: int) -> None:
     print("  promised: under 10 s warm")
 
 
-def draw(root: Path, images: int) -> None:
+def write_images(root: Path, images: int) -> None:
     """Ten categories in MVTec layout, half of each for training; about 12 kB an image."""
     rng = np.random.default_rng(0)
     for category in range(CATEGORIES):

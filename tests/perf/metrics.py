@@ -28,7 +28,7 @@ NAMES = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")  # those that 
 BATCH = 8
 
 
-def draw(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_maps(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Maps (N, H, W) float32 in (0, 1), smooth as a ViT's, and masks (N, H, W) with regions in 70 % of them."""
     rng = np.random.default_rng(seed)
     maps, masks = np.empty((images, SIDE, SIDE), np.float32), np.zeros((images, SIDE, SIDE), bool)
@@ -99,7 +99,7 @@ def timed(work):
 
 
 def compare(images: int, slow: int, fast: int) -> None:
-    maps, masks = draw(images)
+    maps, masks = random_maps(images)
     distinct = len(np.unique(maps[masks]))
     print(f"{maps.size / 1e6:.1f} M pixels, {masks.sum()} anomalous ones with {distinct} distinct scores")
     rows = {name: [] for name in ("own: updates and compute", "sort float32", "sort as int32", "scikit-learn + AUPRO")}
@@ -131,10 +131,10 @@ def resident(field: str) -> int:
 
 def memory(images: int) -> None:
     """Peak growth, in a process of its own; maps arrive in batches, so that only the metric keeps them."""
-    filled(*draw(2)).compute()  # loads what is loaded late
+    filled(*random_maps(2)).compute()  # loads what is loaded late
     metric, start = PixelMetrics(), resident("VmRSS")
     for batch in range(0, images, 10):
-        maps, masks = draw(min(10, images - batch), seed=batch)
+        maps, masks = random_maps(min(10, images - batch), seed=batch)
         metric.update(torch.from_numpy(maps), labelled(masks))
     del maps, masks
     scores = images * SIDE**2 * 4

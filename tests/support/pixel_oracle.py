@@ -59,7 +59,7 @@ def values(metric):
     return [metric.compute()[name].value for name in NAMES]
 
 
-def draw(seed, images=5, height=19, width=23):
+def random_maps(seed, images=5, height=19, width=23):
     """Blobs that touch borders, a one-pixel region, diagonal ones; two images without any anomaly."""
     rng = np.random.default_rng(seed)
     masks = ndimage.gaussian_filter(rng.standard_normal((images, height, width)), (0, 2, 2)) > 0.12

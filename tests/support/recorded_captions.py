@@ -33,7 +33,7 @@ def bare(strings, learnt="N N N N "):
     return [text.removeprefix(learnt).removesuffix(".") for text in strings]
 
 
-def read_captions(record, strings, drawn):
+def read_captions(record, strings, sampled):
     """The recorded caption as ours, with no word in its vocabulary that was not recorded."""
     own = {"colour": "color", "texture": "texture", "shape": "shape"}
     lists = [record[key] for key in ("entity", "entity_caption", "location", *own.values())]
@@ -44,12 +44,12 @@ def read_captions(record, strings, drawn):
     caption = Caption(record["caption"], record["foreground"], record["background"], record["relation"], components)
     words = {key: (*record[theirs], *bare(strings[f"{theirs[:3]}_h"])) for key, theirs in own.items() if key != "shape"}
     words["shape"] = (*record["shape"], *bare(strings["shp_h"]))
-    locations = {*record["location"], *(location for _, location in drawn)}
+    locations = {*record["location"], *(location for _, location in sampled)}
     vocabulary = Vocabulary(**words, location={word: word for word in sorted(locations)})
     return CaptionSet(Path("recorded"), vocabulary, {CATEGORY: caption})
 
 
-def seed_that_draws(captions, states, expected):
+def seed_that_samples(captions, states, expected):
     """A seed with which each component gets the recorded state and location."""
     for seed in range(10_000):
         torch.manual_seed(seed)

@@ -10,7 +10,7 @@ WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
 
 
 def build(backbone, categories=("metal_nut",), seed=0, scale=1, cls=FineGrainedAD, **settings):
-    """Contexts larger than drawn, so that they matter."""
+    """Contexts larger than initialised, so that they matter."""
     torch.manual_seed(seed)
     settings = {"map_size": 32} | settings
     method = cls(backbone, {key: WORDS.get(key, key) for key in categories}, cls.Config(**settings))
@@ -19,11 +19,11 @@ def build(backbone, categories=("metal_nut",), seed=0, scale=1, cls=FineGrainedA
             if "ctx" in name:
                 parameter.mul_(10)
     for category in categories:
-        method.adapt(draw(2, [*WORDS, *categories].index(category), scale * SIZE), category)
+        method.adapt(noise_images(2, [*WORDS, *categories].index(category), scale * SIZE), category)
     return method.eval()
 
 
-def draw(count, seed=7, side=SIZE):
+def noise_images(count, seed=7, side=SIZE):
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 

@@ -1,4 +1,4 @@
-"""Tiny twins of the data sets: their exact folders and file names, a few drawn images.
+"""Tiny twins of the data sets: their exact folders and file names, a few generated images.
 
 Images are 24 wide and 20 high, so that swapped axes show. A defect is a white square, columns 4..9, rows 8..13.
 """
@@ -40,7 +40,7 @@ def save(picture: Image.Image, path: Path) -> None:
     picture.save(path)
 
 
-def draw_mvtec_category(
+def write_mvtec_category(
     folder: Path, *, seed: int = 0, normal: str = "good", defects: Iterable[str] = ("a", "b")
 ) -> None:
     """Five normal training images, three normal test images, two of each defect with masks."""
@@ -54,13 +54,13 @@ def draw_mvtec_category(
             save(mask(), folder / "ground_truth" / defect / f"{i:03}_mask.png")
 
 
-def draw_mvtec_ad(root: Path, categories: Iterable[str] = MVTEC_CATEGORIES) -> Path:
+def write_mvtec_ad(root: Path, categories: Iterable[str] = MVTEC_CATEGORIES) -> Path:
     for number, category in enumerate(categories):
-        draw_mvtec_category(root / category, seed=100 * number, defects=("broken_large", "contamination"))
+        write_mvtec_category(root / category, seed=100 * number, defects=("broken_large", "contamination"))
     return root
 
 
-def draw_visa(root: Path, categories: Iterable[str] = VISA_CATEGORIES) -> Path:
+def write_visa(root: Path, categories: Iterable[str] = VISA_CATEGORIES) -> Path:
     """The raw archive: JPEG images, PNG masks with the class ids 1 and 2, the split in a csv.
 
     As in the real set, numbers have gaps, and have four digits for normal and three for anomalous images.
@@ -82,25 +82,25 @@ def draw_visa(root: Path, categories: Iterable[str] = VISA_CATEGORIES) -> Path:
     return root
 
 
-def draw_folder(root: Path) -> Path:
+def write_folder(root: Path) -> Path:
     """MVTec layout with own names: normal is `ok` for one category, the other has no masks at all."""
-    draw_mvtec_category(root / "blue part", normal="ok")
-    draw_mvtec_category(root / "red_part", seed=100)
+    write_mvtec_category(root / "blue part", normal="ok")
+    write_mvtec_category(root / "red_part", seed=100)
     for path in sorted((root / "red_part" / "ground_truth").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     (root / "red_part" / "ground_truth").rmdir()
     return root
 
 
-def draw_single(root: Path) -> Path:
+def write_single(root: Path) -> Path:
     """One category in MVTec layout whose folder is the root."""
-    draw_mvtec_category(root)
+    write_mvtec_category(root)
     return root
 
 
-def draw_meta(root: Path) -> Path:
+def write_meta(root: Path) -> Path:
     """MVTec files listed in a meta.json, with one category that has no masks and no training images."""
-    draw_mvtec_category(root / "part")
+    write_mvtec_category(root / "part")
     meta: dict[str, dict[str, list[dict[str, object]]]] = {
         "train": {"part": [], "scan": []},
         "test": {"part": [], "scan": []},
@@ -121,5 +121,5 @@ def draw_meta(root: Path) -> Path:
     return root
 
 
-#: Key of a data set to the function that draws its twin below an empty folder. A new data set adds a line.
-TWINS: dict[str, Callable[[Path], Path]] = {"mvtec_ad": draw_mvtec_ad, "visa": draw_visa, "folder": draw_folder}
+#: Key of a data set to the function that writes its twin below an empty folder. A new data set adds a line.
+TWINS: dict[str, Callable[[Path], Path]] = {"mvtec_ad": write_mvtec_ad, "visa": write_visa, "folder": write_folder}

@@ -1,13 +1,13 @@
-"""The drawn anomaly set: products and materials drawn with numpy and OpenCV, their damage marked to the pixel."""
+"""Renders the synthetic sets: products and materials, made with numpy and OpenCV, with masks of their damage."""
 
 from datamodules.components.rendering.catalogue import (
     CATEGORIES,
-    DRAWING_VERSION,
     GOOD,
+    RENDERING_VERSION,
     CategorySpec,
-    Drawing,
-    draw,
-    draw_twin,
+    Rendered,
+    render,
+    render_twin,
 )
 
-__all__ = ["CATEGORIES", "DRAWING_VERSION", "GOOD", "CategorySpec", "Drawing", "draw", "draw_twin"]
+__all__ = ["CATEGORIES", "GOOD", "RENDERING_VERSION", "CategorySpec", "Rendered", "render", "render_twin"]

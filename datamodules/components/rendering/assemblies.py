@@ -11,12 +11,12 @@ from datamodules.components.rendering.surface import (
     box,
     cover,
     disc,
-    drawn_pose,
     flat,
     inside,
     lay,
     oval,
     ribbon,
+    sample_pose,
     tinted,
     turned,
 )
@@ -38,7 +38,7 @@ def zipper(rng: np.random.Generator, style: np.random.Generator, size: int, edit
     """Two tapes and their teeth; `missing` loses a tooth, `bent` turns one out of its row."""
     pitch, reach = style.uniform(10.5, 12.5), style.uniform(17.0, 20.0)
     base = tinted(style, (0.36, 0.37, 0.40), 0.12, 0.03)
-    pose = drawn_pose(rng, 0.16, 10.0, 0.06)
+    pose = sample_pose(rng, 0.16, 10.0, 0.06)
     surface = flat(size, base * np.float32(rng.uniform(0.9, 1.12)), 0.01)
     _weave_tapes(surface, rng, pose.frame(size))
     teeth = [(side, (row + 0.25 * side) * pitch + rng.normal(0.0, 0.25)) for side in (-1, 1) for row in range(-16, 17)]
@@ -87,7 +87,7 @@ def blister(rng: np.random.Generator, style: np.random.Generator, size: int, edi
     columns, rows = (4, 3) if style.random() < 0.5 else (3, 3)
     long, short = style.uniform(19.0, 21.5), style.uniform(14.5, 17.0)
     pill = tinted(style, (0.70, 0.685, 0.66), 0.04)
-    pose = drawn_pose(rng, 0.16, 6.0, 0.05)
+    pose = sample_pose(rng, 0.16, 6.0, 0.05)
     pose = pose._replace(scale=pose.scale * (1.0 if columns == 4 else 1.22))
     surface = bench(rng, size, (0.42, 0.43, 0.45))
     _foil(surface, rng, pose, columns * 51.0 + 12.0, rows * 47.0 + 14.0)
@@ -135,7 +135,7 @@ def keypad(rng: np.random.Generator, style: np.random.Generator, size: int, edit
     pitch = np.array([47.0, 45.0])
     rubber, case = tinted(style, (0.50, 0.50, 0.51), 0.10), tinted(style, (0.34, 0.345, 0.36), 0.12)
     figures = style.integers(0, 10, 16)
-    pose = drawn_pose(rng, 0.20, 7.0, 0.05)
+    pose = sample_pose(rng, 0.20, 7.0, 0.05)
     surface = bench(rng, size, (0.60, 0.59, 0.57))
     frame = cover(size, [box((0.0, 0.0), 4 * pitch[0] + 20.0, 4 * pitch[1] + 20.0, 0.0, 14.0)], [], pose)
     rough = field(rng, size, 2.2)

@@ -1,4 +1,4 @@
-"""The drawn set as files in MVTec layout: written once, whole or not at all, and recognised when damaged."""
+"""A synthetic set as files in MVTec layout: written once, whole or not at all, and recognised when damaged."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datamodules.components.rendering.catalogue import CATEGORIES, DRAWING_VERSION, GOOD, draw
+from datamodules.components.rendering.catalogue import CATEGORIES, GOOD, RENDERING_VERSION, render
 
 MANIFEST = "manifest.json"
 _log = logging.getLogger(__name__)
@@ -37,30 +37,30 @@ class _Page(NamedTuple):
 def folder_name(seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> str:
     """The folder of a set: its name holds everything that changes a pixel or a file, the categories as a hash."""
     digits = hashlib.sha256(",".join(categories).encode()).hexdigest()[:8]
-    return f"drawn-v{DRAWING_VERSION}-seed{seed}-{size}px-{'-'.join(map(str, counts))}-{digits}"
+    return f"drawn-v{RENDERING_VERSION}-seed{seed}-{size}px-{'-'.join(map(str, counts))}-{digits}"
 
 
 def materialise(
     folder: Path, *, seed: int = 0, size: int = 256, counts: Counts | None = None, categories: tuple[str, ...]
 ) -> None:
-    """Make sure that `folder` holds the drawn set, undamaged.
+    """Render the synthetic set into `folder`, unless it is there, undamaged.
 
-    A set that is there and matches its manifest is left alone. Else it is drawn into a temporary folder beside it,
+    A set that is there and matches its manifest is left alone. Else it is rendered into a temporary folder beside it,
     which then takes its name: two processes may do so at once, and one that is killed leaves nothing under the name.
 
     Args:
         folder: of the set; its parent is made if needed.
-        seed: draw seed.
+        seed: of the products' style and every image.
         size: side of the images, pixels.
         counts: images per category.
-        categories: which to draw.
+        categories: which to render.
     """
     counts = counts or Counts()
     if folder.exists():
         damage = find_damage(folder)
         if damage is None:
             return
-        _log.warning("The drawn set in %s is damaged and is drawn again: %s.", folder, damage)
+        _log.warning("The synthetic set in %s is damaged and is rendered again: %s.", folder, damage)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -71,7 +71,7 @@ def materialise(
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a written set, in words that name the file; None if nothing is."""
+    """The first damage of a written set, in words that name the file; None if there is none."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
         listed = {name: (entry["bytes"], entry["file_sha256"]) for name, entry in files.items()}
@@ -83,27 +83,28 @@ def find_damage(folder: Path) -> str | None:
             return f"{name} is missing"
         content = (folder / name).read_bytes()
         if len(content) != length or hashlib.sha256(content).hexdigest() != digest:
-            return f"{name} is not the file that was written"
-    return next((f"{name} does not belong to it" for name in sorted(found - listed.keys())), None)
+            return f"{name} differs from its hash in {MANIFEST}"
+    return next((f"{name} is not listed in {MANIFEST}" for name in sorted(found - listed.keys())), None)
 
 
 def _pages(seed: int, size: int, counts: Counts, category: str) -> Iterator[_Page]:
     for index in range(counts.train):
         yield _Page(
-            f"{category}/train/{GOOD}/{index:03d}.png", draw(category, "train", GOOD, index, seed=seed, size=size).image
+            f"{category}/train/{GOOD}/{index:03d}.png",
+            render(category, "train", GOOD, index, seed=seed, size=size).image,
         )
     tested = {GOOD: counts.normal} | dict.fromkeys(CATEGORIES[category].defects, counts.per_defect)
     for defect, count in tested.items():
         for index in range(count):
-            drawing = draw(category, "test", defect, index, seed=seed, size=size)
-            yield _Page(f"{category}/test/{defect}/{index:03d}.png", drawing.image)
+            rendered = render(category, "test", defect, index, seed=seed, size=size)
+            yield _Page(f"{category}/test/{defect}/{index:03d}.png", rendered.image)
             if defect != GOOD:
-                mask = drawing.mask.astype(np.uint8) * 255
+                mask = rendered.mask.astype(np.uint8) * 255
                 yield _Page(f"{category}/ground_truth/{defect}/{index:03d}_mask.png", mask)
 
 
 def _write(folder: Path, seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> None:
-    """Draws all files and, last, the manifest.
+    """Renders all files and, last, the manifest.
 
     The manifest hashes pixels, which are the same everywhere, and the bytes of each file, which depend on the version
     of the encoder and serve to find damage.
@@ -121,12 +122,12 @@ def _write(folder: Path, seed: int, size: int, counts: Counts, categories: tuple
                 "file_sha256": hashlib.sha256(content).hexdigest(),
                 "pixels_sha256": hashlib.sha256(page.pixels.tobytes()).hexdigest(),
             }
-    about = {"version": DRAWING_VERSION, "seed": seed, "size": size, **counts._asdict()}
+    about = {"version": RENDERING_VERSION, "seed": seed, "size": size, **counts._asdict()}
     (folder / MANIFEST).write_text(json.dumps({**about, "files": files}, indent=1))
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    """Gives `fresh` the name `folder`; a damaged set there goes away, an undamaged one of another process stays."""
+    """Give `fresh` the name `folder`; a damaged set there goes away, an undamaged one of another process stays."""
     fresh.chmod(0o755)
     try:
         fresh.rename(folder)
@@ -146,5 +147,5 @@ def _swap(fresh: Path, folder: Path) -> None:
 
 @cache
 def materialise_once(folder: Path, seed: int, size: int, counts: Counts, categories: tuple[str, ...]) -> None:
-    """`materialise` once per process: hashing the files of a set costs more than a small cell."""
+    """`materialise` once per process: hashing the files of a set costs more than a small run."""
     materialise(folder, seed=seed, size=size, counts=counts, categories=categories)

@@ -1,4 +1,4 @@
-"""The categories of the drawn set, and the one function that draws an image of any of them."""
+"""The categories of the synthetic sets, and the one function that renders an image of any of them."""
 
 from typing import Literal, NamedTuple
 
@@ -15,23 +15,23 @@ from datamodules.components.rendering.surface import Builder, Edit, Surface
 from datamodules.components.rendering.textiles import corduroy, fabric, leather, mesh
 
 #: Raised with every change that alters a pixel.
-DRAWING_VERSION = 3
+RENDERING_VERSION = 3
 GOOD = "good"
-#: How often the difference that a defect makes is laid on the image of the same scene without it: at 1 a tower that
-#: sees 128 pixels misses what a person sees at 256. As high as the trivial baselines of tests/perf/drawn_set.py allow.
-#: A part that is missing or elsewhere on an object keeps 1: there more would leave a pale ghost of it.
+#: Factor on the difference that a defect makes to the image of the same scene without it: at 1 a tower that
+#: sees 128 pixels misses what a person sees at 256. As high as the trivial baselines of tests/perf/synthetic_set.py
+#: allow. A part that is missing or elsewhere on an object keeps 1: there more would leave a pale ghost of it.
 CONTRAST = {"texture": 1.35, "object": 2.0}
 
 
 class CategorySpec(NamedTuple):
-    """What can be drawn of one category."""
+    """Kind, defect types and builder of one category."""
 
     kind: Literal["texture", "object"]
     defects: tuple[str, ...]
     builder: Builder
 
 
-class Drawing(NamedTuple):
+class Rendered(NamedTuple):
     """One image and where it is anomalous."""
 
     image: np.ndarray  # (H, W, 3) uint8, RGB
@@ -58,8 +58,8 @@ CATEGORIES: dict[str, CategorySpec] = {
 }
 
 
-def draw(category: str, split: str, defect: str, index: int, *, seed: int = 0, size: int = 256) -> Drawing:
-    """Draw one image; a pure function of its arguments.
+def render(category: str, split: str, defect: str, index: int, *, seed: int = 0, size: int = 256) -> Rendered:
+    """Render one image; a pure function of its arguments.
 
     Args:
         category: a key of `CATEGORIES`.
@@ -76,20 +76,20 @@ def draw(category: str, split: str, defect: str, index: int, *, seed: int = 0, s
     surface, camera = _scene(category, split, defect, index, seed, size, damaged=True)
     image = photograph(surface, camera)
     if defect != GOOD:
-        twin = draw_twin(category, split, defect, index, seed=seed, size=size).astype(np.float32)
+        twin = render_twin(category, split, defect, index, seed=seed, size=size).astype(np.float32)
         stressed = twin + np.float32(contrast(category, defect)) * (image - twin)
         image = np.clip(stressed + 0.5, 0.0, 255.0).astype(np.uint8)
-    return Drawing(image, surface.changed)
+    return Rendered(image, surface.changed)
 
 
 def contrast(category: str, defect: str) -> float:
-    """How often the difference of this defect is laid on."""
+    """Factor on the difference that this defect makes, see `CONTRAST`."""
     kind = CATEGORIES[category].kind
     return 1.0 if kind == "object" and defect not in DAMAGE else CONTRAST[kind]
 
 
-def draw_twin(category: str, split: str, defect: str, index: int, *, seed: int = 0, size: int = 256) -> np.ndarray:
-    """The image (H, W, 3) uint8 that `draw` gives for these arguments, as it would be without the defect."""
+def render_twin(category: str, split: str, defect: str, index: int, *, seed: int = 0, size: int = 256) -> np.ndarray:
+    """The image (H, W, 3) uint8 that `render` gives for these arguments, as it would be without the defect."""
     return photograph(*_scene(category, split, defect, index, seed, size, damaged=False))
 
 

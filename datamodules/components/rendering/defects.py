@@ -1,7 +1,7 @@
 """Damage that can befall any surface: faint, neutral in colour, and read from its relief more than from its tone.
 
 Every function changes the surface in place and returns the region (H, W) bool that it changed. Structural defects
-(a missing tooth, a bent pin) belong to one kind of object and are drawn by its builder.
+(a missing tooth, a bent pin) belong to one kind of object and are rendered by its builder.
 """
 
 import math

@@ -11,11 +11,11 @@ from datamodules.components.rendering.surface import (
     box,
     cover,
     disc,
-    drawn_pose,
     flat,
     inside,
     lay,
     ribbon,
+    sample_pose,
     tinted,
     turned,
 )
@@ -38,7 +38,7 @@ def _traces(style: np.random.Generator) -> list[np.ndarray]:
 
 
 def _layout(style: np.random.Generator) -> list[Part]:
-    """Where the small two-pole parts sit: a loose raster away from the chip."""
+    """Places of the small two-pole parts: a loose raster away from the chip."""
     line = np.linspace(-96.0, 96.0, 7)
     raster = [(x, y) for x in line for y in line if max(abs(x - 14.0), abs(y + 8.0)) > 46.0]
     chosen = style.permutation(len(raster))[:24]
@@ -58,7 +58,7 @@ def _pair(part: Part, apart: float, width: float, height: float, corner: float) 
 def board(rng: np.random.Generator, style: np.random.Generator, size: int, edit: Edit | None) -> Surface:
     """A circuit board; `missing`, `misplaced` concern one small part, `extra` is a blob of solder."""
     lacquer, copper, layout = tinted(style, (0.25, 0.36, 0.31), 0.10, 0.03), _traces(style), _layout(style)
-    pose = drawn_pose(rng, 0.12, 8.0, 0.05)
+    pose = sample_pose(rng, 0.12, 8.0, 0.05)
     surface = flat(size, lacquer * np.float32(rng.uniform(0.88, 1.14)), 0.12)
     surface.albedo *= rgb(1.0 + 0.03 * fractal(rng, size, 5.0, 2))
     lay(surface, cover(size, copper, [], pose).alpha, surface.albedo * np.float32(1.16), 0.7, 0.16)
@@ -86,7 +86,7 @@ def board(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
 
 
 def _move_part(edit: Edit, parts: list[Part], pose: Pose) -> list[np.ndarray]:
-    """Takes one part off or sets it askew, in place; returns the outlines of what changed."""
+    """Take one part off or set it askew, in place; returns the outlines of what changed."""
     near = [i for i, part in enumerate(parts) if np.abs(pose.place(np.array([part[:2]]))).max() < 100.0]
     x, y, turn = parts.pop(int(edit.rng.choice(near)))
     touched = [box((x, y), 17.0, 9.5, turn)]
@@ -123,7 +123,7 @@ def connector(rng: np.random.Generator, style: np.random.Generator, size: int, e
     count, tail = int(style.integers(9, 12)), style.uniform(92.0, 102.0)
     pitch = 176.0 / count
     plastic = tinted(style, (0.36, 0.36, 0.37), 0.15, 0.02)
-    pose = drawn_pose(rng, 0.26, 7.0, 0.05)
+    pose = sample_pose(rng, 0.26, 7.0, 0.05)
     surface = bench(rng, size, (0.62, 0.62, 0.60))
     roots = (np.arange(count) - (count - 1) / 2) * pitch
     tips, lengths = roots + rng.normal(0.0, 0.5, count), tail + rng.normal(0.0, 0.6, count)

@@ -27,6 +27,7 @@ def _line(surface: Surface, rng: np.random.Generator) -> np.ndarray:
 
 
 def _cluster(surface: Surface, rng: np.random.Generator) -> np.ndarray:
+    """Scattered dots, (H, W) in [0, 1]."""
     centre, spread = anchor(surface, rng, 12.0), rng.uniform(4.0, 14.0)
     dots = [
         disc(centre + rng.normal(0.0, spread, 2), rng.uniform(1.5, 4.0), 10) for _ in range(int(rng.integers(3, 14)))
@@ -34,13 +35,14 @@ def _cluster(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     return on_body(surface, cover(len(surface.height), dots).alpha)
 
 
-def _drawn(surface: Surface, rng: np.random.Generator) -> np.ndarray:
+def _sample_shape(surface: Surface, rng: np.random.Generator) -> np.ndarray:
+    """A spot, a line or a cluster, (H, W) in [0, 1]."""
     return (_spot, _line, _cluster)[int(rng.choice(3, p=[0.5, 0.35, 0.15]))](surface, rng)
 
 
 def discolouration(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     """Lighter, darker or of another tint; the relief stays."""
-    alpha = _drawn(surface, rng)
+    alpha = _sample_shape(surface, rng)
     gain = 1.0 + rng.choice([-1.0, 1.0]) * rng.uniform(0.09, 0.4) + rng.normal(0.0, rng.choice([0.0, 0.08]), 3)
     tinted = np.clip(surface.albedo * gain.astype(np.float32), 0.0, 1.0)
     surface.albedo = mix(surface.albedo, tinted, alpha).astype(np.float32)
@@ -49,7 +51,7 @@ def discolouration(surface: Surface, rng: np.random.Generator) -> np.ndarray:
 
 def lump(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     """Raised or pressed in; the colour stays."""
-    alpha = _drawn(surface, rng)
+    alpha = _sample_shape(surface, rng)
     soft = blurred(alpha, rng.uniform(0.0, 2.0))
     surface.height = surface.height + rng.choice([-1.0, 1.0]) * rng.uniform(1.2, 4.5) * soft
     return touched(alpha)
@@ -57,7 +59,7 @@ def lump(surface: Surface, rng: np.random.Generator) -> np.ndarray:
 
 def wear(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     """Rubbed smooth: relief and colour lose their detail."""
-    alpha, reach = _drawn(surface, rng), rng.uniform(3.0, 8.0)
+    alpha, reach = _sample_shape(surface, rng), rng.uniform(3.0, 8.0)
     surface.height = mix(surface.height, blurred(surface.height, reach), alpha)
     surface.albedo = mix(surface.albedo, blurred(surface.albedo, reach), alpha)
     surface.gloss = surface.gloss * (1.0 - rng.uniform(0.0, 0.8) * alpha)
@@ -66,7 +68,7 @@ def wear(surface: Surface, rng: np.random.Generator) -> np.ndarray:
 
 def roughness(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     """Roughened: a grain that the material does not have."""
-    alpha, size = _drawn(surface, rng), len(surface.height)
+    alpha, size = _sample_shape(surface, rng), len(surface.height)
     noise = field(rng, size, rng.uniform(1.8, 6.0))
     surface.height = surface.height + rng.uniform(0.4, 1.4) * noise * alpha
     surface.albedo = np.clip(surface.albedo * rgb(1.0 + rng.uniform(0.0, 0.14) * noise * alpha), 0.0, 1.0)

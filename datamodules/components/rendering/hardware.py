@@ -10,11 +10,11 @@ from datamodules.components.rendering.surface import (
     box,
     cover,
     disc,
-    drawn_pose,
     flat,
     grown,
     inside,
     lay,
+    sample_pose,
     tinted,
 )
 
@@ -30,7 +30,7 @@ def bench(rng: np.random.Generator, size: int, colour: Colour) -> Surface:
 
 
 def _gear_outline(count: int, root: float, tip: float, broken: dict[int, float]) -> np.ndarray:
-    """Trapezoid teeth; `broken` says what share of a tooth is left."""
+    """Trapezoid teeth; `broken` maps a tooth to the share of it that is left."""
     points = []
     for tooth in range(count):
         reach = root + (tip - root) * broken.get(tooth, 1.0)
@@ -44,7 +44,7 @@ def gear(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
     """A spur gear; `missing` breaks a tooth off, `misplaced` drills one of the round windows off its circle."""
     count, windows = int(style.integers(18, 25)), int(style.integers(4, 7))
     root, tip, bore = 86.0, 103.0, style.uniform(17.0, 22.0)
-    pose = drawn_pose(rng, np.pi, 7.0, 0.05)
+    pose = sample_pose(rng, np.pi, 7.0, 0.05)
     surface = bench(rng, size, (0.60, 0.60, 0.585))
     angles = 2.0 * np.pi * (np.arange(windows) + 0.5) / windows
     centres = 56.0 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -75,7 +75,7 @@ def bracket(rng: np.random.Generator, style: np.random.Generator, size: int, edi
     """A painted plate with drilled holes and two slots; `missing` and `misplaced` concern one hole."""
     wide, tall = style.uniform(176.0, 190.0), style.uniform(120.0, 138.0)
     paint = tinted(style, (0.43, 0.47, 0.50), 0.15, 0.03)
-    pose = drawn_pose(rng, 0.42, 9.0, 0.05)
+    pose = sample_pose(rng, 0.42, 9.0, 0.05)
     surface = bench(rng, size, (0.64, 0.63, 0.61))
     reach = np.array([wide / 2 - 19.0, tall / 2 - 19.0])
     spots = np.array([(i, j) for i in (-1.0, -0.36, 0.36, 1.0) for j in (-1.0, 1.0)]) * reach
@@ -101,7 +101,7 @@ def bracket(rng: np.random.Generator, style: np.random.Generator, size: int, edi
 
 
 def _axis_bend(edit: Edit | None, u: np.ndarray) -> np.ndarray:
-    """How far a shaft leaves its axis at the place u along it, units."""
+    """Distance of a shaft from its axis at the place u along it, units."""
     if edit is None or edit.kind != "bent":
         return np.zeros_like(u)
     start = edit.rng.uniform(-20.0, 10.0)
@@ -112,7 +112,7 @@ def _axis_bend(edit: Edit | None, u: np.ndarray) -> np.ndarray:
 def screw(rng: np.random.Generator, style: np.random.Generator, size: int, edit: Edit | None) -> Surface:
     """A machine screw from the side; `bent` bends its shaft, `missing` strips a stretch of thread."""
     half, pitch = style.uniform(14.5, 17.5), style.uniform(7.5, 9.0)
-    pose = drawn_pose(rng, np.pi, 8.0, 0.05)
+    pose = sample_pose(rng, np.pi, 8.0, 0.05)
     surface = bench(rng, size, (0.66, 0.655, 0.64))
     u, v = pose.frame(size)
     axis = _axis_bend(edit, u)

@@ -1,6 +1,6 @@
-"""Random streams named by words, smooth random fields, and the few curves every drawing uses.
+"""Random streams named by words, smooth random fields, and the few curves that every builder uses.
 
-Lengths are in units: one unit is 1/256 of the image side, so a drawing looks alike at every size.
+Lengths are in units: one unit is 1/256 of the image side, so a scene looks alike at every size.
 """
 
 import hashlib
@@ -92,5 +92,5 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def pick(table: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """A random number per cell: `table` looked up at whole-number `index` (H, W), wrapping around."""
+    """A random number per tile: `table` looked up at whole-number `index` (H, W), wrapping around."""
     return table[np.asarray(index, dtype=np.int64) % len(table)]

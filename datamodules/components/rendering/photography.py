@@ -1,4 +1,4 @@
-"""From a relief to a photograph: one lamp, cast shadows, a lens and a sensor, all drawn anew for every image."""
+"""From a relief to a photograph: one lamp, cast shadows, a lens and a sensor, all sampled anew for every image."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Camera(NamedTuple):
     noise: float  # standard deviation at mid grey, in [0, 1]
 
 
-def drawn_camera(rng: np.random.Generator) -> Camera:
+def sample_camera(rng: np.random.Generator) -> Camera:
     """A lamp from somewhere above left to above right, and a camera that is set up a little differently each time."""
     azimuth = np.radians(rng.uniform(-150.0, -30.0))
     elevation = np.radians(rng.uniform(36.0, 58.0))
@@ -46,7 +46,7 @@ def drawn_camera(rng: np.random.Generator) -> Camera:
 
 
 def _shadow(height: np.ndarray, light: tuple[float, float, float]) -> np.ndarray:
-    """How deep each pixel lies under the lamp's rays (H, W), units: above 0 something stands in the light."""
+    """Depth of each pixel under the lamp's rays (H, W), units; above 0 it lies in shadow."""
     size = height.shape[0]
     level = float(np.hypot(light[0], light[1]))
     under = np.zeros_like(height)
@@ -79,9 +79,9 @@ def _shading(surface: Surface, camera: Camera, at: Grid) -> tuple[np.ndarray, np
 
 
 def photograph(surface: Surface, rng: np.random.Generator) -> np.ndarray:
-    """The picture of `surface` (H, W, 3) uint8, RGB; every draw of `rng` is made whatever the surface shows."""
+    """The picture of `surface` (H, W, 3) uint8, RGB; takes as many samples from `rng` whatever the surface shows."""
     size = surface.height.shape[0]
-    camera, at = drawn_camera(rng), grid(size)
+    camera, at = sample_camera(rng), grid(size)
     diffuse, highlight = _shading(surface, camera, at)
     x, y = at.x / (SIDE / 2), at.y / (SIDE / 2)
     fall = (1.0 + camera.slope[0] * x + camera.slope[1] * y) * (1.0 - camera.vignette * 0.5 * (x * x + y * y))

@@ -16,11 +16,11 @@ from datamodules.components.rendering.surface import (
     box,
     cover,
     disc,
-    drawn_pose,
     flat,
     inside,
     lay,
     oval,
+    sample_pose,
 )
 
 _TURN = {"square": 0.0, "diamond": np.pi / 4}
@@ -50,7 +50,7 @@ def _waves(style: np.random.Generator, u: np.ndarray, v: np.ndarray, sharp: floa
 
 def pattern(rng: np.random.Generator, style: np.random.Generator, size: int, edit: Edit | None) -> Surface:
     """A sheet with gratings; a part of it is turned, shifted by half a pitch or left plain."""
-    u, v = drawn_pose(rng, np.pi, 20.0, 0.1).frame(size)
+    u, v = sample_pose(rng, np.pi, 20.0, 0.1).frame(size)
     sway = style.uniform(0.0, 2.5)
     u, v = u + sway * field(rng, size, 60.0), v + sway * field(rng, size, 60.0)
     sharp, relief, tone = style.uniform(0.7, 3.0), style.uniform(0.0, 2.0), style.uniform(0.03, 0.22)
@@ -88,7 +88,7 @@ def speckle(rng: np.random.Generator, style: np.random.Generator, size: int, edi
 
 
 def _places(style: np.random.Generator, layout: str) -> np.ndarray:
-    """Where the parts of an array sit (n, 3): x, y in units and the turn of each."""
+    """Places of the parts of an array (n, 3): x, y in units and the turn of each."""
     if layout == "ring":
         count, radius = int(style.integers(6, 15)), style.uniform(55.0, 88.0)
         angle = 2.0 * np.pi * np.arange(count) / count
@@ -126,7 +126,7 @@ def _array(
     long = style.uniform(40.0, 80.0) if layout == "row" else short * style.uniform(1.05, 1.35)
     if layout == "row":
         places, kind = np.add(places, (0.0, 0.0, np.pi / 2)), "bar"
-    pose = drawn_pose(rng, np.pi, 8.0, 0.08)
+    pose = sample_pose(rng, np.pi, 8.0, 0.08)
     surface = bench(rng, size, tuple(_colour(style, 0.35, 0.7)))
     outline = disc((0.0, 0.0), 112.0) if layout == "ring" else box((0.0, 0.0), 216.0, 212.0, 0.0, style.uniform(2, 30))
     plate = cover(size, [outline], [], pose)
@@ -150,7 +150,7 @@ def _array(
 def _edited(
     edit: Edit, shapes: list[np.ndarray], places: np.ndarray, form: tuple[str, float, float, float], pose: Pose
 ) -> list[np.ndarray]:
-    """Changes one part in place; returns the outlines of what changed."""
+    """Change one part in place; returns the outlines of what changed."""
     kind, long, short, gap = form
     near = [i for i, place in enumerate(places) if np.abs(pose.place(place[None, :2])).max() < SIDE / 2 - 22.0]
     victim = int(edit.rng.choice(near or list(range(len(places)))))
@@ -191,7 +191,7 @@ def paving(rng: np.random.Generator, style: np.random.Generator, size: int, edit
     """Stones in rows with joints; one is missing or misplaced."""
     wide, tall = style.uniform(28.0, 64.0), style.uniform(22.0, 40.0)
     joint, slip = style.uniform(2.0, 5.0), style.choice([0.0, 0.33, 0.5])
-    pose = drawn_pose(rng, np.pi, 12.0, 0.08)
+    pose = sample_pose(rng, np.pi, 12.0, 0.08)
     surface = flat(size, _colour(style, 0.2, 0.5), 0.0)
     surface.albedo *= rgb(1.0 + 0.06 * fractal(rng, size, 5.0, 2))
     columns, rows = (

@@ -1,4 +1,4 @@
-"""What the embedded CLIP is pretrained on: none of the products of `procedural`, and half of the defect types."""
+"""Scenes to pretrain the embedded CLIP on: none of the products of `procedural`, and half of the defect types."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from datamodules.components.rendering.textiles import fabric, mesh
 
 #: Raised with every change that alters a pixel of the bank.
 BANK_VERSION = 2
-#: Defect types of the drawn sets that pretraining never sees.
+#: Defect types of the synthetic sets that pretraining never sees.
 HELD_OUT_DEFECTS = ("bent", "crack", "hole", "stain", "thread")
 #: Damage that befalls any product.
 SURFACE: dict[str, Defect] = {name: DAMAGE[name] for name in ("contamination", "dent", "scratch")} | FLAWS
@@ -51,8 +51,8 @@ class Pair(NamedTuple):
     mask: np.ndarray  # (H, W) bool
 
 
-def draw_pair(product: str, defect: str, index: int, *, seed: int, size: int) -> Pair:
-    """Draw one scene without and with a defect; a pure function of its arguments.
+def render_pair(product: str, defect: str, index: int, *, seed: int, size: int) -> Pair:
+    """Render one scene without and with a defect; a pure function of its arguments.
 
     Args:
         product: a key of `PRODUCTS`; every index has a style of its own.

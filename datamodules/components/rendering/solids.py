@@ -4,8 +4,8 @@ import numpy as np
 
 from datamodules.components.rendering.noise import SIDE, field, fractal, grain, grid, mix, pick, rgb, shaded, smooth
 from datamodules.components.rendering.surface import (
+    Coverage,
     Edit,
-    Layer,
     Pose,
     Surface,
     box,
@@ -119,7 +119,7 @@ def tiles(rng: np.random.Generator, style: np.random.Generator, size: int, edit:
     layer = cover(size, shapes, [], pose)
     if lost:  # the neighbours keep their corners
         broken, others = cover(size, [old], lost, pose), cover(size, shapes, [old], pose)
-        layer = Layer(*(np.maximum(a, b) for a, b in zip(broken, others, strict=True)))
+        layer = Coverage(*(np.maximum(a, b) for a, b in zip(broken, others, strict=True)))
     u, v = pose.frame(size)
     column, row = np.floor((u - first[0]) / pitch + 0.5), np.floor((v - first[1]) / pitch + 0.5)
     index = np.clip((row + count / 2) * count + column + count / 2, 0, len(raster) - 1).astype(np.int64)

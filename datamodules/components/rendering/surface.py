@@ -1,4 +1,4 @@
-"""What is photographed: a relief with colours, and the shapes that objects are put together from."""
+"""Surfaces to photograph: reliefs with colours, and the outlines that objects are put together from."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _ROUND = np.stack([np.cos(_ARC), np.sin(_ARC)], axis=1)
 
 
 class Edit(NamedTuple):
-    """A structural defect asked of the builder: what to change, and the stream that says where and how much."""
+    """A structural defect for the builder to make: its kind, and the random stream of its place and extent."""
 
     kind: str
     rng: np.random.Generator
@@ -35,13 +35,13 @@ class Surface:
     height: np.ndarray  # (H, W) float32, units towards the viewer
     gloss: np.ndarray  # (H, W) float32 in [0, 1], strength of the highlight
     body: np.ndarray  # (H, W) float32 in [0, 1], where a surface defect may lie
-    changed: np.ndarray  # (H, W) bool, what an Edit has altered
+    changed: np.ndarray  # (H, W) bool, pixels that an Edit altered
 
 
 Builder = Callable[[np.random.Generator, np.random.Generator, int, Edit | None], Surface]
 
 
-class Layer(NamedTuple):
+class Coverage(NamedTuple):
     """The inside of some outlines."""
 
     alpha: np.ndarray  # (H, W) float32 in [0, 1], coverage
@@ -49,7 +49,7 @@ class Layer(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """Where an object lies in the image: turned about its origin, scaled, then shifted (units)."""
+    """Position of an object in the image: turned about its origin, scaled, then shifted (units)."""
 
     angle: float = 0.0
     scale: float = 1.0
@@ -70,7 +70,7 @@ class Pose(NamedTuple):
 STILL = Pose()
 
 
-def drawn_pose(rng: np.random.Generator, turn: float, shift: float = 9.0, scale: float = 0.06) -> Pose:
+def sample_pose(rng: np.random.Generator, turn: float, shift: float = 9.0, scale: float = 0.06) -> Pose:
     """A pose within +-`turn` radians, +-`shift` units and +-`scale` of the natural size."""
     angle, grow, right, down = rng.uniform(-1.0, 1.0, 4)
     return Pose(float(angle * turn), float(1.0 + grow * scale), (float(right * shift), float(down * shift)))
@@ -115,7 +115,7 @@ def _fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], pose: Pose, value:
         cv2.fillPoly(canvas, [np.round(pixels * 2**_SHIFT).astype(np.int32)], value, shift=_SHIFT)
 
 
-def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = (), pose: Pose = STILL) -> Layer:
+def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = (), pose: Pose = STILL) -> Coverage:
     """The union of the `solid` polygons less the `holes`."""
     canvas = np.zeros((size * _FINER, size * _FINER), np.uint8)
     _fill(canvas, solid, pose, 255)
@@ -123,7 +123,7 @@ def cover(size: int, solid: Sequence[np.ndarray], holes: Sequence[np.ndarray] = 
     alpha = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
     depth = cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
     depth = cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA) * (SIDE / (size * _FINER))
-    return Layer(alpha, depth)
+    return Coverage(alpha, depth)
 
 
 def inside(size: int, polygons: Sequence[np.ndarray], pose: Pose = STILL, margin: float = 0.0) -> np.ndarray:
@@ -149,7 +149,7 @@ def flat(size: int, colour: Colour | np.ndarray, gloss: float = 0.0, body: float
 
 
 def lay(surface: Surface, alpha: np.ndarray, colour: Paint, height: np.ndarray | float, gloss: float) -> None:
-    """Puts a material on `surface` where `alpha` is 1: its colour (3,) or (H, W, 3), height, gloss; it is body."""
+    """Put a material on `surface` where `alpha` is 1: its colour (3,) or (H, W, 3), height, gloss; it is body."""
     alpha = alpha.astype(np.float32, copy=False)
     paint = shaded(colour, np.ones_like(alpha)) if np.ndim(colour) == 1 else np.asarray(colour)
     surface.albedo = mix(surface.albedo, paint, alpha)

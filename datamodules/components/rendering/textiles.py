@@ -18,7 +18,7 @@ def _cloth_frame(rng: np.random.Generator, size: int, turn: float, sway: float) 
 
 
 def _spot(edit: Edit, reach: float) -> tuple[float, float]:
-    """Where a change is made: (x, y) within +-`reach` units of the centre."""
+    """Place of a change: (x, y) within +-`reach` units of the centre."""
     x, y = edit.rng.uniform(-reach, reach, 2)
     return float(x), float(y)
 
@@ -117,14 +117,14 @@ def mesh(rng: np.random.Generator, style: np.random.Generator, size: int, edit: 
         else:
             gone = smooth(0.72, 0.62, np.abs(u - np.floor(u[here]) - 0.5)) * on_wire
             surface.changed = (gone > 0.4) & (np.abs(v - row - 0.5) < bar * 1.25)
-    _draw_wires(surface, rng, u, v, np.abs(u - np.floor(u) - 0.5 - pick(sway[0], np.floor(u))) / bar, 0.0)
+    _lay_wires(surface, rng, u, v, np.abs(u - np.floor(u) - 0.5 - pick(sway[0], np.floor(u))) / bar, 0.0)
     far = np.abs(v - row - 0.5 - pick(sway[1], row) - push) / bar
-    _draw_wires(surface, rng, v, u, far + 4.0 * gone, 1.0)
+    _lay_wires(surface, rng, v, u, far + 4.0 * gone, 1.0)
     surface.body = np.ones_like(surface.body)
     return surface
 
 
-def _draw_wires(
+def _lay_wires(
     surface: Surface, rng: np.random.Generator, place: np.ndarray, other: np.ndarray, far: np.ndarray, phase: float
 ) -> None:
     """The wires of one direction, over and under those of the other; `far` is the distance in half widths."""

@@ -45,7 +45,7 @@ class FeatureCounts(NamedTuple):
     damaged: int
 
 
-class _File(NamedTuple):
+class _StoredFile(NamedTuple):
     used: float  # seconds since the epoch
     size: int  # bytes
     path: Path
@@ -207,7 +207,7 @@ class FeatureStore:
         if self._used + size > self.max_bytes:
             raise OSError(f"{size} more bytes do not fit into its limit of {self.max_bytes}")
 
-    def _files(self) -> Iterator[_File]:
+    def _files(self) -> Iterator[_StoredFile]:
         """Entries and temporary files of living writers; those of dead ones are removed."""
         with suppress(FileNotFoundError):
             for folder in self.folder.iterdir():
@@ -221,7 +221,7 @@ def _select(tensors: Sequence[Tensor], batch_dims: Sequence[int], row: int) -> t
     return tuple(tensor.select(dim, row) for tensor, dim in zip(tensors, batch_dims, strict=True))
 
 
-def _files_in(folder: Path) -> Iterator[_File]:
+def _files_in(folder: Path) -> Iterator[_StoredFile]:
     with os.scandir(folder) as listed:
         for item in listed:
             if not _OURS.fullmatch(item.name):
@@ -231,7 +231,7 @@ def _files_in(folder: Path) -> Iterator[_File]:
                 path = Path(item.path)
                 abandoned = path.suffix == TEMPORARY and time.time() - status.st_mtime > _ABANDONED_AFTER
                 if not (abandoned and _remove(path)):
-                    yield _File(status.st_atime, status.st_size, path)
+                    yield _StoredFile(status.st_atime, status.st_size, path)
 
 
 def _remove(path: Path) -> bool:

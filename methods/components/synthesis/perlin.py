@@ -1,8 +1,8 @@
 """Perlin masks: blobs at random places, a few percent of the area, where synthetic anomalies are put.
 
-Perlin noise as a mask of drawn anomalies, its threshold, its grain and its rotation are those of DRAEM
+Perlin noise as a mask of synthetic anomalies, its threshold, its grain and its rotation are those of DRAEM
 (https://arxiv.org/abs/2108.07610); the union and the intersection of two masks are those of GLASS
-(https://arxiv.org/abs/2407.09359). AnoPLe does not say how it draws its masks.
+(https://arxiv.org/abs/2407.09359). AnoPLe does not say how it makes its masks.
 """
 
 import math
@@ -14,9 +14,9 @@ from methods.components.synthesis.views import ANOMALOUS_AREA
 
 #: Noise above it is masked; noise lies between -1 and 1.
 THRESHOLD = 0.5
-#: How one or two masks make one, each as likely as the others.
+#: Combinations of one or two masks, equally likely.
 MODES = ("single", "union", "intersection")
-#: Pixels that a cell of the lattice spans at least, whatever exponent is asked for.
+#: Fewest pixels of a cell of the lattice, whatever the exponent.
 FINEST_CELL = 4
 #: Pixels of the noise along one side of a token, and the share of them from which the token is anomalous.
 TOKEN_SIDE, TOKEN_AREA = 16, 0.25
@@ -25,10 +25,10 @@ _ROTATION = 90.0  # degrees to either side
 
 
 def anomaly_mask(rng: np.random.Generator, side: int, exponents: tuple[int, int]) -> np.ndarray:
-    """One mask, two united, or what two have in common; drawn anew until it covers enough to be called anomalous.
+    """One mask, two united, or what two have in common; resampled until it covers enough to be called anomalous.
 
     Args:
-        rng: what is drawn depends on its state alone.
+        rng: the mask depends on its state alone.
         side: pixels, at least 8; any number, it need not be a multiple of anything.
         exponents: lowest and highest power of two of the cells along an axis.
 
@@ -47,10 +47,10 @@ def anomaly_mask(rng: np.random.Generator, side: int, exponents: tuple[int, int]
 
 
 def latent_mask(rng: np.random.Generator, grid: tuple[int, int], exponents: tuple[int, int]) -> np.ndarray:
-    """The tokens of which a single Perlin mask covers a quarter or more; drawn anew until there is one.
+    """The tokens of which a single Perlin mask covers a quarter or more; resampled until there is one.
 
     Args:
-        rng: what is drawn depends on its state alone.
+        rng: the mask depends on its state alone.
         grid: rows and columns of tokens.
         exponents: as in `anomaly_mask`.
 
@@ -66,7 +66,7 @@ def latent_mask(rng: np.random.Generator, grid: tuple[int, int], exponents: tupl
 
 
 def perlin_mask(rng: np.random.Generator, shape: tuple[int, int], exponents: tuple[int, int]) -> np.ndarray:
-    """One draw, turned by up to 90 degrees to either side; (H, W) bool, of which nothing may be True.
+    """One sample, turned by up to 90 degrees to either side; (H, W) bool, possibly all False.
 
     Raises:
         ValueError: a side is below 8 pixels.
@@ -90,7 +90,7 @@ def perlin_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[
     products of matrices, at any side: it need not be a multiple of the cells.
 
     Args:
-        rng: draws the directions of the gradients.
+        rng: the directions of the gradients are sampled from it.
         shape: height and width, pixels.
         cells: of the lattice, down and across.
 
@@ -105,7 +105,7 @@ def perlin_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[
 
 
 def _lattice(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each lattice line gives to each pixel, (pixels, cells + 1): its weight, and weight times distance."""
+    """Weight of each lattice line at each pixel, and weight times distance; (pixels, cells + 1) each."""
     places = (np.arange(pixels) + 0.5) * cells / pixels  # of the centres of pixels, in cells
     distance = (places[:, None] - np.arange(cells + 1)).astype(np.float32)
     near = 1 - np.abs(distance).clip(max=1)  # 1 on the line, 0 from one cell away

@@ -1,7 +1,7 @@
 """Synthetic anomalies of normal images: textures in Perlin masks, CutPaste, and noise on tokens inside CLIP.
 
 AnoPLe (https://arxiv.org/abs/2408.13516) fits on them and says only that there are some in pixels and some in latent
-space. What stands here are the recipes that it can have meant: DRAEM (https://arxiv.org/abs/2108.07610) and GLASS
+space. The recipes here are those that it can have meant: DRAEM (https://arxiv.org/abs/2108.07610) and GLASS
 (https://arxiv.org/abs/2407.09359) for textures, CutPaste (https://arxiv.org/abs/2104.04015) for pasted patches.
 
 Everything is a function of the generator that is handed in. With one seeded by (seed, step, image), neither the number
@@ -26,14 +26,15 @@ Kind = Literal["perlin", "cutpaste", "scar"]
 KINDS: tuple[Kind, ...] = ("perlin", "cutpaste", "scar")
 #: The share of the image that stays below a texture: mean, standard deviation, lowest, highest (GLASS).
 BLEND = (0.5, 0.1, 0.2, 0.8)
-#: Mean change of a masked pixel, of 255, below which the edit is drawn anew: on wood and leather small textures are not
-#: seen below 20, while CutPaste's jitter seldom reaches that. Draws at most: of a black image every patch is black.
-FAINTEST, DRAWS = {"perlin": 20, "cutpaste": 10, "scar": 10}, 10
+#: Mean change of a masked pixel, of 255, below which another edit is sampled: on wood and leather small textures are
+#: not seen below 20, while CutPaste's jitter seldom reaches that. At most so many attempts: a black image has black
+#: patches alone.
+FAINTEST, ATTEMPTS = {"perlin": 20, "cutpaste": 10, "scar": 10}, 10
 #: CutPaste: the patch's share of the image, and its longer side by its shorter.
 PATCH_AREA, PATCH_ASPECT = (0.02, 0.15), (1.0, 3.3)
 #: Its scar: thickness and length as shares of the image's side, and degrees to either side.
 SCAR_THICKNESS, SCAR_LENGTH, SCAR_ANGLE = (2 / 256, 16 / 256), (10 / 256, 25 / 256), 45.0
-#: Range from which the strength of the noise on tokens is drawn; 1 is noise as long as the token.
+#: Range from which the strength of the noise on tokens is sampled; 1 is noise as long as the token.
 LATENT_RATIO = (0.25, 1.0)
 
 #: What `numpy.random.default_rng` takes: a generator is used as it is, numbers seed a new one.
@@ -49,14 +50,14 @@ class Synthetic(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """Makes anomalies.
+    """Synthesises anomalies.
 
     Raises:
         ValueError: a setting out of range.
         DataError: no image in the folder of textures.
     """
 
-    kinds: tuple[str, ...] = KINDS  # one is drawn for each image
+    kinds: tuple[str, ...] = KINDS  # one is sampled for each image
     exponents: tuple[int, int] = (0, 5)  # lowest and highest power of two of the cells of the Perlin noise
     textures: str | None = None  # a folder of images, such as DTD, at any depth; None: the normal images themselves
 
@@ -74,7 +75,7 @@ class Synthesis:
 
         Args:
             image: (3, H, H) in [0, 1], a side of 8 pixels or more, on any device.
-            seed: of all that is drawn.
+            seed: of all that is sampled.
             other: (3, H, H), another normal image whose patches are the texture where there is no folder of them.
 
         Returns:
@@ -90,7 +91,7 @@ class Synthesis:
         pixels = _to_pixels(image)
         texture = pixels if other is None else _to_pixels(other)
         kind = self.kinds[rng.integers(len(self.kinds))]
-        for _ in range(DRAWS):
+        for _ in range(ATTEMPTS):
             painted, mask, kept = self._paint(kind, pixels, texture, rng)
             below = pixels[mask].astype(np.float32)  # (masked pixels, 3)
             above = kept * below + (1 - kept) * painted[mask]
@@ -102,13 +103,13 @@ class Synthesis:
         return Synthetic(edited, where)
 
     def latent_mask(self, seed: Seed, grid: tuple[int, int]) -> Tensor:
-        """Where noise goes: (rows, columns) bool on the CPU, True for one token or more."""
+        """Mask of the tokens to noise: (rows, columns) bool on the CPU, True for one or more."""
         return torch.from_numpy(perlin.latent_mask(np.random.default_rng(seed), grid, self.exponents))
 
     def _paint(
         self, kind: str, pixels: np.ndarray, texture: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, float]:
-        """What is painted, (H, W, 3), where, (H, W) bool, and the share of the image that stays below it."""
+        """The paint (H, W, 3), its mask (H, W) bool, and the share of the image that shows through."""
         if kind != "perlin":
             return *_paste(pixels, rng, scar=kind == "scar"), 0.0
         side = pixels.shape[0]
@@ -124,7 +125,7 @@ class Synthesis:
 def add_noise(tokens: Tensor, mask: Tensor, ratio: Tensor, generator: torch.Generator) -> Tensor:
     """Add Gaussian noise to masked tokens: z' = z + ratio · |z| / sqrt(width) · e.
 
-    The noise is about `ratio` times as long as its token, whatever the scale of the block. It is drawn on the CPU,
+    The noise is about `ratio` times as long as its token, whatever the scale of the block. It is sampled on the CPU,
     for masked tokens alone, so that every device gets the same.
 
     Args:

@@ -28,13 +28,13 @@ def find_textures(folder: Path) -> tuple[Path, ...]:
     """All images in a folder, at any depth, sorted by path.
 
     Raises:
-        DataError: there is none, or it is no folder.
+        DataError: not a folder, or no image in it.
     """
     if not folder.expanduser().is_dir():
-        raise DataError(f"textures must be a folder of images; {folder} is none.")
+        raise DataError(f"textures must be a folder of images; {folder} is not a folder.")
     files = sorted(path for path in folder.expanduser().rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
     if not files:
-        raise DataError(f"textures must be a folder of images ({' '.join(IMAGE_ENDINGS)}); {folder} holds none.")
+        raise DataError(f"textures must be a folder of images ({' '.join(IMAGE_ENDINGS)}); {folder} holds no image.")
     return tuple(files)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pixel_oracle import EXACT, KINDS, draw, fill, labelled, oracle, plain_aupro, values
+from pixel_oracle import EXACT, KINDS, fill, labelled, oracle, plain_aupro, random_maps, values
 from scipy import ndimage
 
 from datamodules.components.reading import read_regions
@@ -21,14 +21,14 @@ def grouped(masks, seed):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
 def test_regions_in_pieces_are_equal_to_the_oracle(kind, seed):
-    maps, masks = draw(seed)
+    maps, masks = random_maps(seed)
     maps, ids = KINDS[kind](maps), grouped(masks, seed)
     assert len(np.unique(ids)) < len(np.unique(labelled(masks)))
     np.testing.assert_allclose(values(fill(maps, ids)), oracle(maps.astype(float), ids), rtol=0, atol=EXACT)
 
 
 def test_only_aupro_sees_the_regions_and_no_number_matters():
-    maps, masks = draw(3)
+    maps, masks = random_maps(3)
     connected, joined = values(fill(maps, masks)), values(fill(maps, grouped(masks, 0)))
     assert connected[:3] == joined[:3]
     assert abs(connected[3] - joined[3]) > 1e-3
@@ -38,7 +38,7 @@ def test_only_aupro_sees_the_regions_and_no_number_matters():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_our_own_labels_give_the_bits_that_scipy_s_give(kind):
-    maps, masks = draw(4)
+    maps, masks = random_maps(4)
     maps = KINDS[kind](maps)
     assert values(fill(maps, np.stack([label_regions(mask) for mask in masks]))) == values(fill(maps, masks))
 
@@ -66,7 +66,7 @@ def test_a_scratch_in_pieces_weighs_as_one_defect(tmp_path):
 
 
 def test_a_vanished_region_counts_nowhere():
-    maps, masks = draw(5)
+    maps, masks = random_maps(5)
     ids = labelled(masks).numpy()
     without = np.where(ids == 2, 0, ids)
     gaps = fill(maps, without)

@@ -29,7 +29,7 @@ def values(metric):
     return [metric.compute()[name].value for name in NAMES]
 
 
-def draw(seed, count=60):
+def random_scores(seed, count=60):
     rng = np.random.default_rng(seed)
     labels = rng.random(count) < 0.6
     return rng.standard_normal(count) + labels, labels
@@ -38,7 +38,7 @@ def draw(seed, count=60):
 @pytest.mark.parametrize("levels", [None, 1, 3])
 @pytest.mark.parametrize("seed", range(5))
 def test_equal_to_scikit_learn(seed, levels):
-    scores, labels = draw(seed)
+    scores, labels = random_scores(seed)
     scores = scores if levels is None else np.round(scores * levels)  # with -0.0 and 0.0
     np.testing.assert_allclose(values(fill(scores, labels)), oracle(scores, labels), rtol=0, atol=EXACT)
 
@@ -52,7 +52,7 @@ def test_double_scores_are_not_rounded():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_lower_precisions_are_exact(dtype):
-    scores, labels = draw(1)
+    scores, labels = random_scores(1)
     lower = torch.as_tensor(scores).to(dtype)
     expected = oracle(lower.double().numpy(), labels)
     np.testing.assert_allclose(values(fill(lower, labels)), expected, rtol=0, atol=EXACT)
@@ -60,7 +60,7 @@ def test_lower_precisions_are_exact(dtype):
 
 @pytest.mark.parametrize("warp", [np.exp, np.arctan, lambda s: s**3, lambda s: s * 1e9 - 5])
 def test_strictly_increasing_warps_change_nothing(warp):
-    scores, labels = draw(2)
+    scores, labels = random_scores(2)
     assert fill(warp(scores), labels).compute() == fill(scores, labels).compute()
 
 
@@ -70,7 +70,7 @@ def test_constant_scores():
 
 
 def test_batches_and_merged_shards_in_any_split_and_order_change_no_bit():
-    scores, labels = draw(3)
+    scores, labels = random_scores(3)
     whole = fill(scores, labels).compute()
     assert all(fill(scores, labels, batch).compute() == whole for batch in (1, 7, 60))
     order = np.random.default_rng(0).permutation(60)
@@ -80,7 +80,7 @@ def test_batches_and_merged_shards_in_any_split_and_order_change_no_bit():
 
 
 def test_forward_gives_the_batch_and_keeps_the_rest():
-    scores, labels = draw(4)
+    scores, labels = random_scores(4)
     metric = fill(scores[:40], labels[:40])
     batch = metric(torch.as_tensor(scores[40:]), torch.as_tensor(labels[40:]))
     assert batch == fill(scores[40:], labels[40:]).compute()
@@ -88,7 +88,7 @@ def test_forward_gives_the_batch_and_keeps_the_rest():
 
 
 def test_scores_made_in_inference_mode_and_reused_by_the_caller():
-    scores, labels = draw(5)
+    scores, labels = random_scores(5)
     metric, buffer = ImageMetrics(), torch.empty(20, dtype=torch.float64)
     with torch.inference_mode():
         for start in range(0, 60, 20):

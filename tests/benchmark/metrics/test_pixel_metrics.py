@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from pixel_oracle import EXACT, KINDS, draw, fill, labelled, oracle, plain_aupro, regions_of, values
+from pixel_oracle import EXACT, KINDS, fill, labelled, oracle, plain_aupro, random_maps, regions_of, values
 from sklearn.metrics import roc_auc_score
 
 from benchmark.metrics.accumulate import NotFiniteError, PixelMetrics
@@ -16,13 +16,13 @@ from datamodules.components.regions import label_regions
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_to_the_oracle(kind, seed):
-    maps, masks = draw(seed)
+    maps, masks = random_maps(seed)
     maps = KINDS[kind](maps)
     np.testing.assert_allclose(values(fill(maps, masks)), oracle(maps.astype(float), masks), rtol=0, atol=EXACT)
 
 
 def test_the_kinds_hold_what_they_say():
-    maps, _ = draw(0)
+    maps, _ = random_maps(0)
     quantised = KINDS["16 levels with -0.0 and 0.0"](maps)
     assert {True, False} <= set(np.signbit(quantised[quantised == 0]).tolist())
     assert 0 < np.abs(KINDS["denormals"](maps)).max() < np.finfo(np.float32).tiny
@@ -30,14 +30,14 @@ def test_the_kinds_hold_what_they_say():
 
 @pytest.mark.parametrize("constant", [-3.0, 0.0, 0.7])
 def test_constant_maps(constant):
-    maps, masks = draw(1)
+    maps, masks = random_maps(1)
     share = masks.mean()
     expected = [0.5, share, 2 * share / (1 + share), 0.15]
     np.testing.assert_allclose(values(fill(np.full_like(maps, constant), masks)), expected, rtol=0, atol=EXACT)
 
 
 def test_perfect_and_inverted_maps():
-    maps, masks = draw(2)
+    maps, masks = random_maps(2)
     perfect = np.where(masks, 1 + np.abs(maps), -np.abs(maps) - 1)
     np.testing.assert_allclose(values(fill(perfect, masks)), [1, 1, 1, 1], rtol=0, atol=EXACT)
     auroc_value, _, _, aupro_value = values(fill(-perfect, masks))
@@ -60,7 +60,7 @@ def test_limit_met_exactly_and_crossed_by_a_tie():
 @pytest.mark.parametrize("limit", [0.001, 0.05, 0.3, 1.0])
 @pytest.mark.parametrize("kind", ["continuous of both signs", "16 levels with -0.0 and 0.0"])
 def test_aupro_at_any_limit(limit, kind):
-    maps, masks = draw(4)
+    maps, masks = random_maps(4)
     maps = KINDS[kind](maps)
     packed = [pack_anomalous(scores, ids) for scores, ids in zip(maps, labelled(masks).numpy(), strict=True)]
     ranking = rank_pixels([maps.ravel()], packed)
@@ -76,7 +76,7 @@ def test_refuses_a_limit_that_is_no_rate(limit):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_regions_are_those_of_the_oracle(seed):
-    maps, masks = draw(seed)
+    maps, masks = random_maps(seed)
     for scores, mask in zip(maps, masks, strict=True):
         expected = sorted((score, region.sum()) for region in regions_of(mask) for score in scores[region])
         packed = np.sort(pack_anomalous(scores, label_regions(mask)))
@@ -84,7 +84,7 @@ def test_regions_are_those_of_the_oracle(seed):
 
 
 def test_a_mask_need_not_be_contiguous():
-    maps, masks = draw(0)
+    maps, masks = random_maps(0)
     turned = PixelMetrics()
     turned.update(torch.as_tensor(maps).transpose(1, 2), labelled(masks).transpose(1, 2))
     assert values(turned) == values(fill(maps, masks))
@@ -92,7 +92,7 @@ def test_a_mask_need_not_be_contiguous():
 
 @pytest.mark.parametrize("warp", [np.exp, np.arctan, lambda s: s * 1000 - 7, lambda s: s**3])
 def test_strictly_increasing_warps_change_nothing(warp):
-    maps, masks = draw(5)
+    maps, masks = random_maps(5)
     steps = np.round(maps * 64) / 64  # far enough apart that float32 keeps them distinct after the warp
     warped = warp(steps.astype(float)).astype(np.float32)
     assert len(np.unique(warped)) == len(np.unique(steps))
@@ -102,13 +102,13 @@ def test_strictly_increasing_warps_change_nothing(warp):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chunk", [1, 7, 437, 1000, 2184, 2185, 2186])
 def test_chunks_change_no_bit(kind, chunk):
-    maps, masks = draw(6)
+    maps, masks = random_maps(6)
     maps = KINDS[kind](maps)
     assert fill(maps, masks, PixelMetrics(chunk=chunk)).compute() == fill(maps, masks).compute()
 
 
 def test_runs_of_scores_change_no_bit(monkeypatch):
-    maps, masks = draw(6)
+    maps, masks = random_maps(6)
     whole = values(fill(maps, masks, PixelMetrics(chunk=500)))
     monkeypatch.setattr("benchmark.metrics.pixels.RUN", 3)
     assert values(fill(maps, masks, PixelMetrics(chunk=500))) == whole
@@ -116,7 +116,7 @@ def test_runs_of_scores_change_no_bit(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["continuous of both signs", "2 levels"])
 def test_batches_and_merged_shards_in_any_split_and_order_change_no_bit(kind):
-    maps, masks = draw(7)
+    maps, masks = random_maps(7)
     maps = KINDS[kind](maps)
     whole = fill(maps, masks).compute()
     assert all(fill(maps, masks, batch=batch).compute() == whole for batch in (1, 3, 5))
@@ -126,7 +126,7 @@ def test_batches_and_merged_shards_in_any_split_and_order_change_no_bit(kind):
 
 
 def test_computing_leaves_maps_and_metric_as_they_were():
-    maps, masks = draw(3)
+    maps, masks = random_maps(3)
     before = maps.copy()
     metric = fill(maps[:2], masks[:2])
     metric.compute()
@@ -137,7 +137,7 @@ def test_computing_leaves_maps_and_metric_as_they_were():
 
 
 def test_images_of_different_size_go_together():
-    (maps, masks), (large, truth) = draw(0), draw(1, height=31, width=40)
+    (maps, masks), (large, truth) = random_maps(0), random_maps(1, height=31, width=40)
     metric = fill(large, truth, fill(maps, masks))
     scores, labels = np.append(maps, large), np.append(masks, truth)
     assert metric.compute()["pixel_AUROC"].value == pytest.approx(roc_auc_score(labels, scores), abs=EXACT)
@@ -146,14 +146,14 @@ def test_images_of_different_size_go_together():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_exact(dtype):
-    maps, masks = draw(8)
+    maps, masks = random_maps(8)
     half = torch.as_tensor(maps).to(dtype)
     expected = oracle(half.double().numpy(), masks)
     np.testing.assert_allclose(values(fill(half, masks)), expected, rtol=0, atol=EXACT)
 
 
 def test_double_precision_is_rounded_to_single():
-    maps, masks = draw(8)
+    maps, masks = random_maps(8)
     double = maps.astype(float) * (1 + 1e-12)
     assert (double != maps).any()
     assert values(fill(double, masks)) == values(fill(maps, masks))
@@ -161,14 +161,14 @@ def test_double_precision_is_rounded_to_single():
 
 @pytest.mark.parametrize("fill_value", [False, True])
 def test_undefined_values_say_why(fill_value):
-    maps, masks = draw(0)
+    maps, masks = random_maps(0)
     results = fill(maps, np.full_like(masks, fill_value)).compute()
     reason = "no normal pixel" if fill_value else "no anomalous pixel"
     assert results == dict.fromkeys(metric_names("pixel"), (None, reason))
 
 
 def test_no_normal_image_is_fine():
-    maps, masks = draw(0)
+    maps, masks = random_maps(0)
     anomalous = masks.any((1, 2))
     expected = oracle(maps[anomalous].astype(float), masks[anomalous])
     np.testing.assert_allclose(values(fill(maps[anomalous], masks[anomalous])), expected, rtol=0, atol=EXACT)
@@ -182,7 +182,7 @@ def test_without_any_map():
 @pytest.mark.parametrize("wrong", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("anomalous", [True, False])
 def test_refuses_scores_without_rank_and_says_where(wrong, anomalous):
-    maps, masks = draw(0)
+    maps, masks = random_maps(0)
     row, column = np.argwhere(masks[2] == anomalous)[0]
     maps[2, row, column] = wrong
     metric = PixelMetrics()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pixel_oracle import draw, fill
+from pixel_oracle import fill, random_maps
 
 from benchmark.metrics import table
 from benchmark.metrics.accumulate import ImageMetrics
@@ -53,7 +53,7 @@ def test_one_line_is_enough_for_a_metric_to_be_measured():
     image = ImageMetrics()
     image.update(torch.rand(4), LABELS)
     assert image.compute()["image_New"] == (0.5, "")
-    maps, masks = draw(0)
+    maps, masks = random_maps(0)
     assert fill(maps, masks).compute()["pixel_New"].value == 1 / np.count_nonzero(~masks)
     assert fill(maps, masks & False).compute()["pixel_New"] == (None, "no anomalous pixel")
 

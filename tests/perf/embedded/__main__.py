@@ -29,7 +29,7 @@ from tests.perf.embedded.intervals import Trial, metrics, resampled, some, weigh
 from tests.perf.embedded.trials import HAND_WRITTEN, Seen
 
 METRICS = ("image AUROC", "pixel AUROC", "pixel AP")
-DRAWS = (0, 1, 2)
+SHOT_SEEDS = (0, 1, 2)
 FITS = (0, 1, 2, 3, 4)
 STATES = "WinCLIP states"
 KINDS = ("texture", "object", "all")
@@ -68,8 +68,8 @@ def zero_shot(target: Target, label: str, prompts: Sequence[str]) -> Rows:
     return rows
 
 
-def other_draws(label: str) -> Rows:
-    """Zero-shot of five more draws of random weights: which side of chance a single one falls on is luck."""
+def other_seeds(label: str) -> Rows:
+    """Zero-shot of random weights from five more seeds: which side of chance a single one falls on is luck."""
     merged: dict[str, list[Trial]] = {category: [] for category in Procedural.categories}
     kept = clip_weights.EMBEDDED_SEED
     for seed in FITS:
@@ -82,10 +82,10 @@ def other_draws(label: str) -> Rows:
 
 
 def memory(target: Target, label: str) -> Rows:
-    """Nearest patches of 1 and 4 normal images, three draws."""
+    """Nearest patches of 1 and 4 normal images, three samples of shots."""
     return {
         f"{label}, nearest patch, {shots} shots": {
-            c: [trials.few_shot(lambda: NearestPatch(target.backbone, {}), c, shots, d, seen) for d in DRAWS]
+            c: [trials.few_shot(lambda: NearestPatch(target.backbone, {}), c, shots, d, seen) for d in SHOT_SEEDS]
             for c, seen in target.seen.items()
         }
         for shots in (1, 4)
@@ -113,7 +113,7 @@ def trivial(target: Target) -> Rows:
     for cls, name in ((TrivialPixelDifference, "trivial_pixel_difference"), (TrivialColourKNN, "trivial_colour_knn")):
         for shots in (1, 4):
             rows[f"{name}, {shots} shots"] = {
-                c: [trials.few_shot(lambda: cls(target.backbone, {}), c, shots, d, seen) for d in DRAWS]  # noqa: B023
+                c: [trials.few_shot(lambda: cls(target.backbone, {}), c, shots, d, seen) for d in SHOT_SEEDS]  # noqa: B023
                 for c, seen in target.seen.items()
             }
     return rows
@@ -203,7 +203,7 @@ def main() -> None:
     torch.manual_seed(0)
     blind = open_target("random")
     shared = {**zero_shot(blind, "random weights", (STATES,)), **memory(blind, "random weights")}
-    shared |= other_draws("random weights, five more draws")
+    shared |= other_seeds("random weights, five more draws")
     shared |= trivial(blind)
     print("## Without training\n")
     show(shared)

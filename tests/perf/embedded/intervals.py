@@ -33,12 +33,12 @@ def some(found: Trial, rows: np.ndarray) -> Trial:
 
 
 def weights(found: Trial, rng: np.random.Generator | None, count: int = RESAMPLES) -> np.ndarray:
-    """How often each resample holds each image, (count, n); normal and anomalous images are drawn apart."""
-    drawn = np.zeros((count, len(found.label)))
+    """How often each resample holds each image, (count, n); normal and anomalous images are resampled apart."""
+    counts = np.zeros((count, len(found.label)))
     for state in (False, True):
         rows = np.flatnonzero(found.label == state)
-        drawn[:, rows] = 1.0 if rng is None else rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), count)
-    return drawn
+        counts[:, rows] = 1.0 if rng is None else rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), count)
+    return counts
 
 
 def auroc(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
@@ -54,13 +54,13 @@ def average_precision(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
     return np.asarray((anomalous[:, ::-1] * hits / np.maximum(all_, 1e-12)).sum(axis=1) / anomalous.sum(axis=1))
 
 
-def metrics(found: Trial, drawn: np.ndarray) -> np.ndarray:
+def metrics(found: Trial, counts: np.ndarray) -> np.ndarray:
     """Image AUROC, pixel AUROC and pixel AP of every resample, (3, count)."""
     order = np.unique(found.score, return_inverse=True)[1]
     ranked = np.zeros((len(order), order.max() + 1))
     ranked[np.arange(len(order)), order] = 1.0
-    image = [drawn[:, found.label == state] @ ranked[found.label == state] for state in (False, True)]
-    normal, anomalous = drawn @ found.normal, drawn @ found.anomalous
+    image = [counts[:, found.label == state] @ ranked[found.label == state] for state in (False, True)]
+    normal, anomalous = counts @ found.normal, counts @ found.anomalous
     return np.stack([auroc(*image), auroc(normal, anomalous), average_precision(normal, anomalous)])
 
 
@@ -68,14 +68,14 @@ def resampled(trials: Sequence[Sequence[Trial]], seed: int = 0) -> np.ndarray:
     """Means over categories of every resample, (3, 1 + RESAMPLES); the first column is the test set itself.
 
     Args:
-        trials: of every category, its repetitions (draws of shots, seeds of a fit), whose mean is taken.
+        trials: of every category, its repetitions (samples of shots, seeds of a fit), whose mean is taken.
         seed: two methods that are resampled with one seed on one test set are paired.
     """
     means = []
     for index, repeats in enumerate(trials):
         rng = np.random.default_rng([seed, index])
-        drawn = np.concatenate([weights(repeats[0], None, 1), weights(repeats[0], rng)])
-        means.append(np.mean([metrics(found, drawn) for found in repeats], axis=0))
+        counts = np.concatenate([weights(repeats[0], None, 1), weights(repeats[0], rng)])
+        means.append(np.mean([metrics(found, counts) for found in repeats], axis=0))
     return np.asarray(np.mean(means, axis=0))
 
 

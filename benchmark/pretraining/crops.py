@@ -1,4 +1,4 @@
-"""Views of the bank: crops of a pair under lights of their own, and what is said of them."""
+"""Crops of the pairs of the bank, under lights of their own, and their captions."""
 
 from typing import Literal, NamedTuple
 
@@ -11,45 +11,44 @@ from benchmark.pretraining.wording import DEFECTS, PRODUCTS
 from datamodules.components.rendering.noise import stream
 
 PATCH = 8  # pixels
-GRID = 16  # patches along a whole view of 128 pixels
+GRID = 16  # patches along a whole crop of 128 pixels
 
 Scope = Literal["part", "coarse", "whole"]
-#: Pixels of the view, shortest and longest side of what it shows in the bank, patches along it.
+#: Pixels of the crop, shortest and longest side of what it shows in the bank, patches along it.
 _FORM: dict[Scope, tuple[int, int, int]] = {"part": (64, 78, 124), "coarse": (64, 150, SIDE), "whole": (128, 150, SIDE)}
 
 
-class Views(NamedTuple):
+class Crops(NamedTuple):
     """n pairs: rows 0 to n - 1 are normal, rows n to 2 n - 1 the same scenes with a defect."""
 
     images: np.ndarray  # (2n, 3, side, side) float32 in [0, 1]
     cover: np.ndarray  # (2n, N) float32 in [0, 1], share of each patch that is anomalous
-    corner: tuple[int, int]  # row and column of the view's first patch in the whole grid
-    step: int  # patches of the whole grid per patch of the view
+    corner: tuple[int, int]  # row and column of the crop's first patch in the whole grid
+    step: int  # patches of the whole grid per patch of the crop
     product: np.ndarray  # (n,) index
     defect: np.ndarray  # (n,) index
-    place: np.ndarray  # (n,) index of PLACES, -1 where the view shows a part only
+    place: np.ndarray  # (n,) index of PLACES, -1 where the crop shows a part only
     texts: list[str]  # 2n captions
     vague: np.ndarray  # (2n,) bool, the caption does not name the product
 
 
-def draw_views(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stress: float = 1.0) -> Views:
-    """The views of one step, a pure function of its arguments.
+def sample_crops(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stress: float = 1.0) -> Crops:
+    """The crops of one step, a pure function of its arguments.
 
     Args:
-        bank: the drawn pairs.
-        pairs: how many are shown.
-        scope: how much of a scene a view shows.
-        seed: of all draws.
+        bank: the rendered pairs.
+        pairs: number of pairs.
+        scope: part of a scene that a crop shows.
+        seed: of all that is sampled.
         step: number of the step.
-        stress: how often, at most, the difference that the defect makes is laid on the normal image; each pair draws
-            its own number from 1 on.
+        stress: largest factor on the difference that the defect makes, 1 or more; each pair samples its own from 1 on.
     """
     rng = stream("views", seed, scope, step)
     side, low, high = _FORM[scope]
     corner = tuple(int(c) for c in rng.integers(0, GRID - side // PATCH + 1, 2)) if scope == "part" else (0, 0)
     images = np.empty((2 * pairs, side, side, 3), np.float32)
     cover = np.zeros((2 * pairs, (side // PATCH) ** 2), np.float32)
-    place, chosen = np.full(pairs, -1), rng.integers(0, len(bank.entries), pairs)
+    place, chosen = np.full(pairs, -1), rng.integers(0, len(bank.scenes), pairs)
     for row, index in enumerate(chosen):
         mask = bank.masks[index]
         top, left, edge = _window(rng, mask, int(rng.integers(low, high + 1)))
@@ -63,15 +62,15 @@ def draw_views(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stres
         cover[row + pairs] = share.ravel()
         if scope != "part":
             place[row] = _place(share)
-    names = [bank.entries[index] for index in chosen]
-    said = [_say(rng, entry.product, entry.defect, int(at)) for entry, at in zip(names, place, strict=True)]
-    return Views(
+    shown = [bank.scenes[index] for index in chosen]
+    said = [_say(rng, scene.product, scene.defect, int(at)) for scene, at in zip(shown, place, strict=True)]
+    return Crops(
         images.transpose(0, 3, 1, 2),
         cover,
         (corner[0], corner[1]),
         2 if scope == "coarse" else 1,
-        np.array([PRODUCTS.index(entry.product) for entry in names]),
-        np.array([DEFECTS.index(entry.defect) for entry in names]),
+        np.array([PRODUCTS.index(scene.product) for scene in shown]),
+        np.array([DEFECTS.index(scene.defect) for scene in shown]),
         place,
         [texts[0] for texts, _ in said] + [texts[1] for texts, _ in said],
         np.array([vague for _, vague in said] * 2),
@@ -95,7 +94,7 @@ def _turned(image: np.ndarray, turn: int, mirror: bool) -> np.ndarray:
 
 
 def _lit(rng: np.random.Generator, image: np.ndarray, side: int) -> np.ndarray:
-    """The view as another camera would take it, (side, side, 3) float32 in [0, 1]."""
+    """The crop as another camera would take it, (side, side, 3) float32 in [0, 1]."""
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) / 255.0
     gain = np.float32(rng.uniform(0.8, 1.2)) * rng.uniform(0.94, 1.06, 3).astype(np.float32)
     mean = small.mean()
@@ -106,7 +105,7 @@ def _lit(rng: np.random.Generator, image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _place(share: np.ndarray) -> int:
-    """The index of PLACES where the middle of the mask lies, thirds of the view."""
+    """The index of PLACES where the middle of the mask lies, thirds of the crop."""
     rows, columns = np.indices(share.shape)
     total = max(float(share.sum()), 1e-6)
     row, column = (float((axis * share).sum()) / total / share.shape[0] * 3 for axis in (rows + 0.5, columns + 0.5))

@@ -1,10 +1,10 @@
-"""The two drawn data sets: halves of one engine's categories, each in a folder of its own."""
+"""The two synthetic data sets: halves of one engine's categories, each in a folder of its own."""
 
 import numpy as np
 import pytest
 
 from datamodules.components.fit_data import FitData
-from datamodules.components.rendering import CATEGORIES, DRAWING_VERSION, GOOD, catalogue, draw, draw_twin
+from datamodules.components.rendering import CATEGORIES, GOOD, RENDERING_VERSION, catalogue, render, render_twin
 from datamodules.components.rendering.cache import Counts, folder_name
 from datamodules.components.sample import DataError
 from datamodules.procedural import Procedural
@@ -20,7 +20,7 @@ def test_the_folder_is_named_by_all_that_changes_it():
         for categories in (Procedural.categories, ProceduralAuxiliary.categories, tuple(CATEGORIES))
     }
     assert len(names) == 36
-    assert all(f"v{DRAWING_VERSION}-" in name for name in names)
+    assert all(name.startswith(f"drawn-v{RENDERING_VERSION}-") for name in names)
 
 
 def test_the_two_sets_share_no_category_and_leave_none_out():
@@ -35,8 +35,8 @@ def test_the_literals_are_the_engine_s(data):
     assert data.kinds == {name: CATEGORIES[name].kind for name in data.categories}
     defaults = data.Config()
     assert Counts() == (defaults.train, defaults.normal, defaults.per_defect)
-    # another drawing, or other categories, needs another variant
-    assert (DRAWING_VERSION, len(data.categories), data.variant) == (3, 8, "drawn-v3")
+    # other pixels, or other categories, needs another variant
+    assert (RENDERING_VERSION, len(data.categories), data.variant) == (3, 8, "drawn-v3")
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_the_datamodule(tmp_path, monkeypatch):
     config = Procedural.Config(draw_seed=3, size=32, train=3, normal=2, per_defect=1)
     data = Procedural(None, ["gear", "wood"], image_size=16, shots=2, config=config)
     assert data.root == tmp_path / folder_name(3, 32, Counts(3, 2, 1), Procedural.categories)
-    assert not data.root.exists()  # a constructor draws nothing
+    assert not data.root.exists()  # a constructor renders nothing
     with pytest.raises(DataError, match="does not exist"):
         data.setup("fit")
     data.prepare_data()
@@ -63,10 +63,10 @@ def test_the_datamodule(tmp_path, monkeypatch):
     [("wood", "crack", 1.35), ("tiles", "missing", 1.35), ("gear", "scratch", 2.0), ("gear", "missing", 1.0)],
 )
 def test_a_defect_has_the_contrast_of_its_kind(category, defect, contrast, monkeypatch):
-    asked = draw(category, "test", defect, 0, size=64).image
-    twin = draw_twin(category, "test", defect, 0, size=64).astype(float)
+    asked = render(category, "test", defect, 0, size=64).image
+    twin = render_twin(category, "test", defect, 0, size=64).astype(float)
     monkeypatch.setattr(catalogue, "CONTRAST", dict.fromkeys(catalogue.CONTRAST, 1.0))
-    plain = draw(category, "test", defect, 0, size=64).image.astype(float)
+    plain = render(category, "test", defect, 0, size=64).image.astype(float)
     expected = np.clip(twin + contrast * (plain - twin), 0, 255)
     assert np.abs(asked - expected).max() <= 0.5 + 1e-6
     assert np.abs(plain - twin).max() > 10

@@ -1,10 +1,10 @@
-"""A fit by steps draws the same whatever number of workers reads, however long it is, and whatever it drew before."""
+"""A fit by steps resamples the same whatever number of workers reads, however long it is, whatever came before."""
 
 import hashlib
 
 import pytest
 import torch
-from twins import draw_mvtec_ad
+from twins import write_mvtec_ad
 
 from datamodules.components.fit_data import FitData
 from datamodules.components.resampling import unchanged
@@ -19,7 +19,7 @@ def shade(item, seed):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return draw_mvtec_ad(tmp_path_factory.mktemp("draws"))
+    return write_mvtec_ad(tmp_path_factory.mktemp("resampling"))
 
 
 def open_set(root, **settings):
@@ -38,19 +38,19 @@ def assert_equal(first, second):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
-def test_draws_are_those_of_the_hash(root):
+def test_samples_are_those_of_the_hash(root):
     data = open_set(root, seed=5)
     shots = [data.relative(sample.image) for category in data.chosen for sample in data.sample_shots(category)]
     batches = read(root, seed=5)
     assert [len(batch.label) for batch in batches] == [3] * 4
-    drawn = [(path, int(seed)) for batch in batches for path, seed in zip(batch.path, batch.simulated, strict=True)]
+    found = [(path, int(seed)) for batch in batches for path, seed in zip(batch.path, batch.simulated, strict=True)]
     digests = [hashlib.sha256(f"5/{index}".encode()).digest() for index in range(12)]
     expected = [(shots[int.from_bytes(d[:8], "big") % 4], int.from_bytes(d[8:16], "big") // 2) for d in digests]
-    assert drawn == expected
+    assert found == expected
 
 
-def test_every_shot_is_drawn_about_as_often(root):
-    """Of 400 draws from four, 100 each within four standard deviations."""
+def test_every_shot_is_sampled_about_as_often(root):
+    """Of 400 samples from four, 100 each within four standard deviations."""
     paths = [path for batch in read(root, steps=100, batch_size=4, augment=unchanged) for path in batch.path]
     counts = [paths.count(path) for path in set(paths)]
     assert len(counts) == 4
@@ -74,7 +74,7 @@ def test_a_second_pass_and_a_longer_one_begin_alike(root):
     assert_equal(first, read(root, steps=5)[:2])
 
 
-def test_another_seed_draws_others(root):
+def test_another_seed_samples_others(root):
     first, second = ([batch.simulated for batch in read(root, seed=seed)] for seed in (0, 1))
     assert first != second
 

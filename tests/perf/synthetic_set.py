@@ -1,8 +1,8 @@
-"""How far trivial baselines get on the drawn set; run `python tests/perf/drawn_set.py`, about half a minute.
+"""How far trivial baselines get on the synthetic set; run `python tests/perf/synthetic_set.py`, about half a minute.
 
-A drawn set is worth something only if its defects are not found by colour or by subtraction. Image AUROC of the
+A synthetic set is worth something only if its defects are not found by colour or by subtraction. Image AUROC of the
 trivial methods, which know no network, on the categories of `procedural`, each and as means of textures and objects;
-the set is accepted while every mean stays at or below LIMIT. Few-shot scores are means over DRAWS disjoint sets of
+the set is accepted while every mean stays at or below LIMIT. Few-shot scores are means over SAMPLES disjoint sets of
 normal images.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # works from a checkout that is not installed
 
-from datamodules.components.rendering import CATEGORIES, GOOD, draw
+from datamodules.components.rendering import CATEGORIES, GOOD, render
 from datamodules.procedural import Procedural
 from methods.trivial_colour_knn import TrivialColourKNN
 from methods.trivial_colour_outlier import TrivialColourOutlier
@@ -25,7 +25,7 @@ from methods.trivial_pixel_difference import TrivialPixelDifference
 
 LIMIT = 0.75
 SHOTS = 4
-DRAWS = 3
+SAMPLES = 3
 SCORES = {  # name of a column: method and its shots
     "self-outlier": (TrivialColourOutlier, 0),
     "pixel-diff 1": (TrivialPixelDifference, 1),
@@ -43,14 +43,14 @@ def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
 
 def images_of(category: str, split: str, defect: str, count: int, seed: int, size: int) -> Tensor:
     """(count, 3, size, size) in [0, 1]."""
-    drawn = [draw(category, split, defect, i, seed=seed, size=size).image for i in range(count)]
-    return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2) / 255
+    images = [render(category, split, defect, i, seed=seed, size=size).image for i in range(count)]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
 
 
 def measure(category: str, seed: int, size: int, normal: int, per_defect: int) -> dict[str, np.ndarray]:
     """Per defect and for "all": AUROC of every score, in the order of SCORES."""
-    train = images_of(category, "train", GOOD, SHOTS * DRAWS, seed, size)
-    scorers = []  # DRAWS lists in the order of SCORES
+    train = images_of(category, "train", GOOD, SHOTS * SAMPLES, seed, size)
+    scorers = []  # SAMPLES lists in the order of SCORES
     for shots in train.split(SHOTS):
         scorers.append([kind(None, {category: category}) for kind, _ in SCORES.values()])  # none asks its backbone
         for method, (_, count) in zip(scorers[-1], SCORES.values(), strict=True):
@@ -59,20 +59,22 @@ def measure(category: str, seed: int, size: int, normal: int, per_defect: int) -
     def scores(defect: str, count: int) -> np.ndarray:
         images = images_of(category, "test", defect, count, seed, size)
         found = [[method(images, [category] * count).score for method in methods] for methods in scorers]
-        return np.array([[score.numpy() for score in row] for row in found])  # (DRAWS, scores, images)
+        return np.array([[score.numpy() for score in row] for row in found])  # (SAMPLES, scores, images)
 
     good = scores(GOOD, normal)
     bad = {defect: scores(defect, per_defect) for defect in CATEGORIES[category].defects}
     bad["all"] = np.concatenate(list(bad.values()), axis=2)
     return {
-        defect: np.array([np.mean([auroc(good[d, s], images[d, s]) for d in range(DRAWS)]) for s in range(len(SCORES))])
+        defect: np.array(
+            [np.mean([auroc(good[d, s], images[d, s]) for d in range(SAMPLES)]) for s in range(len(SCORES))]
+        )
         for defect, images in bad.items()
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="draw seed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the set")
     parser.add_argument("--size", type=int, default=256, help="side of the images, a multiple of 16")
     parser.add_argument("--normal", type=int, default=12, help="normal test images per category")
     parser.add_argument("--per-defect", type=int, default=4, help="images per defect type")
