@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from methods.components.clip import image_tower
 from methods.components.clip.backbone import CLIPBackbone, Tokens
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 CLOSE = {"atol": 2e-5, "rtol": 0}

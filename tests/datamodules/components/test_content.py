@@ -13,7 +13,7 @@ from datamodules.components import content
 from datamodules.components.content import file_digest, folder_digest
 from datamodules.components.sample import DataError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def plain(data: bytes) -> str:

@@ -1,6 +1,6 @@
 """FineGrainedAD against recorded tensors: prompts, regions, weights, losses, gradients, keys and maps.
 
-`pytest tests/methods/test_finegrainedad_parity.py --fixture PATH` runs the same on another file of the schema. The file
+`pytest tests/methods/finegrainedad/test_parity.py --fixture PATH` runs the same on another file of the schema. The file
 is a second reading of the specification, not output of the released code. It mixes released and described choices: a
 suffix before the caption, hinges over tokens, the next attention in the memory and the first shot's foreground, with
 two seeds for the foreground, three neighbours for the parts, no noise and both kinds of weights and keys.
@@ -25,7 +25,7 @@ from methods.finegrainedad.region_aggregation import Rules, find_regions, weigh_
 from methods.finegrainedad.token_wise import token_wise_probability
 from tests.support.recorded_captions import CATEGORY, bare, load, open_backbone, read_captions, seed_that_samples
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "finegrainedad_ref.npz"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "finegrainedad_ref.npz"
 FORWARD = {"atol": 2e-5, "rtol": 0}
 LOSS = {"atol": 1e-5, "rtol": 1e-6}
 GRADIENT = 1e-4  # of each tensor's largest

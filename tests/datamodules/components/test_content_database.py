@@ -12,7 +12,7 @@ import pytest
 from datamodules.components import content
 from datamodules.components.content import file_digest, folder_digest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HASHES_ALL = """
 import sys, random
 from pathlib import Path

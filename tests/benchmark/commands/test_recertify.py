@@ -13,7 +13,7 @@ from benchmark.execution import content
 from benchmark.metrics import table
 from benchmark.request import code, registry
 
-PLUGIN = Path(__file__).parents[1] / "plugin"
+PLUGIN = Path(__file__).parents[2] / "plugin"
 
 
 @pytest.fixture

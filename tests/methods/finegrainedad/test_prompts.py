@@ -204,6 +204,6 @@ def test_every_shipped_caption_makes_prompts(backbone):
 
 
 def _categories(name):
-    lines = (Path(__file__).parents[2] / "configs" / "captions" / f"{name}.yaml").read_text().splitlines()
+    lines = (Path(__file__).parents[3] / "configs" / "captions" / f"{name}.yaml").read_text().splitlines()
     after = lines[lines.index("categories:") + 1 :]
     return [line.strip(" :") for line in after if line.startswith("  ") and line[2] not in " -#"]

@@ -137,7 +137,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     path = tmp_path / "file"
     for round_ in range(5):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
+            [sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[3], stdout=subprocess.PIPE
         )
         assert writer.stdout.readline()
         while not path.exists():

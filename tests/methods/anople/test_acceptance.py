@@ -16,7 +16,7 @@ from methods.components.clip.backbone import CLIPBackbone
 from methods.components.scoring import harmonic_mean
 from methods.components.synthesis.pipeline import Synthesis
 from methods.components.synthesis.views import cut_views
-from tests.methods.test_anople import SIZE, build, noise_batch, noise_images, remembered
+from tests.methods.anople.test_method import SIZE, build, noise_batch, noise_images, remembered
 
 
 def narrow_clip(side, patch):

@@ -61,4 +61,4 @@ def test_no_torch_is_loaded(base):
         "import sys; from datamodules.components.roots import find_root; "
         f"find_root('visa', 'visa', '', {str(base / 'visa')!r}); assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

@@ -11,7 +11,7 @@ import pytest
 from benchmark.contract.candidates import write_images
 from tests.support.ranks import BATCH, NAMES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from benchmark.request import code, registry
 from benchmark.request.code import MEASURING, code_of, hash_code
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 METHOD = 'import json\nimport friend\nfrom mine import near\nfrom .inner import part as other\nWORDS = "words.json"\n'
 
 

@@ -13,7 +13,7 @@ from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose, parse_words
 
 #: Written before settings had types: a cell as `dataclasses.asdict` laid it out, with its hashes.
-RECORDED = json.loads((Path(__file__).parents[1] / "fixtures" / "recorded_cell.json").read_text())
+RECORDED = json.loads((Path(__file__).parents[2] / "fixtures" / "recorded_cell.json").read_text())
 #: First cells of requests with their hashes as they were before settings had types.
 KNOWN = [
     (("toy_mean", "mvtec_ad", ["method.scale=2"]), "few_shot-bottle-k1-s0-ad21031674", "bce3d32f92", "b04557ac40"),
