@@ -15,6 +15,8 @@ from benchmark.request.merging import Layer
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import compose, parse_words
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -82,7 +84,6 @@ def test_a_comparison_without_shots_knows_no_seed(root):
     assert one == other
 
 
-@pytest.mark.slow
 def test_a_fit_is_another_for_another_file_code_or_pixel(root, monkeypatch):
     cell = cell_of(root, "protocol.auxiliary=procedural_auxiliary", method="toy_transfers")
     method = build_method(cell, open_backbone(cell), open_data(target(cell), 16))

@@ -18,7 +18,13 @@ NAMES = registry.names("method")
 CANDIDATES = [candidate for name in NAMES for candidate in candidates.candidates(name)]
 CASES = [(each, promise) for each in CANDIDATES for promise in contract.PROMISES if promise.asked_of(each)]
 #: Promises that take a whole run or a second method.
-SLOW = (contract.scores_ignore_the_truth, contract.a_second_one_starts_anew)
+SLOW = (
+    contract.scores_ignore_the_truth,
+    contract.lives_under_a_plain_trainer,
+    contract.a_second_one_starts_anew,
+    contract.backbone_is_left_alone,
+    contract.scores_need_no_other_image,
+)
 
 
 def words(value):

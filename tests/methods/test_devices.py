@@ -65,6 +65,7 @@ def training_batch(method: Method, kind: str = "") -> Batch:
     return batch._replace(**{key: getattr(batch, key).to(DEVICE) for key in ("image", "mask", "label")})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=words)
 def test_adapts_and_predicts(candidate, own_backbone):
     method = candidate.build(candidate.categories)
@@ -76,6 +77,7 @@ def test_adapts_and_predicts(candidate, own_backbone):
         assert (found.anomaly_map.shape[0], found.anomaly_map.device) == (3, DEVICE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidate", [each for each in CANDIDATES if PROTOCOLS[each.protocol].uses_shots], ids=words)
 def test_what_it_remembers_follows_to_another_device(candidate, own_backbone):
     method, images, keys = candidate.prepare(), candidates.noise_images(2), candidate.keys(2)
@@ -84,6 +86,7 @@ def test_what_it_remembers_follows_to_another_device(candidate, own_backbone):
         assert method.predict(images.to(DEVICE), keys).score.device == DEVICE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidate", FITTED, ids=words)
 def test_loses(candidate, own_backbone):
     method = candidate.build(candidate.categories).train()
@@ -94,6 +97,7 @@ def test_loses(candidate, own_backbone):
         assert (loss.shape, loss.device, loss.requires_grad) == ((), DEVICE, True)
 
 
+@pytest.mark.slow
 def test_simulated_anomalies_and_the_one_place_that_waits(own_backbone):
     """Latent noise is sampled on the CPU, for masked tokens alone, to be the same on all devices: they are counted."""
     method = candidates.candidates("anople")[0].build(list(candidates.WORDS)).train()
@@ -112,6 +116,7 @@ def variants():
             yield from candidates.candidates(name, [f"method.bank={bank}"])[:1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidate", list(variants()), ids=lambda each: f"{each.name}-{each.settings.get('bank')}")
 def test_variants(candidate, own_backbone):
     test_adapts_and_predicts(candidate, own_backbone)

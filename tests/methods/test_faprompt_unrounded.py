@@ -15,6 +15,8 @@ from methods.faprompt import FAPrompt
 from tests.methods.test_faprompt_parity import FIXTURE, FORWARD, LOSS, SELECTION
 from tests.support.recorded_faprompt import TERMS, build_backbone, build_method, parameter_names, read_fixture
 
+pytestmark = pytest.mark.slow
+
 # Bounds for the recorded prompts, which float16 moves by up to 2⁻¹² of their size. Measured: 2.8e-4, 3.3e-5, 6.3e-5,
 # 2.3e-5, 2.7e-4, 3.3e-4 and 5.0e-4.
 TEXT = {"atol": 6e-4, "rtol": 0}  # of features that are not normed; 1 in size
@@ -89,7 +91,6 @@ def compare_training(parity, term, gradient, deep_gradient):
     method.zero_grad()
 
 
-@pytest.mark.slow
 def test_the_default_rounds_nothing(parity):
     assert parity.method.config.round_deep_prompts is False
 

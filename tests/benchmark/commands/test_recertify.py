@@ -13,6 +13,8 @@ from benchmark.execution import content
 from benchmark.metrics import table
 from benchmark.request import code, registry
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).parents[2] / "plugin"
 
 
@@ -72,7 +74,6 @@ def tables(folder):
     return (folder / "leaderboard.csv").read_text(), set(pd.read_csv(folder / "results.csv")["code"])
 
 
-@pytest.mark.slow
 def test_equal_numbers_adopt_the_rest_and_say_so(run, bench, method, tmp_path):
     before, code_before = tables(tmp_path / "r")
     edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
@@ -99,7 +100,6 @@ def test_equal_numbers_adopt_the_rest_and_say_so(run, bench, method, tmp_path):
     assert len({*code_before, *code_after}) == 2
 
 
-@pytest.mark.slow
 def test_one_other_digit_adopts_nothing_and_names_the_cell(run, bench, method, tmp_path):
     edit(
         method,
@@ -137,7 +137,6 @@ def test_a_record_that_shares_no_metric_vouches_for_nothing(run, bench, method, 
     assert "has no metric in common with its record" in done.out
 
 
-@pytest.mark.slow
 def test_a_cell_that_fails_adopts_nothing(run, bench, method, tmp_path):
     edit(method, "        time.sleep(self.config.pause)", "        raise RuntimeError('gone')")
     done = bench("recertify", tmp_path / "r")
@@ -146,7 +145,6 @@ def test_a_cell_that_fails_adopts_nothing(run, bench, method, tmp_path):
     assert len(records(tmp_path / "r")) == 8
 
 
-@pytest.mark.slow
 def test_changed_data_are_never_adopted(run, bench, method, data, tmp_path):
     edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
     next((data / "bottle" / "test" / "good").iterdir()).unlink()
@@ -156,7 +154,6 @@ def test_changed_data_are_never_adopted(run, bench, method, data, tmp_path):
     assert "4 done, 4 stale" in out
 
 
-@pytest.mark.slow
 def test_records_of_a_plug_in_that_is_gone_hinder_nobody(run, bench, method, tmp_path):
     edit(method, "distance.amax(dim=(1, 2))", "distance.flatten(1).amax(dim=1)")
     points = tmp_path / "plugin" / "toy_methods-1.0.dist-info" / "entry_points.txt"

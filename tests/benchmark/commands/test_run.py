@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from twins import VISA_ALL, image, save, write_visa
 
+pytestmark = pytest.mark.slow
+
 TOY = ("run", "--methods", "toy_mean", "--shots", "1,2", "--seeds", "0")
 TABLES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
 
@@ -44,7 +46,6 @@ def test_a_sweep_leaves_records_and_tables_and_runs_only_once(bench, data, cells
     assert {name: (results / name).read_bytes() for name in TABLES} == before
 
 
-@pytest.mark.slow
 def test_two_runs_of_one_cell_are_equal_to_the_byte(bench, data, cells, tmp_path):
     for name in ("a", "b"):
         for method in ("toy_mean", "toy_learns"):
@@ -61,7 +62,6 @@ def test_two_runs_of_one_cell_are_equal_to_the_byte(bench, data, cells, tmp_path
     assert one == other
 
 
-@pytest.mark.slow
 def test_methods_that_learn_are_fitted_on_what_they_declare(bench, data, cells, tmp_path, monkeypatch):
     write_visa(data.parent / "visa", VISA_ALL)
     done = bench(
@@ -84,7 +84,6 @@ def test_methods_that_learn_are_fitted_on_what_they_declare(bench, data, cells, 
     assert all("test/image_AUROC" in curve for curve in curves)
 
 
-@pytest.mark.slow
 def test_rows_of_two_methods_share_a_comparison_id_and_shots(bench, data, cells, tmp_path):
     bench(
         "run", "--methods", "toy_mean,toy_learns", "--shots", "2", "--seeds", "0,1", *cells, "--results", tmp_path / "r"
@@ -95,7 +94,6 @@ def test_rows_of_two_methods_share_a_comparison_id_and_shots(bench, data, cells,
     assert set(wide["n_seeds"]) == {2}
 
 
-@pytest.mark.slow
 def test_a_cell_that_raises_is_recorded_and_the_sweep_goes_on(bench, data, cells, tmp_path):
     words = (
         "run",
@@ -128,7 +126,6 @@ def test_a_cell_that_raises_is_recorded_and_the_sweep_goes_on(bench, data, cells
     assert "4 to run" in bench(*words, "--overwrite", "always").out
 
 
-@pytest.mark.slow
 def test_fail_fast_stops_at_the_first_failure(bench, data, cells, tmp_path):
     words = (
         "run",
@@ -144,7 +141,6 @@ def test_fail_fast_stops_at_the_first_failure(bench, data, cells, tmp_path):
     assert len(records(tmp_path / "r")) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -167,7 +163,6 @@ def attended():
     signal.signal(signal.SIGINT, kept)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("attended")
 def test_an_interrupt_is_recorded_and_the_same_command_goes_on(bench, data, cells, tmp_path):
     words = ("run", "--methods", "toy_breaks", "--shots", "1", "--seeds", "0", *cells, "--results", tmp_path / "r")
@@ -178,14 +173,12 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(bench, data, cell
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.slow
 def test_limit_marks_rows(bench, data, cells, tmp_path):
     assert bench(*TOY, *cells, "--limit", "4", "--results", tmp_path / "r").code == 0
     assert pd.read_csv(tmp_path / "r" / "leaderboard.csv")["status"].str.startswith("limited").all()
     assert all(sum(n.values()) == 4 for record in records(tmp_path / "r") for n in record["counts"].values())
 
 
-@pytest.mark.slow
 def test_changed_files_make_a_cell_stale(bench, data, cells, tmp_path):
     bench(*TOY, *cells, "--results", tmp_path / "r")
     save(image(99), data / "bottle" / "test" / "good" / "099.png")
@@ -203,7 +196,6 @@ def test_dry_run_needs_no_data_and_writes_nothing(bench, cells, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.slow
 def test_multi_class_is_one_cell_with_a_memory_per_category(bench, data, cells, tmp_path):
     words = ("run", "--methods", "toy_mean", "--protocols", "multi_class", "--shots", "1", "--seeds", "0")
     assert bench(*words, *cells, "--results", tmp_path / "r").code == 0
@@ -217,7 +209,6 @@ def test_multi_class_is_one_cell_with_a_memory_per_category(bench, data, cells, 
     assert single == record["metrics"]
 
 
-@pytest.mark.slow
 def test_the_tables_can_be_rebuilt_from_the_records(bench, data, cells, tmp_path):
     bench(*TOY, *cells, "--results", tmp_path / "r")
     before = {name: (tmp_path / "r" / name).read_bytes() for name in TABLES}

@@ -9,6 +9,8 @@ from PIL import Image
 
 from benchmark.commands import synthesis_sheet
 
+pytestmark = pytest.mark.slow
+
 SHOW = ("show", "synthesis", "mvtec_ad", "--categories", "bottle,metal_nut")
 
 

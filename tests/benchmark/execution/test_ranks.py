@@ -11,6 +11,7 @@ import pytest
 from benchmark.contract.candidates import write_images
 from tests.support.ranks import BATCH, NAMES
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 
 

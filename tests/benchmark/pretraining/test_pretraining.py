@@ -25,6 +25,8 @@ from datamodules.procedural_auxiliary import ProceduralAuxiliary
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.weights import model_config
 
+pytestmark = pytest.mark.slow
+
 TINY = Schedule(pairs=15, text_steps=1, part_steps=2, whole_steps=2, part_batch=4, whole_batch=2, save_every=1)
 CPU = torch.device("cpu")
 
@@ -64,7 +66,6 @@ def test_a_pair_differs_where_its_mask_says(product):
         assert gap[pair.mask].mean() > 4 * max(gap[~pair.mask].mean(), 0.25), defect
 
 
-@pytest.mark.slow
 def test_a_bank_is_rendered_once_and_goes_on_where_it_stopped(bank, tmp_path):
     assert bank.pixels.shape == (15, 2, SIDE, SIDE, 3)
     first = open_bank(tmp_path, 15)
@@ -79,7 +80,6 @@ def test_a_bank_is_rendered_once_and_goes_on_where_it_stopped(bank, tmp_path):
     assert plan_bank(15, 0) == bank.scenes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("scope", "side"), [("part", 64), ("coarse", 64), ("whole", 128)])
 def test_crops_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side):
     crops, again = (sample_crops(bank, 6, scope, 0, 5) for _ in range(2))
@@ -124,7 +124,6 @@ def test_every_word_of_training_has_a_row_of_its_own():
         assert torch.equal(torch.tensor(lexicon.used)[said], tokens.ids[known])
 
 
-@pytest.mark.slow
 def test_the_losses_are_finite_and_reach_every_weight(bank):
     torch.manual_seed(0)
     clip = open_clip.CLIP(**model_config("embedded"))
@@ -140,7 +139,6 @@ def test_the_losses_are_finite_and_reach_every_weight(bank):
     assert table.grad.abs().sum() > 0
 
 
-@pytest.mark.slow
 def test_a_training_that_is_cut_off_ends_like_one_that_is_not(bank, tmp_path):
     whole = pretrain(tmp_path / "whole", bank, TINY, seed=0, device=CPU)
     pretrain(tmp_path / "cut", bank, TINY, seed=0, device=CPU, until=4)
@@ -179,7 +177,6 @@ def test_words_that_do_not_fit_are_refused(words, message):
         read_schedule(words)
 
 
-@pytest.mark.slow
 def test_the_command_trains_and_refuses(bench, tmp_path):
     small = [f"{key}={getattr(TINY, key)}" for key in ("pairs", "part_batch", "whole_batch")]
     steps = ["text_steps=1", "part_steps=1", "whole_steps=1"]

@@ -10,6 +10,8 @@ from benchmark.metrics.table import IMAGES, Metric
 from benchmark.records.leaderboard import long_table
 from benchmark.records.store import Store, checksum
 
+pytestmark = pytest.mark.slow
+
 GONE = {"value": 0.25, "reason": ""}
 
 

@@ -15,6 +15,8 @@ from benchmark.request.registry import ConfigError
 from benchmark.request.settings import Layer, chosen, compose, parse_words, read_yaml
 from methods.components.clip.model_files import local_digest
 
+pytestmark = pytest.mark.slow
+
 AXES = {"methods": ["toy_mean"], "datasets": ["mvtec_ad"], "categories": ["bottle"], "shots": [1], "seeds": [0]}
 TOY = Layer("test", {"sweep": AXES})
 

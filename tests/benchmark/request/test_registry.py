@@ -51,6 +51,7 @@ def test_every_file_of_the_suite_is_whole():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "why"),
     [

@@ -25,6 +25,8 @@ from methods.finegrainedad.region_aggregation import Rules, find_regions, weigh_
 from methods.finegrainedad.token_wise import token_wise_probability
 from tests.support.recorded_captions import CATEGORY, bare, load, open_backbone, read_captions, seed_that_samples
 
+pytestmark = pytest.mark.slow
+
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "finegrainedad_ref.npz"
 FORWARD = {"atol": 2e-5, "rtol": 0}
 LOSS = {"atol": 1e-5, "rtol": 1e-6}
@@ -86,7 +88,6 @@ def text_regions(recorded):
     return F.normalize(recorded["txt_ent_n"].mean(dim=1), dim=-1), F.normalize(recorded["txt_bg_n"].mean(dim=0), dim=-1)
 
 
-@pytest.mark.slow
 def test_prompts_of_every_level(parity):
     method = parity.build()
     n_components = len(method.seg.levels[CATEGORY].components)

@@ -10,6 +10,8 @@ from described_model import CONFIG, PREPROCESSING, describe, write
 from methods.components.clip.backbone import BackboneError, CLIPBackbone
 from methods.components.clip.model_files import local_digest, local_files, model_label
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["a photo of a bottle", "a broken screw"]
 
 
