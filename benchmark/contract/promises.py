@@ -122,7 +122,7 @@ def settings_are_the_config(candidate: Candidate) -> None:
 def predict_sees_no_label(candidate: Candidate) -> None:
     """Predict is asked with images and categories alone."""
     cls: Any = candidate.cls
-    for name in ("test_step", "predict_step", "forward"):
+    for name in ("test_step", "predict_step", "forward", "begin_fit", "see_shots"):
         require(getattr(cls, name) is getattr(Method, name), f"{name} belongs to the base class; it is overridden.")
     arguments = list(inspect.signature(cls.predict).parameters)
     require(arguments == ["self", "images", "categories"], f"predict takes images and categories; got {arguments}.")

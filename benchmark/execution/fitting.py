@@ -62,13 +62,13 @@ def fit(
     """
     workers = cell.where.trainer.num_workers
     source = data if method.fits_on == "nothing" else open_data(fitted_on(cell), data.image_size, num_workers=workers)
-    method.begin_fit(source)
+    Method.begin_fit(method, source)  # the base's own: who overrides it would be handed the labels
     facts = {}
     if method.fits_on == "shots":
         _train(method, source, device, loggers)
     elif method.fits_on == "auxiliary":
         facts = _fit_once(method, cell, source, device, loggers)
-    method.see_shots(data)
+    Method.see_shots(method, data)
     return facts
 
 

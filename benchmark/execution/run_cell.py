@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 
 from benchmark.execution.build import build_method, close_backbone, open_backbone
 from benchmark.execution.data import auxiliary, open_data, target
-from benchmark.execution.evaluator import Kept, Predictions, measure
+from benchmark.execution.evaluator import Kept, Measured, Predictions, measure
 from benchmark.execution.fitting import fit, make_trainer
 from benchmark.execution.leaks import find_leaks
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
@@ -71,17 +71,9 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         clock.append(time.perf_counter())
         learnt = fit(method, cell, data, device, loggers)
         clock.append(time.perf_counter())
-        protocol = cell.settings.protocol
-        kept = predict_tests(method, data, protocol.evaluation_size, device, loggers)
+        kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, loggers)
         clock.append(time.perf_counter())
-    measured = measure(
-        kept,
-        data.test_samples,
-        {category: data.masks_known(category) for category in cell.categories},
-        root=data.root,
-        rule=protocol.regions,
-        published=protocol.published_metric,
-    )
+    measured = compare_with_truth(cell, data, kept)
     clock.append(time.perf_counter())
     seen = data if not cell.fitted else open_data(target(cell, cell.seen), backbone.image_size)
     facts = describe_data(cell, seen) | {"auxiliary": learnt}
@@ -119,6 +111,14 @@ def predict_tests(
     trainer = make_trainer(device, loggers, callbacks=[predictions])
     trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
     return predictions.kept
+
+
+def compare_with_truth(cell: Cell, data: AnomalyDataModule, kept: list[Kept]) -> Measured:
+    """Metrics of what was predicted, by the rules of the cell's protocol."""
+    protocol = cell.settings.protocol
+    known = {category: data.masks_known(category) for category in cell.categories}
+    rule, published = protocol.regions, protocol.published_metric
+    return measure(kept, data.test_samples, known, root=data.root, rule=rule, published=published)
 
 
 def loading(cell: Cell) -> dict[str, int]:

@@ -135,7 +135,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
         """See the shots of the data that a fit begins on; an auxiliary set shows none."""
         self.fitted_on = {}
         if self.fits_on != "auxiliary":
-            self.see_shots(data)
+            Method.see_shots(self, data)
         if self.fits_on != "nothing":
             self.fitted_on = {"on": self.fits_on, "root": str(data.root), "categories": list(data.chosen)}
 

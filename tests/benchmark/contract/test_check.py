@@ -182,6 +182,10 @@ BREAKS = {
         contract.predict_sees_no_label,
         {"test_step": lambda self, batch, batch_idx: None},
     ),
+    "see_shots belongs to the base class": (
+        contract.predict_sees_no_label,
+        {"see_shots": lambda self, data: None},
+    ),
     "scores and maps must be finite": (
         contract.scores_are_finite,
         {"predict": lambda self, images, _: with_maps(images.mean(1) * torch.nan)},

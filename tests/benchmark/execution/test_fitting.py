@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 
 import pytest
 import torch
@@ -171,3 +172,17 @@ def test_the_feature_store_changes_no_score(bench, cells, data, tmp_path):
     assert counts["off"] == [None] * 4
     assert counts["first"][0]["misses"] > 0
     assert all(count["misses"] == 0 and count["hits"] > 0 for count in counts["again"])
+
+
+def test_no_method_gets_hold_of_a_datamodule_whatever_it_overrides(bench, cells, data, tmp_path, monkeypatch):
+    """A datamodule knows the labels: an override of what shows the shots is not asked, and scores stay as they were."""
+    words = ("run", "--methods", "toy_learns", "--shots", "2", "--seeds", "0", *cells)
+    assert bench(*words, "--results", tmp_path / "honest").code == 0
+    handed = []
+    for name in ("begin_fit", "see_shots"):
+        monkeypatch.setattr(
+            import_module("toy_methods.toy_learns").ToyLearns, name, lambda self, data: handed.append(data)
+        )
+    assert bench(*words, "--results", tmp_path / "peeking").code == 0
+    assert handed == []
+    assert metrics(tmp_path / "honest") == metrics(tmp_path / "peeking")
