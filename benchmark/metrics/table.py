@@ -82,7 +82,10 @@ def published_pro(ranking: "PixelRanking") -> float:
     """PRO as the code of several papers computes it, see `benchmark.metrics.published`."""
     from benchmark.metrics.published import pro_at_equal_steps  # noqa: PLC0415
 
-    return pro_at_equal_steps(ranking)
+    try:
+        return pro_at_equal_steps(ranking, FPR_LIMIT)
+    except ZeroDivisionError as error:
+        raise UndefinedError(str(error)) from error
 
 
 def _at_or_above(ranking: "Ranking") -> tuple["np.ndarray", "np.ndarray"]:
