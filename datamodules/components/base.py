@@ -58,7 +58,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
 
     def __init__(
         self,
-        root: Path | None,
+        root: Path | str | None,
         categories: Sequence[str],
         *,
         image_size: int,
@@ -95,7 +95,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
             if self.needs_root:
                 raise DataError(f"{type(self).__name__} needs a root: {self.layout}. The data: {self.source}")
             root = self.locate()
-        self.root = plain_path(root)
+        self.root = plain_path(Path(root))
         self.chosen = check_names(categories, self.find_categories(self.root, self.config))
 
     @abstractmethod
