@@ -11,6 +11,7 @@ from benchmark.metrics.table import metric_names
 from datamodules.mvtec_ad import MVTecAD
 from datamodules.visa import VisA
 from methods.anomalyclip import AnomalyCLIP
+from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import BackboneError
 from methods.faprompt import FAPrompt
 from methods.nearest_patch import NearestPatch
@@ -29,7 +30,7 @@ def mvtec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def visa(tmp_path_factory):
     root = write_visa(tmp_path_factory.mktemp("twin") / "visa", VISA_ALL)
-    return lambda categories=("candle",): VisA(root, categories, image_size=SIZE)
+    return lambda categories=("candle",): VisA(root, categories, image_size=SIZE, batch_size=3)
 
 
 def few(cls, backbone, **settings):
@@ -96,10 +97,31 @@ def test_a_fit_of_what_learns_nothing_shows_it_the_shots(backbone, mvtec):
     fit(few(WinCLIP, backbone), mvtec())
 
 
+class Remembers(Method["Remembers.Config"]):
+    """Learns a factor for the shots that it remembers: a backward pass needs them."""
+
+    paper, protocols, fits_on, max_epochs = "", ("few_shot",), "shots", 1
+
+    def __init__(self, backbone, categories, config=None):
+        super().__init__(backbone, categories, config)
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def adapt(self, shots, category):
+        self.kept = shots
+
+    def loss(self, batch):
+        return (self.kept * self.factor).mean()
+
+    def predict(self, images, categories):
+        return Prediction(images.mean(dim=(1, 2, 3)), images.mean(dim=1))
+
+
 def test_a_test_before_a_fit_leaves_nothing_that_a_fit_cannot_use(backbone, mvtec):
-    method = few(PromptAD, backbone)
+    """A test runs in inference mode, whose tensors no backward pass may keep."""
+    method = Remembers(backbone, WORDS)
     plain_trainer().test(method, mvtec(shots=1), verbose=False)
     fit(method, mvtec(shots=1))
+    assert method.factor != 1
 
 
 def test_a_loader_without_a_datamodule_is_the_user_s(backbone, mvtec):

@@ -70,3 +70,10 @@ def test_a_defect_has_the_contrast_of_its_kind(category, defect, contrast, monke
     expected = np.clip(twin + contrast * (plain - twin), 0, 255)
     assert np.abs(asked - expected).max() <= 0.5 + 1e-6
     assert np.abs(plain - twin).max() > 10
+
+
+def test_a_root_of_the_user_is_never_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    data = Procedural(tmp_path / "mine", ["gear"], image_size=16, config=Procedural.Config(size=32))
+    data.prepare_data()
+    assert list(tmp_path.iterdir()) == []
