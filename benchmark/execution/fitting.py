@@ -125,19 +125,18 @@ def _train(method: Method, source: AnomalyDataModule, device: torch.device, logg
 
 
 def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
-    """Everything that a fit depends on, hashed."""
-    auxiliary = registry.dataset(cell.settings.protocol.auxiliary or "")
+    """Everything that a fit depends on, hashed; files by their content, so that one may move."""
+    auxiliary, settings = registry.dataset(cell.settings.protocol.auxiliary or ""), cell.by_content
     parts = {
         "method": [
             cell.method,
-            cell.settings.method,
+            settings["method"],
             code_of((MEASURING, type(method).__module__, auxiliary.module)),
         ],
-        "files": {key: sha256 for key, sha256 in cell.files.items() if key.startswith(("method.", "auxiliary."))},
-        "auxiliary": [auxiliary.name, cell.settings.auxiliary, fingerprints, pixel_probe()],
+        "auxiliary": [auxiliary.name, settings["auxiliary"], fingerprints, pixel_probe()],
         "captions": hash_captions(cell),
         "seed": cell.seed,
-        "backbone": [method.backbone.weights_hash, cell.settings.backbone.arguments, method.backbone.image_size],
+        "backbone": [method.backbone.weights_hash, settings["backbone"], method.backbone.image_size],
         "precision": cell.settings.protocol.precision,
         "versions": VERSIONS,
     }

@@ -113,11 +113,11 @@ class Cell:
             "dataset": [self.dataset, self.variant],
             "protocol": self.protocol,
             "shots": self.shots,
-            "settings": self._by_content,
+            "settings": self.by_content,
         }
 
     @property
-    def _by_content(self) -> dict[str, dict[str, Any]]:
+    def by_content(self) -> dict[str, dict[str, Any]]:
         """The settings, with hashes in the place of paths."""
         found: dict[str, dict[str, Any]] = asdict(self.settings)
         for key, sha256 in self.files.items():

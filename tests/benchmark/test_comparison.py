@@ -91,14 +91,22 @@ def test_a_fit_is_another_for_another_file_code_or_pixel(root, monkeypatch):
     def key(cell=cell, prints=("1",)):
         return fitting._key(method, cell, dict(zip("a", prints, strict=True)))
 
-    keys = [key(), key(prints=("2",)), key(replace(cell, seed=1)), key(replace(cell, files={"method.words": "1"}))]
+    keys = [
+        key(),
+        key(prints=("2",)),
+        key(replace(cell, seed=1)),
+        key(replace(cell, files={**cell.files, "method.words": "1"})),
+    ]
     monkeypatch.setattr(fitting, "pixel_probe", lambda: "other pixels")
     keys.append(key())
     monkeypatch.setattr(fitting, "code_of", lambda modules: {"m.py": "2"})
     keys.append(key())
     assert len(set(keys)) == len(keys)
     monkeypatch.undo()
-    assert key(replace(cell, dataset="visa", categories=("pcb1",), files={"dataset.shot_list": "1"})) == keys[0]
+    files = {**cell.files, "dataset.shot_list": "1"}
+    assert key(replace(cell, dataset="visa", categories=("pcb1",), files=files)) == keys[0]
+    moved = replace(cell.settings.backbone, pretrained="/elsewhere/demo.safetensors")
+    assert key(replace(cell, settings=replace(cell.settings, backbone=moved))) == keys[0]
 
 
 def test_the_store_of_a_backbone_knows_the_code_that_computes(root, tmp_path):

@@ -57,7 +57,7 @@ def test_a_folder_counts_by_its_content_wherever_it_lies(tmp_path):
     assert first.files == {"backbone.name": local_digest(name)}
     assert (first.id, first.setup, first.words) == (second.id, second.setup, second.words)
     assert first.backbone_label == f"vit-{local_digest(name)[:8]}"
-    assert str(tmp_path) not in first.id + first.backbone_label + json.dumps(first._by_content)
+    assert str(tmp_path) not in first.id + first.backbone_label + json.dumps(first.by_content)
     write(tmp_path / "two" / "vit", CONFIG, preprocessing={})
     changed = cell(f"backbone={moved}")
     assert (changed.id != first.id, changed.setup != first.setup) == (True, True)

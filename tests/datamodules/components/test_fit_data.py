@@ -1,4 +1,4 @@
-"""Loaders of a fit are what a method asks for: which images, how large, how many at once, and how often they are read."""
+"""Loaders of a fit are what a method asks for: which images, how large, how many at once, how often read."""
 
 import pytest
 import torch
