@@ -1,9 +1,11 @@
-"""What tests of several folders share."""
+"""What tests of several folders share. A process that only hands tests out reads this file too: nothing heavy here."""
+
+from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmark.contract import candidates
-from methods.components.clip.backbone import CLIPBackbone
+if TYPE_CHECKING:
+    from methods.components.clip.backbone import CLIPBackbone
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,6 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def backbone() -> CLIPBackbone:
+def backbone() -> "CLIPBackbone":
     """The small random CLIP that methods are checked on. Shared: it must never be altered."""
+    from benchmark.contract import candidates
+
     return candidates.small_backbone()

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 TOY = ("run", "--methods", "toy_mean", "--datasets", "mvtec_ad", "--categories", "bottle,metal_nut", "--seeds", "0")
 
 
@@ -134,7 +136,6 @@ def test_a_second_run_in_the_same_folder_waits_its_turn(bench, data, tmp_path):
         refused(bench(*TOY, "--shots", "1", "--results", tmp_path / "r"), r"another `bench run` is writing to")
 
 
-@pytest.mark.slow
 def test_a_corrupt_record_is_set_aside_reported_and_its_cell_runs_again(bench, data, tmp_path):
     words = (*TOY, "--shots", "1", "--results", tmp_path / "r", "protocol.evaluation_size=24")
     assert bench(*words).code == 0
@@ -158,7 +159,6 @@ def test_a_checkpoint_that_does_not_fit_its_model(bench, data, tmp_path):
     assert not list((tmp_path / "r").glob("cells/*"))
 
 
-@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_the_sweep_and_loses_nothing(bench, data, tmp_path, monkeypatch):
     """The second record meets a limit on file size, as a full disk would refuse it."""
     import resource

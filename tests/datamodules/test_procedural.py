@@ -18,6 +18,8 @@ from datamodules.components.rendering.cache import MANIFEST, Counts, materialise
 from datamodules.components.rendering.defects import DAMAGE
 from datamodules.components.rendering.noise import stream
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [(category, defect) for category, spec in CATEGORIES.items() for defect in spec.defects]
 SMALL = {"size": 32, "counts": Counts(2, 1, 1), "categories": ("gear", "wood")}
 
@@ -66,7 +68,6 @@ def test_a_picture_is_the_same_in_another_process():
     assert _python(program).communicate()[0].strip() == here
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("category", "defect"), PAIRS)
 def test_a_mask_marks_what_changed(category, defect):
     size = 128
@@ -89,7 +90,6 @@ def test_a_good_picture_is_its_own_twin(category):
     np.testing.assert_array_equal(image, render_twin(category, "test", GOOD, 0, size=64))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("category", "defect"), [pair for pair in PAIRS if pair[1] in DAMAGE])
 def test_damage_is_neutral_in_colour(category, defect):
     image, mask = render(category, "test", defect, 0, size=128)
@@ -126,7 +126,6 @@ def test_a_whole_set_is_left_alone(made, monkeypatch, caplog):
     assert not caplog.records
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "flipped", "missing", "extra", "manifest"])
 def test_a_damaged_set_is_rendered_again(made, caplog, harm):
     whole, victim = state(made), made / "gear/test/missing/000.png"
@@ -164,7 +163,6 @@ def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_killed_process_leaves_no_half_set(tmp_path):
     program = (
         "import os; from pathlib import Path; from datamodules.components.rendering import cache\n"
@@ -178,7 +176,6 @@ def test_a_killed_process_leaves_no_half_set(tmp_path):
     assert cache.find_damage(tmp_path / "set") is None
 
 
-@pytest.mark.slow
 def test_two_processes_at_once_make_one_set(tmp_path, made):
     folder = tmp_path / "shared"
     program = (

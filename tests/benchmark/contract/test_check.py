@@ -93,6 +93,7 @@ def test_a_cheat_breaks_one_promise_which_is_named(bench, how, promise, why):
     assert all(other.startswith(LIFE) for other in others)  # a run that fails has no scores to compare
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_loss_is_found_where_it_is_asked_and_where_it_is_fitted(bench):
     asked, fitted, lived = broken(bench("check", "toy_cheats", "method.how=stop_loss").out)
     assert asked.startswith("The loss trains all that is its own and nothing else (few_shot): StopIteration")

@@ -174,6 +174,7 @@ def test_the_feature_store_changes_no_score(bench, cells, data, tmp_path):
     assert all(count["misses"] == 0 and count["hits"] > 0 for count in counts["again"])
 
 
+@pytest.mark.slow
 def test_no_method_gets_hold_of_a_datamodule_whatever_it_overrides(bench, cells, data, tmp_path, monkeypatch):
     """A datamodule knows the labels: an override of what shows the shots is not asked, and scores stay as they were."""
     words = ("run", "--methods", "toy_learns", "--shots", "2", "--seeds", "0", *cells)

@@ -82,6 +82,7 @@ def test_a_method_is_not_tested_with_other_shots_than_it_was_fitted_on(backbone,
     plain_trainer().test(method, mvtec(shots=2), verbose=False)
 
 
+@pytest.mark.slow
 def test_what_fits_nothing_takes_the_shots_of_the_datamodule_it_is_tested_on(backbone, mvtec):
     method = few(NearestPatch, backbone)
     one, two = (score(method, mvtec(shots=shots)) for shots in (1, 2))

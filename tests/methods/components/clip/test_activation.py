@@ -13,6 +13,8 @@ from methods.components.clip import weights
 from methods.components.clip.backbone import BackboneError, CLIPBackbone
 from methods.components.clip.published_weights import PUBLISHED_FILES, PublishedFile, weights_label
 
+pytestmark = pytest.mark.slow
+
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 NAMES = {"gelu": "tiny", "quick_gelu": "tiny-quickgelu"}
 OTHER = {"gelu": "quick_gelu", "quick_gelu": "gelu"}
@@ -52,7 +54,6 @@ def assert_same_features(loaded, original):
     assert torch.equal(loaded.encode_text(loaded.tokenize(texts)), original.encode_text(original.tokenize(texts)))
 
 
-@pytest.mark.slow
 def test_an_unknown_checkpoint_that_nobody_speaks_for_is_refused(trained):
     _, _, path = trained
     for name in NAMES.values():
@@ -62,7 +63,6 @@ def test_an_unknown_checkpoint_that_nobody_speaks_for_is_refused(trained):
         assert "Say backbone.activation=gelu or backbone.activation=quick_gelu" in str(caught.value)
 
 
-@pytest.mark.slow
 def test_with_its_activation_said_it_is_the_original(trained):
     activation, original, path = trained
     assert_same_features(CLIPBackbone.load(NAMES[activation], str(path), activation=activation), original)
@@ -85,7 +85,6 @@ def test_a_model_with_another_activation_than_was_said_is_refused(trained):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("published")
 def test_a_known_checkpoint_needs_no_word(trained):
     activation, original, path = trained
@@ -111,7 +110,6 @@ class Archive(nn.Module):
         return x + 1
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*TorchScript archive")
 @pytest.mark.parametrize("known", [False, True])
 def test_code_within_a_checkpoint_runs_only_if_it_is_known(trained, monkeypatch, known):
@@ -141,7 +139,6 @@ def test_what_is_said_must_be_true_of_every_model(name, pretrained, activation, 
         CLIPBackbone.load(name, pretrained, activation=activation)
 
 
-@pytest.mark.slow
 def test_the_embedded_model_has_one_activation(tmp_path):
     path = tmp_path / "other.pt"
     torch.save(CLIPBackbone.load("embedded", "random").clip.state_dict(), path)

@@ -13,13 +13,14 @@ from methods.components.clip.backbone import BackboneError, CLIPBackbone
 from methods.components.clip.published_weights import DEMO_FILE
 from methods.components.clip.weights import hash_weights, model_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def embedded():
     return CLIPBackbone.load("embedded", "random")
 
 
-@pytest.mark.slow
 def test_embedded_model_is_the_same_in_every_process(embedded):
     # Written down by another process. A new value makes new rows of the embedded model incomparable with old ones.
     assert embedded.weights_hash == "314139e7d70a8c85be7a40ec3e093111ecda8232d54e4961fc405771bf5f7848"
@@ -49,7 +50,6 @@ def test_demo_weights_are_those_of_the_card():
     assert 100 < int(rows.sum()) < 1000  # the words of training; all others are nothing
 
 
-@pytest.mark.slow
 def test_demo_weights_load_through_plain_open_clip_and_are_small_in_a_wheel():
     model = open_clip.CLIP(**model_config("embedded"))
     model.load_state_dict(load_file(DEMO_FILE))
@@ -88,7 +88,6 @@ def test_hash_of_a_backbone_is_kept(embedded, monkeypatch):
     assert embedded.weights_hash == first
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_checkpoint_by_path(embedded, tmp_path, suffix):
     path = tmp_path / f"weights{suffix}"

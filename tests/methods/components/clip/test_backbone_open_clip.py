@@ -11,6 +11,8 @@ from open_clip.transformer import text_global_pool
 from methods.components.clip import image_tower
 from methods.components.clip.backbone import CLIPBackbone, Tokens, Windows
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["a photo of a cat", "a photo of a damaged metal nut for visual inspection", "a zipper"]
 
 
