@@ -21,6 +21,7 @@ from benchmark.execution.run_cell import loading, predict_tests
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.merging import Layer
+from benchmark.request.needs import read_need
 from benchmark.request.plan import make_plan
 from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.settings import compose, parse_words
@@ -87,19 +88,24 @@ class Candidate:
         both = PROTOCOLS[self.protocol].joint or self.protocol == "zero_shot"
         return list(WORDS) if both else list(WORDS)[:1]
 
-    def build(self, categories: Sequence[str]) -> Method:
-        """The method as it begins."""
+    def build(self, categories: Sequence[str], backbone: CLIPBackbone | None = None) -> Method:
+        """The method as it begins, on the shared CLIP or another one."""
         torch.manual_seed(0)
         config = self.cls.Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in self.settings.items()})
-        return self.cls(lend().backbone, {each: WORDS[each] for each in categories}, config).eval()
+        return self.cls(backbone or lend().backbone, {each: WORDS[each] for each in categories}, config).eval()
 
-    def prepare(self, first_seed: int = 0) -> Method:
+    def prepare(self, first_seed: int = 0, backbone: CLIPBackbone | None = None) -> Method:
         """The method once it has seen what the protocol shows it; another seed shows it other shots."""
-        method = self.build(self.categories)
+        method = self.build(self.categories, backbone)
         if PROTOCOLS[self.protocol].uses_shots:
             for seed, category in enumerate(self.categories, start=first_seed):
                 method.adapt(noise_images(2, seed), category)
         return method
+
+    def needs(self, name: str) -> bool:
+        """Whether its file says that it needs something, in its settings."""
+        needs = [read_need(self.facts, text) for text in self.cls.needs]
+        return any(need.name == name and need.holds(self.settings) for need in needs)
 
     @cached_property
     def prepared(self) -> Method:

@@ -23,6 +23,7 @@ from benchmark.contract.candidates import (
     live,
     noise_images,
     run,
+    small_backbone,
     small_cell,
 )
 from benchmark.execution.evaluator import Kept
@@ -126,6 +127,19 @@ def predict_sees_no_label(candidate: Candidate) -> None:
         require(getattr(cls, name) is getattr(Method, name), f"{name} belongs to the base class; it is overridden.")
     arguments = list(inspect.signature(cls.predict).parameters)
     require(arguments == ["self", "images", "categories"], f"predict takes images and categories; got {arguments}.")
+
+
+def needs_what_it_says(candidate: Candidate) -> None:
+    """It needs neither a category nor a text tower unless its file says so."""
+    images, keys = noise_images(3), candidate.keys(3)
+    if not candidate.needs("category"):
+        told, untold = candidate.prepared(images, keys), candidate.prepared(images, ["a category never heard of"] * 3)
+        same = torch.equal(told.score, untold.score) and torch.equal(told.anomaly_map, untold.anomaly_map)
+        require(same, "scores depend on the category of a test image, which `needs` does not name.")
+    if not candidate.needs("text_tower"):
+        backbone = small_backbone()
+        backbone.clip.transformer = backbone.clip.token_embedding = None
+        candidate.prepare(backbone=backbone)(images, keys)
 
 
 def scores_are_finite(candidate: Candidate) -> None:
@@ -264,6 +278,7 @@ PROMISES = (
     Promise(literals_are_the_class, once),
     Promise(settings_are_the_config, once),
     Promise(predict_sees_no_label, once),
+    Promise(needs_what_it_says),
     Promise(scores_are_finite),
     Promise(scores_need_no_other_image),
     Promise(other_categories_change_nothing, where_categories_meet),

@@ -1,7 +1,7 @@
 """What a method needs of the backbone and of a category, compared with what they offer. Loads no torch."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from benchmark.request.cell import CellSettings
 from benchmark.request.registry import ConfigError, MethodFacts, unknown
@@ -18,6 +18,10 @@ class Need(NamedTuple):
     name: str  # one of `NEEDS`
     key: str  # of the setting that makes it a need; "" where it always is one
     value: str
+
+    def holds(self, settings: Mapping[str, Any]) -> bool:
+        """Whether it is a need with these settings of the method."""
+        return not self.key or str(settings[self.key]).lower() == self.value.lower()
 
 
 def read_need(method: MethodFacts, text: str) -> Need:
@@ -46,7 +50,7 @@ def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequenc
         ConfigError: naming the method, the need, what is offered and what to change.
     """
     for need in (read_need(method, text) for text in method.needs):
-        if need.key and str(settings.method[need.key]).lower() != need.value.lower():
+        if not need.holds(settings.method):
             continue
         if need.name in OF_BACKBONE and need.name not in settings.backbone.offers:
             raise ConfigError(

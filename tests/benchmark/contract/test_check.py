@@ -47,7 +47,7 @@ def test_an_honest_method_keeps_every_promise_in_each_of_its_protocols(bench):
         if promise.check is not contract.other_categories_change_nothing or where != " (few_shot)"  # has one category
     }
     assert sorted(said) == sorted(expected)
-    assert len(said) == 3 + 3 * 8 + 2
+    assert len(said) == 3 + 3 * 9 + 2
 
 
 @pytest.mark.slow
@@ -187,6 +187,7 @@ BREAKS = {
         contract.predict_sees_no_label,
         {"see_shots": lambda self, data: None},
     ),
+    "which `needs` does not name": (contract.needs_what_it_says, {"needs": ()}),
     "scores and maps must be finite": (
         contract.scores_are_finite,
         {"predict": lambda self, images, _: with_maps(images.mean(1) * torch.nan)},

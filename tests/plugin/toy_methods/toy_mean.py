@@ -14,6 +14,7 @@ from methods.components.base import Method, Prediction
 class ToyMean(Method):
     paper = "https://example.org/toy"
     protocols = ("few_shot", "multi_class", "zero_shot")
+    needs = ("category",)
 
     @dataclass(kw_only=True)
     class Config:
