@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -194,8 +194,11 @@ class Cell:
         defaults = self.defaults.get(group, {})
         if group != "protocol":
             return overrides(getattr(self.settings, group), defaults)
-        both = self.settings.protocol, from_values(ProtocolSettings, defaults)
-        return overrides(*(asdict(replace(protocol, precision="fp32")) for protocol in both))
+        values = {key: value for key, value in vars(self.settings.protocol).items() if key != "precision"}
+        return overrides(values, {**_PROTOCOL, **defaults})
+
+
+_PROTOCOL = vars(ProtocolSettings())  # what an older record's defaults lack
 
 
 def overrides(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

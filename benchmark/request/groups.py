@@ -6,6 +6,7 @@ else; the defaults here are equal and stand in for what an older record lacks.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 Group = TypeVar("Group")
@@ -144,8 +145,13 @@ def from_values(cls: type[Group], values: Mapping[str, Any]) -> Group:
 
     A key that is missing takes its default and one that the class lacks is left out: both happen in older records.
     """
-    kinds = {field.name: field.type for field in fields(cls)}  # type: ignore[arg-type]
+    kinds = _kinds(cls)  # type: ignore[arg-type]
     return cls(**{key: _typed(kinds[key], value) for key, value in values.items() if key in kinds})
+
+
+@cache
+def _kinds(cls: Any) -> dict[str, Any]:
+    return {field.name: field.type for field in fields(cls)}
 
 
 def _typed(kind: Any, value: Any) -> Any:
