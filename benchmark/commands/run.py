@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.report import print_ablations, print_leaderboard
-from benchmark.execution.states import State, absent_data, cell_states, data_of
+from benchmark.execution.data import data_of
+from benchmark.execution.states import State, absent_data, cell_states
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import Store, alone, check_writable, sweep_up, write_atomic
 from benchmark.request.cell import Cell

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from benchmark.execution.data import DataSpec, auxiliary, open_data, target
+from benchmark.execution.data import DataSpec, auxiliary, data_of, open_data, target
 from benchmark.request import registry
 from benchmark.request.cell import VERSIONS, Cell, canonical
 from benchmark.request.code import MEASURING, code_of
@@ -61,7 +61,7 @@ def hash_captions(cell: Cell) -> str | None:
 
 def code(cell: Cell) -> dict[str, str]:
     """Hashes of all in-house files behind a cell, by name."""
-    datasets = [registry.dataset(name) for name in (cell.dataset, cell.settings.protocol.auxiliary) if name]
+    datasets = map(registry.dataset, data_of(cell))
     return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
 
 

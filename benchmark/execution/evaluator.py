@@ -98,10 +98,7 @@ class Evaluator(Predictions):
         if missing and (isinstance(limit, int) or limit < 1):
             rank_zero_warn(f"nothing is measured: limit_test_batches={limit} leaves {missing} test images out.")
             return
-        known = {category: data.masks_known(category) for category in data.chosen}
-        self.measured = measure(
-            kept, data.test_samples, known, root=data.root, rule=self.rule, published=self.published
-        )
+        self.measured = measure_test(kept, data, self.rule, published=self.published)
         pl_module.log_dict(_flat(self.measured.metrics))
 
 
@@ -118,6 +115,12 @@ def _flat(metrics: Mapping[str, Mapping[str, MetricValue]]) -> dict[str, float]:
         every.setdefault(name, []).append(value)
     each = {f"{category}/{name}": value for category, name, value in defined}
     return each | {name: sum(values) / len(values) for name, values in every.items()}
+
+
+def measure_test(kept: list[Kept], data: AnomalyDataModule, rule: RegionRule, *, published: bool) -> Measured:
+    """`measure` what was predicted of all test images of a datamodule."""
+    known = {category: data.masks_known(category) for category in data.chosen}
+    return measure(kept, data.test_samples, known, root=data.root, rule=rule, published=published)
 
 
 def measure(

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 
 from benchmark.execution.build import build_method, close_backbone, open_backbone
 from benchmark.execution.data import auxiliary, open_data, target
-from benchmark.execution.evaluator import Kept, Measured, Predictions, measure
+from benchmark.execution.evaluator import Kept, Predictions, measure_test
 from benchmark.execution.fitting import fit, make_trainer
 from benchmark.execution.leaks import find_leaks
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
@@ -73,7 +73,8 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         clock.append(time.perf_counter())
         kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, loggers)
         clock.append(time.perf_counter())
-    measured = compare_with_truth(cell, data, kept)
+    protocol = cell.settings.protocol
+    measured = measure_test(kept, data, protocol.regions, published=protocol.published_metric)
     clock.append(time.perf_counter())
     seen = data if not cell.fitted else open_data(target(cell, cell.seen), backbone.image_size)
     facts = describe_data(cell, seen) | {"auxiliary": learnt}
@@ -111,14 +112,6 @@ def predict_tests(
     trainer = make_trainer(device, loggers, callbacks=[predictions])
     trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
     return predictions.kept
-
-
-def compare_with_truth(cell: Cell, data: AnomalyDataModule, kept: list[Kept]) -> Measured:
-    """Metrics of what was predicted, by the rules of the cell's protocol."""
-    protocol = cell.settings.protocol
-    known = {category: data.masks_known(category) for category in cell.categories}
-    rule, published = protocol.regions, protocol.published_metric
-    return measure(kept, data.test_samples, known, root=data.root, rule=rule, published=published)
 
 
 def loading(cell: Cell) -> dict[str, int]:

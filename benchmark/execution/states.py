@@ -28,11 +28,6 @@ def state(cell: Cell, store: Store, contents: Contents) -> State:
     return State("stale", "; ".join(changed)) if changed else State("done")
 
 
-def data_of(cell: Cell) -> tuple[str, ...]:
-    """The data sets of a cell: its target, and the one that it is fitted on if any."""
-    return tuple(name for name in (cell.dataset, cell.settings.protocol.auxiliary) if name)
-
-
 def absent_data(cells: Sequence[Cell]) -> dict[str, str]:
     """The data sets, targets and auxiliary ones, that are not on disk, and where they were looked for."""
     roots = {cell.dataset: cell.where.root for cell in cells}
