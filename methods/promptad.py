@@ -19,7 +19,7 @@ from methods.components.clip.depth import blocks_at
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
 from methods.components.one_class_losses import OneClassTerms, one_class_terms
-from methods.components.scoring import fuse, text_probability, to_map
+from methods.components.scoring import fuse, log_text_probability, to_map
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import anomalous_states
 
@@ -166,10 +166,11 @@ class PromptAD(Method["PromptAD.Config"]):
         visual = torch.stack(distances).mean(dim=0) / 2  # (B, N)
         size = (self.config.map_size, self.config.map_size)
         cls, seg = (head.prototypes(self.backbone, categories) for head in (self.cls, self.seg))  # (B, 2, D)
-        score = text_probability(features.image.unsqueeze(1), cls, 1 / self.scale).squeeze(1)  # (B,)
-        textual = text_probability(features.patches[0], seg, 1 / self.scale)  # (B, N)
-        anomaly_map = gaussian_smooth(to_map(fuse(textual, visual), features.grid, size), self.config.sigma)
-        return Prediction(fuse(score, to_map(visual, features.grid, size).amax(dim=(1, 2))), anomaly_map)
+        score = log_text_probability(features.image.unsqueeze(1), cls, 1 / self.scale).squeeze(1)  # (B,)
+        textual = log_text_probability(features.patches[0], seg, 1 / self.scale)  # (B, N)
+        fused = to_map(fuse(textual, visual.log()), features.grid, size)
+        farthest = to_map(visual, features.grid, size).amax(dim=(1, 2))  # (B,)
+        return Prediction(fuse(score, farthest.log()), gaussian_smooth(fused, self.config.sigma))
 
     def loss(self, batch: Batch) -> Tensor:
         weight = self.config.align_weight

@@ -13,7 +13,7 @@ from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, Windows
 from methods.components.memory import Bank, ShotMemory
 from methods.components.prompts import ensemble
-from methods.components.scoring import harmonic_mean, text_probability, to_grid
+from methods.components.scoring import log_harmonic_mean, log_text_probability, to_grid
 
 NORMAL_STATES = (
     "{}",
@@ -45,8 +45,6 @@ TEMPLATES = tuple(
     )
     for article in ("a", "the")
 )
-
-_FLOOR = 1e-12  # keeps 1 / score finite; far below what a softmax at temperature 0.01 gives in practice
 
 
 class Features(NamedTuple):
@@ -83,20 +81,22 @@ def square_windows(grid: tuple[int, int], side: int) -> Windows:
     return Windows(window_patches(grid, side), grid)
 
 
-def windows_to_grid(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+def windows_to_grid(log_scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     """Harmonic mean, at each patch, of the scores of all windows that hold it (section 4.2, harmonic aggregation).
 
     Args:
-        scores: of the windows of `window_patches`, (B, K), not negative.
+        log_scores: logarithms of the scores of the windows of `window_patches`, (B, K), down to -700: their inverses
+            are added in double precision.
         grid: rows and columns of patches.
         side: of the windows, in patches.
 
     Returns:
-        (B, rows, columns).
+        Logarithms, (B, rows, columns).
     """
-    inverses = (1 / scores.clamp(min=_FLOOR)).unsqueeze(1).expand(-1, side * side, -1)  # (B, side², K)
+    inverses = (-log_scores.double()).clamp(max=700).exp().unsqueeze(1).expand(-1, side * side, -1)  # (B, side², K)
     counts = F.fold(torch.ones_like(inverses), grid, kernel_size=side)  # (B, 1, rows, columns)
-    return (counts / F.fold(inverses, grid, kernel_size=side)).squeeze(1)
+    mean = counts / F.fold(inverses, grid, kernel_size=side)
+    return mean.log().to(log_scores).squeeze(1)
 
 
 class WinCLIP(Method["WinCLIP.Config"]):
@@ -176,17 +176,17 @@ class WinCLIP(Method["WinCLIP.Config"]):
             raise ValueError(f"categories must be among {', '.join(self.rows)}; got {', '.join(unknown)}.")
         text = self.text[[self.rows[category] for category in categories]]  # (B, 2, D)
         temperature = self.config.temperature
-        score = text_probability(features.image.unsqueeze(1), text, temperature).squeeze(1)  # (B,)
+        score = log_text_probability(features.image.unsqueeze(1), text, temperature).squeeze(1)  # (B,)
         maps = [
-            windows_to_grid(text_probability(windows, text, temperature), features.grid, side)
+            windows_to_grid(log_text_probability(windows, text, temperature), features.grid, side)
             for windows, side in zip(features.windows, self.config.scales, strict=True)
         ]
-        return Prediction(score, harmonic_mean(score.view(-1, 1, 1), *maps, eps=_FLOOR))
+        return Prediction(score.exp(), log_harmonic_mean(score.view(-1, 1, 1), *maps).exp())
 
     def _associate(self, features: Features, categories: Sequence[str]) -> Tensor:
         """Mean association map over patches and windows, (B, rows, columns), in [0, 1]."""
         patches, *windows = self.memory.distances([features.patches, *features.windows], categories, features.image)
         maps = [to_grid(patches / 2, features.grid)]
         for distance, side in zip(windows, self.config.scales, strict=True):
-            maps.append(windows_to_grid(distance / 2, features.grid, side))
+            maps.append(windows_to_grid((distance / 2).log(), features.grid, side).exp())
         return torch.stack(maps).mean(dim=0)

@@ -21,7 +21,7 @@ class Decoded(NamedTuple):
     """What is seen of each patch."""
 
     patches: Tensor  # (B, N, D) unit features
-    maps: Tensor  # (B, 2, h, w) probabilities of both classes
+    logits: Tensor  # (B, 2, h, w); their softmax is the probabilities of both classes
 
 
 class FeatureDecoder(nn.Module):
@@ -69,10 +69,10 @@ class MaskHead(nn.Module):
         )
 
     def forward(self, patches: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Probabilities of both classes, (B, 2, h, w) of `size`, from features (B, N, D)."""
+        """Logits of both classes, (B, 2, h, w) of `size`, from features (B, N, D)."""
         raised = self.layers(patches.transpose(1, 2).unflatten(2, grid)).float()
         logits = F.interpolate(raised, size, mode="bilinear", align_corners=False)  # (B, 1, h, w)
-        return torch.cat([-logits, logits], dim=1).sigmoid()
+        return torch.cat([-logits, logits], dim=1) / 2  # whose softmax is the sigmoid of `logits`
 
 
 class LocalReader(nn.Module):
@@ -143,4 +143,4 @@ class LocalReader(nn.Module):
             if self.head is not None:
                 return Decoded(patches, self.head(patches, features.grid, size))
         cosines = patches @ text.transpose(1, 2)  # (B, N, 2)
-        return Decoded(patches, class_maps(self.scale * cosines, features.grid, size).softmax(dim=1))
+        return Decoded(patches, class_maps(self.scale * cosines, features.grid, size))

@@ -27,18 +27,18 @@ from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.losses import check_masks, dice_loss, focal_loss
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank
-from methods.components.scoring import harmonic_mean, text_probability, to_map
+from methods.components.scoring import log_harmonic_mean, log_text_probability, to_map
 from methods.components.synthesis.pipeline import Synthesis, add_noise
 from methods.components.synthesis.views import VIEWS
 
 
-def image_score(kind: str, probability: Tensor, distances: Tensor, fused: Tensor) -> Tensor:
-    """The score (B,) of `AnoPLe.Config.image_score`, of p (B,), m (B, h, w) and A (B, h, w)."""
+def image_score(kind: str, log_probability: Tensor, distances: Tensor, fused: Tensor) -> Tensor:
+    """The score (B,) of `AnoPLe.Config.image_score`, of log p (B,), m (B, h, w) and A (B, h, w)."""
     if kind == "map_top":
         pixels = fused.flatten(1)
         return pixels.topk(max(1, pixels.shape[1] // 100), dim=1).values.mean(dim=1)
     highest = (distances if kind == "text_memory" else fused).amax(dim=(1, 2))
-    return highest if kind == "map" else harmonic_mean(probability, highest)
+    return highest if kind == "map" else log_harmonic_mean(log_probability, highest.log()).exp()
 
 
 class AnoPLe(Method["AnoPLe.Config"]):
@@ -195,11 +195,11 @@ class AnoPLe(Method["AnoPLe.Config"]):
         size = (cfg.map_size, cfg.map_size)
         features = network.encode(self.backbone, images, prompts, taps=self.taps)
         text = network.read_texts(self.backbone, prompts, categories)  # (B, 2, D)
-        textual = network.read_maps(self.backbone, features, text, size).maps[:, 1]  # (B, h, w)
+        textual = network.read_maps(self.backbone, features, text, size).logits.log_softmax(dim=1)[:, 1]
         distances = self._compare(images, features, categories, prompts)  # (B, N)
         visual = to_map(distances, features.grid, size)
-        fused = harmonic_mean(textual, visual)
-        probability = text_probability(features.image.unsqueeze(1), text, 1 / self.scale).squeeze(1)  # (B,)
+        fused = log_harmonic_mean(textual, visual.log()).exp()  # (B, h, w)
+        probability = log_text_probability(features.image.unsqueeze(1), text, 1 / self.scale).squeeze(1)  # (B,)
         score = image_score(cfg.image_score, probability, visual, fused)
         return Prediction(score, gaussian_smooth(fused, cfg.sigma))
 
@@ -229,7 +229,8 @@ class AnoPLe(Method["AnoPLe.Config"]):
         edit = self._noise(views.noised)
         features = network.encode(self.backbone, views.image, prompts, views.view, edit=edit)
         size = (height // 2, width // 2)
-        patches, maps = network.read_maps(self.backbone, features, texts[own], size, views.view)
+        patches, logits = network.read_maps(self.backbone, features, texts[own], size, views.view)
+        maps = logits.softmax(dim=1)
         every = 1 if cfg.image_views == "all" else self.n_views
         return AnoPLeTerms(
             dice_loss(maps[:, 1], views.mask),

@@ -1,12 +1,14 @@
 """From features to scores and maps. Text features come as (2, D): row 0 normal, row 1 anomalous."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def text_probability(features: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Probability of the anomalous text.
+def log_text_probability(features: Tensor, text: Tensor, temperature: float) -> Tensor:
+    """Logarithm of the probability of the anomalous text, as exact where the probability is too small for its type.
 
     Args:
         features: unit features, (..., D).
@@ -15,11 +17,10 @@ def text_probability(features: Tensor, text: Tensor, temperature: float) -> Tens
         temperature: what the cosines are divided by; CLIP's own is about 0.01.
 
     Returns:
-        (...), in [0, 1].
+        (...), at most 0.
     """
     cosines = features @ text.transpose(-1, -2)  # (..., 2)
-    probability: Tensor = (cosines / temperature).softmax(dim=-1)[..., 1]
-    return probability
+    return (cosines / temperature).log_softmax(dim=-1)[..., 1]
 
 
 def to_grid(patch_scores: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -33,19 +34,19 @@ def to_map(patch_scores: Tensor, grid: tuple[int, int], size: tuple[int, int]) -
     return F.interpolate(on_grid, size, mode="bilinear", align_corners=False).squeeze(1)
 
 
-def harmonic_mean(*scores: Tensor, eps: float = 1e-6) -> Tensor:
-    """Harmonic mean n / (1/s_1 + ... + 1/s_n), elementwise and broadcast.
+def log_harmonic_mean(*logs: Tensor) -> Tensor:
+    """Logarithm of the harmonic mean n / (1/s_1 + ... + 1/s_n) of scores, elementwise and broadcast.
 
-    WinCLIP (arXiv:2303.14814) joins its scales so; PromptAD (arXiv:2404.05231) leaves out the factor n = 2.
+    WinCLIP (arXiv:2303.14814) joins its scales so. At CLIP's temperature of 0.01 most normal pixels have a probability
+    far below 1e-6, and their order counts: no score is raised to a floor.
 
     Args:
-        scores: non-negative scores.
-        eps: what smaller scores are raised to, so that a zero gives nearly zero and no NaN.
+        logs: logarithms of non-negative scores, log 0 included.
     """
-    inverses = [1 / score.clamp(min=eps) for score in scores]
-    return len(scores) / torch.stack(torch.broadcast_tensors(*inverses)).sum(dim=0)
+    joined = torch.stack(torch.broadcast_tensors(*logs))
+    return math.log(len(logs)) - torch.logsumexp(-joined, dim=0)
 
 
-def fuse(first: Tensor, second: Tensor) -> Tensor:
-    """1 / (1 / a + 1 / b): half the harmonic mean, elementwise; scores below 1e-6 count as 1e-6."""
-    return harmonic_mean(first, second) / 2
+def fuse(log_first: Tensor, log_second: Tensor) -> Tensor:
+    """1 / (1 / a + 1 / b) of log a and log b, elementwise: half the harmonic mean (PromptAD, arXiv:2404.05231)."""
+    return (-torch.logaddexp(-log_first, -log_second)).exp()

@@ -33,7 +33,7 @@ from methods.finegrainedad.region_aggregation import (
     resize_images,
     weigh_regions,
 )
-from methods.finegrainedad.token_wise import UntrainedKeys, token_wise_probability
+from methods.finegrainedad.token_wise import UntrainedKeys, log_token_wise_probability
 from methods.finegrainedad.words import LevelWords, find_words, without_captions
 
 
@@ -218,15 +218,15 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
         textual = self._compare(self.seg, features.patches[0], categories)  # (B, N)
         score = self._compare(self.cls or self.seg, features.image.unsqueeze(1), categories).squeeze(1)  # (B,)
         size = (self.config.map_size, self.config.map_size)
-        fused = to_map(fuse(textual, visual), features.grid, size)
+        fused = to_map(fuse(textual, visual.log()), features.grid, size)
         farthest = to_map(visual, features.grid, size).amax(dim=(1, 2))  # (B,)
-        return Prediction(fuse(score, farthest), gaussian_smooth(fused, self.config.sigma))
+        return Prediction(fuse(score, farthest.log()), gaussian_smooth(fused, self.config.sigma))
 
     def _compare(self, head: MultiLevelPrompts, features: Tensor, categories: Sequence[str]) -> Tensor:
-        """Anomalous probability of features (B, N, D) by the levels of their images' categories, (B, N)."""
+        """Log of the anomalous probability of features (B, N, D) by the levels of their images' categories, (B, N)."""
         pairs = head.prototypes(self.backbone, categories)  # (B, J, 2, D)
         pairs = pairs if self.config.inference == "token_wise" else pairs[:, :1]
-        return token_wise_probability(features, pairs, self.keys(pairs) if self.keys else None, self.scale)
+        return log_token_wise_probability(features, pairs, self.keys(pairs) if self.keys else None, self.scale)
 
     def loss(self, batch: Batch) -> Tensor:
         cfg, parts = self.config, []

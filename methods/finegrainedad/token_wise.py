@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def token_wise_probability(features: Tensor, pairs: Tensor, keys: Tensor | None, scale: float) -> Tensor:
-    """Probability of the anomalous text of the pair whose key is nearest by cosine.
+def log_token_wise_probability(features: Tensor, pairs: Tensor, keys: Tensor | None, scale: float) -> Tensor:
+    """Logarithm of the probability of the anomalous text of the pair whose key is nearest by cosine.
 
     Args:
         features: unit features, (B, N, D).
@@ -15,13 +15,13 @@ def token_wise_probability(features: Tensor, pairs: Tensor, keys: Tensor | None,
         scale: what the cosines are multiplied by.
 
     Returns:
-        (B, N), in [0, 1].
+        (B, N), at most 0.
     """
     cosines = (features @ pairs.flatten(1, 2).transpose(1, 2)).unflatten(2, (-1, 2))  # (B, N, J, 2)
     likeness = cosines[..., 0] if keys is None else features @ keys.transpose(1, 2)  # (B, N, J)
     chosen = likeness.argmax(dim=-1)[..., None, None].expand(-1, -1, 1, 2)
-    probability: Tensor = (scale * cosines.gather(2, chosen).squeeze(2)).softmax(dim=-1)[..., 1]
-    return probability
+    logs: Tensor = (scale * cosines.gather(2, chosen).squeeze(2)).log_softmax(dim=-1)[..., 1]
+    return logs
 
 
 class UntrainedKeys(nn.Module):

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
 from methods.components.maps import gaussian_smooth
-from methods.components.scoring import fuse, text_probability, to_grid, to_map
+from methods.components.scoring import fuse, log_text_probability, to_grid, to_map
 from methods.components.states import GENERIC_STATES
 from methods.promptad import PromptAD
 from tests.support.recorded_clip import open_recorded
@@ -195,15 +195,15 @@ def test_steps_from_features_to_map_and_score(parity):
     taps = F.normalize(features.taps, dim=-1)
     visual = torch.stack(method.memory.distances(taps, parity.keys)).mean(dim=0) / 2
     seg, cls = (getattr(method, head).prototypes(method.backbone, parity.keys) for head in ("seg", "cls"))
-    textual = text_probability(features.patches[0], seg, 1 / method.scale)
-    fused = fuse(textual, visual)
+    textual = log_text_probability(features.patches[0], seg, 1 / method.scale).exp()
+    fused = fuse(textual.log(), visual.log())
     for name, patches in (("text", textual), ("visual", visual), ("fused", fused)):
         assert_close(to_grid(patches, features.grid), recorded[f"seg_map_{name}"].squeeze(1), **FORWARD)
     enlarged = to_map(fused, features.grid, size)
     assert_close(enlarged, recorded["seg_map_up"].squeeze(1), **FORWARD)
     assert_close(gaussian_smooth(enlarged, parity.config["sigma"]), recorded["seg_map_final"], **FORWARD)
     assert_close(to_map(visual, features.grid, size), recorded["cls_map_visual_up"], **FORWARD)
-    score = text_probability(features.image.unsqueeze(1), cls, 1 / method.scale).squeeze(1)
+    score = log_text_probability(features.image.unsqueeze(1), cls, 1 / method.scale).exp().squeeze(1)
     assert_close(score, recorded["cls_score_text"], **FORWARD)
 
 
@@ -218,6 +218,6 @@ def test_prediction_without_one_of_the_released_choices(parity, settings, textua
     """Fused by hand, since only the parts of these maps are recorded."""
     textual, visual = (parity.recorded[name].squeeze(1) for name in (textual, visual))
     size = (parity.config["resolution"],) * 2
-    fused = fuse(textual, visual).flatten(1)
+    fused = fuse(textual.log(), visual.log()).flatten(1)
     expected = gaussian_smooth(to_map(fused, textual.shape[1:], size), parity.config["sigma"])
     assert_close(parity.build(1, **settings).eval()(parity.images, parity.keys).anomaly_map, expected, **FORWARD)

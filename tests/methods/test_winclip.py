@@ -168,7 +168,7 @@ def test_windows_on_any_grid(grid, side):
     expected = [[(i + di) * columns + j + dj for di in range(side) for dj in range(side)] for i, j in at]
     assert window_patches(grid, side).tolist() == expected
     scores = torch.rand(2, len(at), generator=torch.Generator().manual_seed(0))
-    got = windows_to_grid(scores, grid, side)
+    got = windows_to_grid(scores.log(), grid, side).exp()
     assert got.shape == (2, rows, columns)
     for b in range(2):
         for patch in range(rows * columns):
@@ -177,11 +177,18 @@ def test_windows_on_any_grid(grid, side):
             assert got[b, patch // columns, patch % columns].item() == pytest.approx(mean, rel=1e-5)
 
 
+def test_windows_keep_their_order_at_clips_temperature():
+    logs = torch.linspace(-85, -1, 60).view(1, -1)  # one window a patch: float32 ends at -103
+    assert (windows_to_grid(logs, (6, 10), 1).flatten().diff() > 0).all()
+    wide = windows_to_grid(torch.tensor([[-200.0, -100.0]]), (2, 3), 2)[0, 0]
+    assert wide.tolist() == pytest.approx([-200, -200 + math.log(2), -100])
+
+
 def test_a_zero_score_silences_its_window_and_no_other():
     scores = torch.tensor([[0.0, 0.5]])  # two windows of 2 x 2 on a 2 x 3 grid
-    got = windows_to_grid(scores, (2, 3), 2)
+    got = windows_to_grid(scores.log(), (2, 3), 2).exp()
     assert got.isfinite().all()
-    assert got[0, :, :2].max() < 1e-9
+    assert got[0, :, :2].max() < 1e-30
     torch.testing.assert_close(got[0, :, 2], torch.tensor([0.5, 0.5]))
 
 

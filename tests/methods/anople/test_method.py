@@ -100,7 +100,7 @@ def test_v1_tells_the_decoder_which_view_it_reads(backbone):
 def test_image_scores():
     p, m, a = torch.tensor([0.5]), torch.full((1, 20, 20), 0.1), torch.zeros(1, 20, 20)
     m[0, 3, 4], a[0, 0, :4] = 0.25, torch.tensor([0.8, 0.6, 0.4, 0.2])
-    scores = {k: image_score(k, p, m, a).item() for k in ("text_map", "text_memory", "map", "map_top")}
+    scores = {k: image_score(k, p.log(), m, a).item() for k in ("text_map", "text_memory", "map", "map_top")}
     assert scores == pytest.approx({"text_map": 0.8 / 1.3, "text_memory": 0.25 / 0.75, "map": 0.8, "map_top": 0.5})
 
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
 from methods.components.captions.fields import CaptionError
-from methods.components.scoring import harmonic_mean
+from methods.components.scoring import fuse
 from methods.finegrainedad.method import FineGrainedAD
 from methods.finegrainedad.token_wise import UntrainedKeys
 from methods.promptad import PromptAD
@@ -124,7 +124,7 @@ def test_image_inference_uses_the_image_level_alone(backbone):
     features = method._encode_image(noise_images(2))
     with torch.no_grad():
         normal, anomalous = method.seg.prototypes(backbone, ["metal_nut"])[0, 0]
-    textual = (method.scale * features.patches[0] @ torch.stack([normal, anomalous]).T).softmax(dim=-1)[..., 1]
+    textual = (method.scale * features.patches[0] @ torch.stack([normal, anomalous]).T).log_softmax(dim=-1)[..., 1]
     assert_close(method._compare(method.seg, features.patches[0], ["metal_nut"] * 2), textual)
     token_wise = build(backbone)(noise_images(2), ["metal_nut"] * 2)
     assert not torch.equal(method(noise_images(2), ["metal_nut"] * 2).anomaly_map, token_wise.anomaly_map)
@@ -192,7 +192,7 @@ def test_score_joins_text_and_memory(backbone):
     nearest = method.memory.distances(F.normalize(features.taps, dim=-1), ["metal_nut"])
     visual = torch.stack(nearest).mean(dim=0).view(1, 1, 4, 4) / 2
     peak = F.interpolate(visual, (32, 32), mode="bilinear").max()
-    assert_close(method(noise_images(1), ["metal_nut"]).score[0], harmonic_mean(textual, peak).detach() / 2)
+    assert_close(method(noise_images(1), ["metal_nut"]).score[0], fuse(textual, peak.log()).detach())
 
 
 @pytest.mark.parametrize(

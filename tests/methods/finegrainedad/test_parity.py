@@ -22,7 +22,7 @@ from methods.finegrainedad import words as multi_level_words
 from methods.finegrainedad.losses import add_up
 from methods.finegrainedad.method import FineGrainedAD
 from methods.finegrainedad.region_aggregation import Rules, find_regions, weigh_regions
-from methods.finegrainedad.token_wise import token_wise_probability
+from methods.finegrainedad.token_wise import log_token_wise_probability
 from tests.support.recorded_captions import CATEGORY, bare, load, open_backbone, read_captions, seed_that_samples
 
 pytestmark = pytest.mark.slow
@@ -203,7 +203,7 @@ def test_maps_of_patches(parity, keys):
     query_keys = method.keys(pairs) if method.keys else None
     chosen = (features.patches[0] @ (pairs[:, :, 0] if query_keys is None else query_keys).transpose(1, 2)).argmax(-1)
     assert torch.equal(chosen, recorded[f"match_{keys}"])
-    textual = token_wise_probability(features.patches[0], pairs, query_keys, method.scale)
+    textual = log_token_wise_probability(features.patches[0], pairs, query_keys, method.scale).exp()
     assert_close(to_grid(textual, features.grid), recorded[f"map_text_{keys}"].squeeze(1), **FORWARD)
     taps = F.normalize(features.taps, dim=-1)
     visual = torch.stack(method.memory.distances(taps, parity.keys)).mean(dim=0) / 2

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from methods.finegrainedad.token_wise import token_wise_probability
+from methods.finegrainedad.token_wise import log_token_wise_probability
 
 
 def test_each_feature_is_judged_by_the_nearest_pair():
@@ -13,10 +13,10 @@ def test_each_feature_is_judged_by_the_nearest_pair():
     pairs = F.normalize(torch.randn(2, 3, 2, 8, generator=generator), dim=-1)
     keys = F.normalize(torch.randn(2, 3, 8, generator=generator), dim=-1)
     for given in (None, keys):
-        found = token_wise_probability(features, pairs, given, scale=4.6)
+        found = log_token_wise_probability(features, pairs, given, scale=4.6)
         for image in range(2):
             for token, feature in enumerate(features[image]):
                 compared = pairs[image, :, 0] if given is None else keys[image]
                 nearest = max(range(3), key=lambda j: (feature @ compared[j]).item())
                 logits = 4.6 * pairs[image, nearest] @ feature
-                assert_close(found[image, token], logits.softmax(dim=0)[1])
+                assert_close(found[image, token], logits.log_softmax(dim=0)[1])

@@ -18,7 +18,7 @@ from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.losses import local_terms
 from methods.components.prompts import Templates, ensemble, join, new_prompt, write_context
-from methods.components.scoring import text_probability, to_map
+from methods.components.scoring import log_text_probability, to_map
 from methods.winclip import ANOMALOUS_STATES, NORMAL_STATES, compose
 from tests.perf.embedded.intervals import Trial, trial
 
@@ -82,8 +82,8 @@ def predict(seen: Seen, text: Tensor, temperature: float) -> Prediction:
     The score is the mean of the class feature's probability and the largest of the patches'.
     """
     pairs = text.expand(len(seen.image), 2, -1)
-    patches = text_probability(seen.patches, pairs, temperature)
-    whole = text_probability(seen.image.unsqueeze(1), pairs, temperature).squeeze(1)
+    patches = log_text_probability(seen.patches, pairs, temperature).exp()
+    whole = log_text_probability(seen.image.unsqueeze(1), pairs, temperature).exp().squeeze(1)
     return Prediction((whole + patches.amax(dim=1)) / 2, to_map(patches, seen.grid, (SIDE, SIDE)))
 
 
@@ -102,7 +102,7 @@ def hand_written(backbone: CLIPBackbone, name: str, words: str) -> Tensor:
 def objective(seen: Seen, rows: Tensor, text: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of images, focal and Dice loss of pixels, as AnomalyCLIP (arXiv:2310.18961) adds them."""
     logits = seen.image[rows] @ text.T / temperature
-    maps = to_map(text_probability(seen.patches[rows], text, temperature), seen.grid, (SIDE, SIDE))
+    maps = to_map(log_text_probability(seen.patches[rows], text, temperature).exp(), seen.grid, (SIDE, SIDE))
     terms = local_terms(torch.stack([1 - maps, maps], dim=1), seen.mask[rows])
     return F.cross_entropy(logits, seen.label[rows].long()) + sum(terms, torch.zeros(()))
 
