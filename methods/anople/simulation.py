@@ -59,7 +59,8 @@ def jitter_colours(image: Tensor, rng: np.random.Generator, strength: float) -> 
     """`image` (3, H, W) with brightness, contrast and saturation changed by up to the share `strength`."""
     brightness, contrast, saturation = 1 + rng.uniform(-strength, strength, 3)
     image = image * brightness
-    image = torch.lerp(image.mean(), image, contrast)
+    grey = torch.tensor(image.numpy().mean(dtype=np.float64), dtype=image.dtype)  # torch's depends on its threads
+    image = torch.lerp(grey, image, contrast)
     return torch.lerp(image.mean(dim=0, keepdim=True), image, saturation).clamp(0, 1)
 
 
