@@ -32,13 +32,14 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
     """AnomalyCLIP (Zhou et al., ICLR 2024), fitted on an auxiliary data set and blind to categories.
 
     The texts are E learnt tokens and "object.", and E others and "damaged object.", with learnt tokens in deeper text
-    blocks too. The score is the anomalous probability of the class token, the map the mean over layers of the patches'
-    (V-V attention), enlarged and smoothed. The loss is the cross-entropy of the score plus `local_weight` times the
-    sum over layers of the maps' focal and Dice losses.
+    blocks too. The score is the anomalous probability of the class token, the map that of the patches (V-V attention,
+    last block), enlarged and smoothed. The loss is the cross-entropy of the score plus `local_weight` times the maps'
+    focal and Dice losses, which are summed over `layers` where there are several.
 
-    Kept from the released code (zqhang/AnomalyCLIP): the anomalous probability alone makes the map, which equals half
-    of itself and one minus the normal one. The release adds layers up where this takes their mean, which orders alike.
-    Left out: parameters that nothing reads.
+    Formulas are those of the released code (zqhang/AnomalyCLIP, commit 45ed4dd), and so are the defaults, but for
+    `round_deep_prompts`. The anomalous probability alone makes the map, which equals half of itself and one minus the
+    normal one. The release adds the maps of layers up where this takes their mean, which orders alike. Left out:
+    parameters that nothing reads.
     """
 
     paper = "https://arxiv.org/abs/2310.18961"
@@ -58,11 +59,12 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
             n_ctx: E, learnt tokens of each text.
             depth: text blocks with learnt tokens, the first included; None takes 9 of 12, rounded down.
             deep_length: tokens overwritten before each text block but the first.
-            layers: blocks whose patches make maps, as fractions of the tower's depth. The paper's 6, 12, 18 and 24 of
-                24. In the released code an addition in place makes all four the last one (its issues 18 and 64), and
-                its author says that the final results come from 24 alone (issue 82): that is (1.0,), with
-                `local_weight` 16 for the four equal terms of the former.
-            local_weight: weight of the maps' losses, the lambda of the released code.
+            layers: blocks whose patches make maps, as fractions of the tower's depth. The released scripts take the
+                last alone, and so do all published results (issue 82). The default of train.py and early versions of
+                the paper name 6, 12, 18 and 24 of 24, (0.25, 0.5, 0.75, 1.0), of which no result is published.
+            local_weight: weight of the maps' losses, the lambda of the release (train.py:50). The first release had
+                none, but added in place, which made its four layers all the last one (issues 18 and 64): four times
+                the last one's loss, too.
             vv_from: image blocks before the V-V stream; None takes 5 of 24 (the last 19), rounded down.
             temperature: divisor of the logits of every softmax.
             sigma: deviation of the map's Gaussian, in pixels of an image of side `sigma_at`; others in proportion.
@@ -78,7 +80,7 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
         n_ctx: Annotated[int, ">= 1"] = 12
         depth: Annotated[int | None, ">= 1"] = None
         deep_length: Annotated[int, ">= 1"] = 4
-        layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.5, 0.75, 1.0)
+        layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (1.0,)
         local_weight: Annotated[float, ">= 0"] = 4.0
         vv_from: Annotated[int | None, ">= 0"] = None
         temperature: Annotated[float, "> 0"] = 0.07

@@ -111,19 +111,22 @@ def read_image(path: Path, size: int) -> Tensor:
 
 
 def read_mask(path: Path, size: int) -> Tensor:
-    """One mask, (size, size) bool: True where any colour channel is above 0, resized by nearest neighbour.
+    """One mask as a fit sees it, (size, size) bool; a test sees that of `read_regions`.
 
-    VisA's masks hold class ids of 1 and more, so no other threshold is right; the colours are not mixed to
-    grey, which would round a dark blue to 0. A region thinner than a pixel of `size` may vanish.
+    Pixels with any colour channel above 0 are marked, the marks are resized bilinearly with antialiasing, and what is
+    then above one half is True, as in released code that is fitted on masks (AnomalyCLIP, FAPrompt, APRIL-GAN). VisA's
+    masks hold class ids of 1 and more, so no threshold but 0 is right; the colours are not mixed to grey, which would
+    round a dark blue to 0. A region thinner than a pixel of `size` may vanish.
 
     Raises:
         DataError: as `open_image`.
     """
-    return torch.from_numpy(_nearest(_marked(path).astype(np.uint8), size)) > 0
+    marks = Image.fromarray(_marked(path).astype(np.uint8) * 255)
+    return torch.from_numpy(np.array(marks.resize((size, size), Image.Resampling.BILINEAR))) > 127
 
 
 def read_regions(path: Path, size: int, rule: RegionRule) -> Regions:
-    """The regions of one mask; `ids > 0` is what `read_mask` gives, under either rule.
+    """The regions of one mask, resized by nearest neighbour; `ids > 0` marks the same pixels under either rule.
 
     Args:
         path: of the mask.

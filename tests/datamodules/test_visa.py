@@ -40,7 +40,8 @@ def test_small_class_ids_are_masks(twin):
     masks = torch.cat([batch.mask[batch.label] for batch in data.fit_loader(FitData("labelled"))])
     assert len(masks) == 4
     expected = torch.zeros(16, 16, dtype=torch.bool)
-    expected[6:11, 3:7] = True  # rows 8..13 of 20 and columns 4..9 of 24, by their middles, on 16
+    expected[6:11, 3:7] = True  # rows 8..13 of 20 and columns 4..9 of 24, by the halves that they cover, on 16
+    expected[6, 6] = False  # the defect reaches 0.58 into its row and 0.67 into its column, 0.39 in all
     assert all(torch.equal(mask, expected) for mask in masks)
 
 

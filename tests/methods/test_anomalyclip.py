@@ -14,7 +14,8 @@ from methods.anomalyclip import AnomalyCLIP
 from methods.components.clip.backbone import Tokens
 from tests.support.plain_faprompt import dice, focal, image_tower, text_tower
 
-SIZE, LAYERS, VV_FROM = 64, (2, 4, 6, 8), 1  # quarters of 8 blocks; 5 of 24 blocks are 1 of 8
+SIZE, VV_FROM = 64, 1  # 5 of 24 blocks are 1 of 8
+CHOICES = [((8,), {}), ((2, 4, 6, 8), {"layers": (0.25, 0.5, 0.75, 1.0)})]  # blocks of 8, and the settings behind
 
 
 def build(backbone, seed=0, **settings):
@@ -37,8 +38,8 @@ def noise_batch(count=3):
     return Batch(noise_images(count), mask, mask.any(dim=(1, 2)), ["nut"] * count, [f"{i}.png" for i in range(count)])
 
 
-def transcribe(method, images):
-    """Logits (B, 2) and maps of each layer, (L, B, 2, SIZE, SIZE), with gradients to the prompts."""
+def transcribe(method, images, blocks):
+    """Logits (B, 2) and maps of each of L blocks, (L, B, 2, SIZE, SIZE), with gradients to the prompts."""
     backbone = method.backbone
     clip = backbone.clip
     texts = [f"{'X ' * 12}object.", f"{'X ' * 12}damaged object."]
@@ -47,28 +48,30 @@ def transcribe(method, images):
     for row, context in zip(clip.token_embedding(ids), (method.normal_ctx, method.anomalous_ctx), strict=True):
         rows.append(torch.cat([row[:1], context, row[13:]]))
     text = F.normalize(text_tower(clip, ids, torch.stack(rows), list(method.deep.blocks)), dim=-1)
-    cls, layers = image_tower(clip, (images - backbone.mean) / backbone.std, VV_FROM, LAYERS)
+    cls, layers = image_tower(clip, (images - backbone.mean) / backbone.std, VV_FROM, blocks)
     probabilities = (layers @ text.T / 0.07).softmax(dim=-1).transpose(-1, -2)  # (L, B, 2, N)
     grid = probabilities.reshape(-1, 2, 4, 4)
     maps = F.interpolate(grid, SIZE, mode="bilinear", align_corners=False)
-    return cls @ text.T / 0.07, maps.unflatten(0, (len(LAYERS), -1))
+    return cls @ text.T / 0.07, maps.unflatten(0, (len(blocks), -1))
 
 
 @torch.no_grad()
-def test_predicts_what_the_transcription_predicts(backbone):
-    method, images = build(backbone), noise_images(3)
-    logits, maps = transcribe(method, images)
+@pytest.mark.parametrize(("blocks", "settings"), CHOICES, ids=["last", "four"])
+def test_predicts_what_the_transcription_predicts(backbone, blocks, settings):
+    method, images = build(backbone, **settings), noise_images(3)
+    logits, maps = transcribe(method, images, blocks)
     both_ways = ((maps[:, :, 1] + 1 - maps[:, :, 0]) / 2).sum(dim=0)  # the released sum over layers
     expected = np.stack([gaussian_filter(each, sigma=4 * SIZE / 518) for each in both_ways.numpy()])
     score, anomaly_map = method(images, ["nut"] * 3)
     assert_close(score, logits.softmax(dim=1)[:, 1], atol=2e-6, rtol=0)
-    assert_close(len(LAYERS) * anomaly_map, torch.from_numpy(expected), atol=1e-5, rtol=0)
+    assert_close(len(blocks) * anomaly_map, torch.from_numpy(expected), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("blocks", "settings"), CHOICES, ids=["last", "four"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_loss_and_gradients_of_the_transcription(backbone, count):
-    method, batch = build(backbone), noise_batch(count)
-    logits, maps = transcribe(method, batch.image)
+def test_loss_and_gradients_of_the_transcription(backbone, count, blocks, settings):
+    method, batch = build(backbone, **settings), noise_batch(count)
+    logits, maps = transcribe(method, batch.image, blocks)
     mask = batch.mask.float()
     local = [focal(m, mask) + dice(m[:, 1], mask) + dice(m[:, 0], 1 - mask) for m in maps]
     expected = 4 * sum(local) + F.cross_entropy(logits, batch.label.long())
@@ -92,7 +95,8 @@ def test_sizes_of_the_paper():
         embed_dim=768, text_width=768, n_image_blocks=24, n_text_blocks=12, tokenize=lambda texts: tokens
     )
     method = AnomalyCLIP(backbone, {})
-    assert (method.vv_from, method.layers) == (5, (6, 12, 18, 24))
+    assert method.config.local_weight == 4
+    assert (method.vv_from, method.layers) == (5, (24,))
     shapes = {name: tuple(parameter.shape) for name, parameter in method.named_parameters()}
     deep = {f"deep.blocks.{i}": (4, 768) for i in range(8)}
     assert shapes == {"normal_ctx": (12, 768), "anomalous_ctx": (12, 768)} | deep
@@ -101,15 +105,14 @@ def test_sizes_of_the_paper():
     assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (1e-3, (0.5, 0.999), 1e-8, 0)
 
 
-def test_last_layer_alone_sixteen_times_is_four_times_the_last(backbone):
-    """What the released addition in place makes of four layers."""
-    batch = noise_batch()
-    alone = build(backbone, layers=(1.0,), local_weight=16.0)
-    logits, maps = transcribe(alone, batch.image)
+def test_the_default_is_the_first_release_too(backbone):
+    """Its four layers were all the last one, by an addition in place, and had no weight."""
+    method, batch = build(backbone), noise_batch()
+    logits, maps = transcribe(method, batch.image, (8, 8, 8, 8))
     mask = batch.mask.float()
-    last = focal(maps[-1], mask) + dice(maps[-1][:, 1], mask) + dice(maps[-1][:, 0], 1 - mask)
-    expected = 4 * (4 * last) + F.cross_entropy(logits, batch.label.long())
-    assert_close(alone.loss(batch), expected, atol=1e-5, rtol=1e-6)
+    local = [focal(m, mask) + dice(m[:, 1], mask) + dice(m[:, 0], 1 - mask) for m in maps]
+    expected = sum(local) + F.cross_entropy(logits, batch.label.long())
+    assert_close(method.loss(batch), expected, atol=1e-5, rtol=1e-6)
 
 
 def test_options_change_what_they_name(backbone):

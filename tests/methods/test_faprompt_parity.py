@@ -15,7 +15,9 @@ from datamodules.components.sample import Batch
 from methods.components.losses import LocalTerms
 from methods.components.maps import class_maps
 from methods.faprompt import WEIGHTS, FAPromptTerms
-from tests.support.recorded_faprompt import TERMS, build_backbone, build_method, parameter_names, read_fixture
+from tests.support.recorded_clip import build_backbone, read_fixture
+from tests.support.recorded_faprompt import TERMS, build_method, parameter_names
+from tests.support.recorded_pixels import pick, read_fit
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "faprompt.npz"
 SELECTION = {"official": "first", "topk": "topk"}
@@ -69,6 +71,15 @@ def trained(parity):
     )
     optimizer.zero_grad()
     method.load_state_dict(before)
+
+
+def test_the_loss_from_files_on(parity, tmp_path):
+    """Of images and masks that a fit reads from the raw pixels."""
+    read = read_fit(parity.common, parity.config["image_size"], tmp_path)
+    assert torch.equal(read.mask, parity.common["data/mask"].squeeze(1).bool())
+    assert_close(read.image, parity.images, atol=5e-7, rtol=0)
+    loss = parity.method.train().loss(pick(read, parity.variant["train/order"].tolist())).detach()
+    assert_close(loss.double(), parity.variant["train/loss/total"], **LOSS)
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 from datamodules.components.sample import Batch
 from methods.faprompt import FAPrompt
 from tests.methods.test_faprompt_parity import FIXTURE, FORWARD, LOSS, SELECTION
-from tests.support.recorded_faprompt import TERMS, build_backbone, build_method, parameter_names, read_fixture
+from tests.support.recorded_clip import build_backbone, read_fixture
+from tests.support.recorded_faprompt import TERMS, build_method, parameter_names
 
 pytestmark = pytest.mark.slow
 

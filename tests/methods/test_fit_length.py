@@ -19,7 +19,8 @@ class Length(NamedTuple):
 
 
 LENGTHS = {
-    "anomalyclip": Length(15, batch_size=8),  # train.py of zqhang/AnomalyCLIP
+    # zqhang/AnomalyCLIP 45ed4dd: train.sh fits 15 epochs, test.sh takes the checkpoint of the last.
+    "anomalyclip": Length(15, batch_size=8),
     "anople": Length(1, steps=600, batch_size=8),  # unknown: neither paper nor code was at hand
     # mala-lab/FAPrompt 7e9d9d2: train.sh fits 15 epochs without a schedule, test.sh takes the checkpoint of epoch 7.
     "faprompt": Length(7, batch_size=8),

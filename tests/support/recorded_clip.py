@@ -1,8 +1,25 @@
-"""The small CLIP whose weights stand in a file of recorded tensors."""
+"""A file of recorded tensors, and the small CLIP whose weights stand in it."""
 
+import json
+
+import numpy as np
 import open_clip
+import torch
 
 from methods.components.clip.backbone import CLIPBackbone
+
+
+def read_fixture(path):
+    """The sizes, and the tensors by name."""
+    with np.load(path) as file:
+        config = json.loads(str(file["config_json"]))
+        return config, {k: torch.from_numpy(file[k]) for k in file.files if k != "config_json"}
+
+
+def build_backbone(recorded, config):
+    """With the weights that are recorded as `clip/NAME`."""
+    weights = {k.removeprefix("clip/"): v for k, v in recorded.items() if k.startswith("clip/")}
+    return open_recorded(config, weights)
 
 
 def open_recorded(config, weights):

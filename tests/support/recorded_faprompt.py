@@ -1,12 +1,6 @@
 """FAPrompt with the weights and prompts of a file that its released code wrote."""
 
-import json
-
-import numpy as np
-import torch
-
 from methods.faprompt import FAPrompt
-from tests.support.recorded_clip import open_recorded
 
 TERMS = {  # ours: theirs
     "focal1": "focal1",
@@ -30,22 +24,10 @@ PARAMETERS = {  # ours: theirs; the deep prompts are added by number
 }
 
 
-def read_fixture(path):
-    """The sizes, and the tensors by name."""
-    with np.load(path) as file:
-        config = json.loads(str(file["config_json"]))
-        return config, {k: torch.from_numpy(file[k]) for k in file.files if k != "config_json"}
-
-
 def parameter_names(config):
     """Our names of all parameters, with theirs."""
     n_deep = len(config["deep_prompt_blocks_zero_based"])
     return PARAMETERS | {f"deep.blocks.{i}": f"compound_prompts_text.{i}" for i in range(n_deep)}
-
-
-def build_backbone(recorded, config):
-    weights = {k.removeprefix("clip/"): v for k, v in recorded.items() if k.startswith("clip/")}
-    return open_recorded(config, weights)
 
 
 def build_method(backbone, recorded, config, selection, *, rounded=True):

@@ -46,7 +46,12 @@ def other_corner(image, size, resample):
     return Image.fromarray(cv2.resize(np.array(image), size, interpolation=cv2.INTER_NEAREST))
 
 
-@pytest.mark.parametrize("other", [bilinear, other_order, other_corner])
+def box(image, size, resample):
+    """Another filter for the masks of a fit."""
+    return resize(image, size, Image.Resampling.BOX if resample == BILINEAR else resample)
+
+
+@pytest.mark.parametrize("other", [bilinear, other_order, other_corner, box])
 def test_another_resize_shows(monkeypatch, usual, other):
     monkeypatch.setattr(Image.Image, "resize", other)
     assert again() != usual

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch.nn.functional import interpolate
 
-from datamodules.components.reading import check_image, read_image, read_mask
+from datamodules.components.reading import check_image, read_image, read_mask, read_regions
 from datamodules.components.sample import DataError
 
 
@@ -53,12 +54,12 @@ def test_exif_orientation_is_not_applied(tmp_path):
 
 @pytest.mark.parametrize("value", [1, 2, 127, 128, 255])
 def test_masks_are_true_above_zero(tmp_path, value):
-    pixels = np.zeros((4, 6))
+    pixels = np.zeros((6, 6))
     pixels[1, 2:4] = value
     mask = read_mask(save(tmp_path / "a.png", pixels), 12)
     assert mask.dtype == torch.bool
     expected = torch.zeros(12, 12, dtype=torch.bool)
-    expected[3:6, 4:8] = True  # a row is 3 pixels high, a column 2 wide
+    expected[2:4, 4:8] = True  # the corners hold 0.75 x 0.75, the pixels around 0.25
     assert torch.equal(mask, expected)
 
 
@@ -68,12 +69,28 @@ def test_mask_channels_are_not_mixed(tmp_path):
     assert read_mask(save(tmp_path / "a.png", pixels), 4).nonzero().tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize("size", [3, 5, 8, 13])
-def test_mask_takes_the_pixel_under_each_middle(tmp_path, size):
-    pixels = np.random.default_rng(size).integers(0, 2, (8, 11)) * 255
-    rows, columns = (np.floor((np.arange(size) + 0.5) * side / size).astype(int) for side in (8, 11))
-    expected = torch.from_numpy(pixels[np.ix_(rows, columns)] > 0)
-    assert torch.equal(read_mask(save(tmp_path / "a.png", pixels), size), expected)
+@pytest.mark.parametrize("size", [5, 8, 13, 40])
+@pytest.mark.parametrize("shape", [(8, 11), (31, 20)])
+def test_mask_against_torch(tmp_path, size, shape):
+    """What an antialiased bilinear resize holds above one half; within Pillow's two roundings of it anything goes."""
+    marked = ndimage.gaussian_filter(np.random.default_rng(size).standard_normal(shape), 1) > 0
+    raw = torch.from_numpy(marked)[None, None].double()
+    share = interpolate(raw, (size, size), mode="bilinear", antialias=True)[0, 0]
+    certain = (share - 0.5).abs() > 1 / 255
+    mask = read_mask(save(tmp_path / "a.png", marked * 255), size)
+    assert torch.equal(mask[certain], (share > 0.5)[certain])
+    assert certain.float().mean() > 0.9
+    assert mask.any()
+    assert not mask.all()
+
+
+def test_a_thin_scratch_vanishes_from_a_fit_alone(tmp_path):
+    """A quarter of a pixel wide it is below one half everywhere, and under the middles of a column."""
+    pixels = np.zeros((32, 32))
+    pixels[:, 10] = 255
+    path = save(tmp_path / "a.png", pixels)
+    assert not read_mask(path, 8).any()
+    assert read_regions(path, 8, "resized").ids.sum(dim=0).tolist() == [0, 0, 8, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask], ids=["image", "mask"])

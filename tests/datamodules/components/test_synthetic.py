@@ -43,7 +43,7 @@ def test_the_literals_are_the_engine_s(data):
 def test_the_datamodule(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     config = Procedural.Config(draw_seed=3, size=32, train=3, normal=2, per_defect=1)
-    data = Procedural(None, ["gear", "wood"], image_size=16, shots=2, config=config)
+    data = Procedural(None, ["gear", "wood"], image_size=32, shots=2, config=config)
     assert data.root == tmp_path / folder_name(3, 32, Counts(3, 2, 1), Procedural.categories)
     assert not data.root.exists()  # a constructor renders nothing
     with pytest.raises(DataError, match="does not exist"):

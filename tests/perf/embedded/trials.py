@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.reading import SampleImages, collate
+from datamodules.components.reading import SampleImages, collate, read_regions
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
 from methods.components.base import Method, Prediction
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     image: Tensor  # (n, D)
     patches: Tensor  # (n, N, D)
     label: Tensor  # (n,) bool
-    mask: Tensor  # (n, SIDE, SIDE) bool
+    mask: Tensor  # (n, SIDE, SIDE) bool, as a test sees it
     defect: np.ndarray  # (n,) names, "good" of normal images
     grid: tuple[int, int]
 
@@ -70,10 +70,12 @@ def see(backbone: CLIPBackbone, data: AnomalyDataModule) -> Seen:
     tests = SampleImages(data.test_samples, data.root, SIDE)
     for batch in DataLoader(tests, data.batch_size, collate_fn=collate):
         found = backbone.encode_image(batch.image, layers=(backbone.n_image_blocks,))
-        parts.append((batch.image, found.image, found.patches[0], batch.label, batch.mask))
+        parts.append((batch.image, found.image, found.patches[0], batch.label))
         paths.extend(batch.path)
+    nothing = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    masks = [read_regions(s.mask, SIDE, "resized").ids > 0 if s.mask else nothing for s in data.test_samples]
     kinds = [torch.cat(kind) for kind in zip(*parts, strict=True)]
-    return Seen(*kinds, np.array([Path(path).parent.name for path in paths]), found.grid)
+    return Seen(*kinds, torch.stack(masks), np.array([Path(path).parent.name for path in paths]), found.grid)
 
 
 def predict(seen: Seen, text: Tensor, temperature: float) -> Prediction:
