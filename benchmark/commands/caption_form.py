@@ -19,7 +19,9 @@ from methods.components.captions.fields import (
     record_problems,
     refuse,
 )
-from methods.components.captions.lookup import mentions, read_vocabulary
+from methods.components.captions.lookup import read_vocabulary
+from methods.components.captions.records import DESCRIBING
+from methods.components.captions.sentences import mentions
 
 FORM: Mapping[str, Kind] = {
     "foreground": CAPTION["foreground"],
@@ -42,8 +44,10 @@ HELP = """\
 # foreground: the words for the object, in the plural where number is not 1. number: 1, 2, … or multiple.
 # background: words, or null where the object fills the image. relation: a sentence that names the entities, or null.
 # components: one for each part that can be damaged; as many as there are.
-# colour, texture, shape, location are words of this list, or of your own `vocabulary:` beside `categories:`, where a
-# location has the phrase that says it, such as `rim: along the rim`.
+# No words that deny or name a defect: neither "clean" nor "without scratches". A verb behind a name that is not known
+# goes into `verbs` of your own `vocabulary:`, beside `categories:`.
+# colour, texture, shape, location are words of this list, or of your own vocabulary, where a location has the phrase
+# that says it, such as `rim: along the rim`.
 """
 NUMBERS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
 
@@ -51,7 +55,7 @@ NUMBERS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine
 def write_form(category: str, fields: Mapping[str, Any] = EMPTY) -> str:
     """The YAML of a form for one category, with what it may hold as comments."""
     vocabulary = read_vocabulary()
-    words = "".join(f"# {key}: {', '.join(getattr(vocabulary, key))}\n" for key in vocabulary._fields)
+    words = "".join(f"# {key}: {', '.join(getattr(vocabulary, key))}\n" for key in DESCRIBING)
     return HELP + words + write_yaml({"schema": SCHEMA, "categories": {category: fields}})
 
 
