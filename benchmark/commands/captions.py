@@ -30,7 +30,7 @@ Source = Annotated[str, typer.Argument(metavar="SET", help="a data set's name, o
 def lint(
     sources: Annotated[list[str] | None, typer.Argument(metavar="[SET]...", help="default: all shipped ones")] = None,
 ) -> None:
-    """Check sets of captions against every rule, the length of their prompts included."""
+    """Check sets of captions: fields, words, what their prompts would say once states and places are put in, length."""
     for source in sources or shipped_sets():
         captions = read_captions(source)
         parts = sum(len(record.components) for record in captions.records.values())

@@ -112,6 +112,11 @@ def test_lint_checks_all_sets_or_one(bench):
             "Two wheels, faded, on",
             "wheels.caption: must not hold 'faded', of which the state 'damaged",
         ),
+        (
+            "  opposites:",
+            "  synonyms: {colour: [[silver, beige, blue, brown, gray, green, orange, white, yellow]]}\n  opposites:",
+            "wheels.components.colour: must leave 8 words of the vocabulary, one for each state, that are said of no",
+        ),
     ],
 )
 def test_lint_finds_every_kind_of_nonsense(bench, folder, old, new, line):
