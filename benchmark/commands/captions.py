@@ -79,7 +79,7 @@ def new(
         return
     if captioner is not None:
         raise ConfigError(f"a captioner writes a new form, and {form} exists: remove it, or leave --captioner out.")
-    content = captioning.fill_form(form)
+    content = captioning.fill_form(form, _states)
     _check_prompts(check_captions(content, form))
     print(captioning.write_yaml(content), end="")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from methods.components.captions.fields import Problem
 from methods.components.captions.records import ATTRIBUTES, DESCRIBING, Caption, Component, Vocabulary
-from methods.components.captions.sentences import Place, mentions, places, whole
+from methods.components.captions.sentences import Place, in_state, mentions, places, whole
 
 PREPOSITION = re.compile(
     "about|above|across|after|against|along|amid|among|around|at|before|behind|below|beneath|beside|between|beyond|by|"
@@ -17,6 +17,10 @@ PREPOSITION = re.compile(
 )
 CONJUNCTION = re.compile("and|as|but|or|than|that|where|which|while|who|whose")
 ARTICLE = re.compile("an?|each|every|its|the|their|this")
+WHOLE_NAME = (
+    "must let a state stand behind {!r}: a comma, a stop, a preposition other than 'of', 'and' or a verb must follow; "
+    "say it so, or add the verb to the file's vocabulary.verbs"
+)
 
 
 def broken_rules(category: str, caption: Caption, vocabulary: Vocabulary) -> Iterator[Problem]:
@@ -56,12 +60,15 @@ def contradictions(category: str, caption: Caption, vocabulary: Vocabulary, stat
     """
     for field, text in sentences(category, caption):
         for word in filter(lambda word: mentions(text, word), vocabulary.opposites):
-            against = [state for state in states if any(mentions(state, no) for no in vocabulary.opposites[word])]
-            if against:
-                rule = (
-                    f"must not hold {word!r}, of which the state {against[0]!r} says the opposite: leave the word out"
-                )
+            for state in opposing(word, vocabulary, states)[:1]:
+                rule = f"must not hold {word!r}, of which the state {state!r} says the opposite: leave the word out"
                 yield Problem(field, rule, text)
+
+
+def opposing(word: str, vocabulary: Vocabulary, states: Sequence[str]) -> list[str]:
+    """Those of `states` that say the opposite of a word."""
+    opposites = vocabulary.opposites.get(word, ())
+    return [state for state in states if any(mentions(state, opposite) for opposite in opposites)]
 
 
 def shortages(category: str, caption: Caption, vocabulary: Vocabulary, n_states: int) -> Iterator[Problem]:
@@ -99,17 +106,14 @@ def _absent_names(category: str, caption: Caption) -> Iterator[Problem]:
 
 def _split_names(category: str, caption: Caption, vocabulary: Vocabulary) -> Iterator[Problem]:
     """Names within a longer noun phrase: a state behind "wood" would split "wood board"."""
-    named = [(f"{category}.caption", caption.caption, caption.foreground)]
-    for index, component in enumerate(caption.components):
-        named.append((f"{category}.relation", caption.relation, component.entity))
-        named.append((f"{category}.components[{index}].caption", component.caption, component.entity))
-    for field, text, name in named:
-        if any(_goes_on(place, vocabulary) for place in places(text, name)):
-            rule = (
-                f"must let a state stand behind {name!r}: a comma, a stop, a preposition other than 'of', 'and' or a "
-                "verb must follow; say it so, or add the verb to the file's vocabulary.verbs"
-            )
-            yield Problem(field, rule, text)
+    entities = [component.entity for component in caption.components]
+    named = [[caption.foreground], entities, *([entity] for entity in entities)]
+    for (field, text), names in zip(sentences(category, caption), named, strict=True):
+        for name in names:
+            longer = [other for other in names if other != name and mentions(other, name)]
+            read = in_state(text, longer, "it") if longer else text
+            if any(_goes_on(place, vocabulary) for place in places(read, name)):
+                yield Problem(field, WHOLE_NAME.format(name), text)
 
 
 def _split_location(field: str, component: Component, vocabulary: Vocabulary) -> Iterator[Problem]:

@@ -145,6 +145,18 @@ def test_a_form_becomes_captions_that_lint_accepts(bench, folder):
     assert "own.yaml: captions 1, components 2" in bench("captions", "lint", "own.yaml").out
 
 
+def test_a_form_says_nothing_that_a_state_denies(bench, folder):
+    """A pin row of pcb1 may be crooked, so its pins are not called straight."""
+    (folder / "form.yaml").write_text(FORM.replace("wheel:", "pcb1:").replace("spokes", "pins"))
+    done = bench("captions", "new", "form.yaml")
+    assert done.code == 0
+    parts = yaml.safe_load(done.out)["categories"]["pcb1"]["components"]
+    assert parts[0]["caption"] == "Many shiny silver pins in the center."
+    assert parts[0]["shape"] == "straight"
+    (folder / "own.yaml").write_text(done.out)
+    assert bench("captions", "lint", "own.yaml").code == 0
+
+
 def test_an_absent_form_is_written_empty_and_refused_until_it_is_filled_in(bench, folder):
     done = bench("captions", "new", "wheel.yaml")
     assert (done.code, done.out) == (0, "")

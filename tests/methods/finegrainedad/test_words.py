@@ -40,6 +40,8 @@ OPPOSITES = (
     (r"\bclosed\b", r"\b(?:gap|gaping)\b"),
     (r"\bpolished\b", r"\bunpolished\b"),
     (r"\bdense\b", r"\bmissing\b"),
+    (r"\bsmooth\b", r"\b(?:rough|scuffed|scored|scrap\w+|scratch\w*|grazed|gouged)\b"),
+    (r"\bround(?:ed)?\b", r"\bout of shape\b"),
 )
 ALIKE = (
     ("in the center", "in the middle"),

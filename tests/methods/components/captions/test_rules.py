@@ -119,3 +119,16 @@ def test_attributes_that_leave_too_few_words_are_found():
     problems = [*shortages("wheel", record, words, left + 1)]
     assert problems[0].field == "wheel.components.colour"
     assert problems[0].rule.startswith(f"must leave {left + 1} words of the vocabulary")
+
+
+def test_a_name_within_a_longer_one_is_not_split():
+    """The longer name takes the state, "the rubber tyre tread with rust"."""
+    tread = """{entity: rubber tyre tread, caption: A black rubber tyre tread along the rim., number: 1, location: rim,
+         direction: null, colour: black, texture: rough, shape: round}
+      - """
+    with pytest.raises(CaptionError, match="behind 'rubber tyre'"):
+        read("the rubber tyre.", "the rubber tyre tread.")
+    content = WHEEL.replace("the rubber tyre.", "the rubber tyre tread.").replace(
+        "{entity: rubber tyre,", tread + "{entity: rubber tyre,"
+    )
+    assert len(check_captions(yaml.safe_load(content), Path("own.yaml")).records["wheel"].components) == 3
