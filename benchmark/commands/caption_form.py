@@ -1,6 +1,6 @@
 """Captions of a new category: a short form that a person, or a captioner, fills in, and the sentences made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from methods.components.captions.fields import (
     record_problems,
     refuse,
 )
-from methods.components.captions.lookup import mentions, read_vocabulary
+from methods.components.captions.lookup import read_vocabulary
+from methods.components.captions.records import DESCRIBING, Vocabulary
+from methods.components.captions.rules import opposing
+from methods.components.captions.sentences import mentions
 
 FORM: Mapping[str, Kind] = {
     "foreground": CAPTION["foreground"],
@@ -42,8 +45,10 @@ HELP = """\
 # foreground: the words for the object, in the plural where number is not 1. number: 1, 2, … or multiple.
 # background: words, or null where the object fills the image. relation: a sentence that names the entities, or null.
 # components: one for each part that can be damaged; as many as there are.
-# colour, texture, shape, location are words of this list, or of your own `vocabulary:` beside `categories:`, where a
-# location has the phrase that says it, such as `rim: along the rim`.
+# No words that deny or name a defect: neither "clean" nor "without scratches". A verb behind a name that is not known
+# goes into `verbs` of your own `vocabulary:`, beside `categories:`.
+# colour, texture, shape, location are words of this list, or of your own vocabulary, where a location has the phrase
+# that says it, such as `rim: along the rim`.
 """
 NUMBERS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
 
@@ -51,7 +56,7 @@ NUMBERS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine
 def write_form(category: str, fields: Mapping[str, Any] = EMPTY) -> str:
     """The YAML of a form for one category, with what it may hold as comments."""
     vocabulary = read_vocabulary()
-    words = "".join(f"# {key}: {', '.join(getattr(vocabulary, key))}\n" for key in vocabulary._fields)
+    words = "".join(f"# {key}: {', '.join(getattr(vocabulary, key))}\n" for key in DESCRIBING)
     return HELP + words + write_yaml({"schema": SCHEMA, "categories": {category: fields}})
 
 
@@ -85,8 +90,12 @@ def ask_captioner(captioner: str, image: Path, category: str) -> Mapping[str, An
     return fields
 
 
-def fill_form(path: Path) -> dict[str, Any]:
+def fill_form(path: Path, states: Callable[[str], Sequence[str]]) -> dict[str, Any]:
     """The content of a caption file made of a form.
+
+    Args:
+        path: of the form.
+        states: gives the anomalous states of a category.
 
     Raises:
         CaptionError: the form cannot be read, or a field of it holds what it may not.
@@ -94,13 +103,13 @@ def fill_form(path: Path) -> dict[str, Any]:
     form = read_yaml(path, FILE)
     records: Mapping[str, Any] = form["categories"]
     refuse(path, (p for key, fields in records.items() for p in record_problems(key, fields, FORM, COMPONENT)))
-    phrases = read_vocabulary(form["vocabulary"]).location
+    vocabulary = read_vocabulary(form["vocabulary"])
     own = {key: words for key, words in form["vocabulary"].items() if words}
-    captions = {key: _write_record(fields, phrases) for key, fields in records.items()}
+    captions = {key: _write_record(fields, vocabulary, states(key)) for key, fields in records.items()}
     return {"schema": SCHEMA, **({"vocabulary": own} if own else {}), "categories": captions}
 
 
-def _write_record(fields: Mapping[str, Any], phrases: Mapping[str, str]) -> dict[str, Any]:
+def _write_record(fields: Mapping[str, Any], vocabulary: Vocabulary, states: Sequence[str]) -> dict[str, Any]:
     things = f"{_say_number(fields['number'])} {fields['foreground']}"
     background = fields["background"]
     article = "an" if background and background[0] in "aeiou" else "a"
@@ -113,15 +122,17 @@ def _write_record(fields: Mapping[str, Any], phrases: Mapping[str, str]) -> dict
         "background": background,
         "relation": fields["relation"] or f"{listed[0].upper()}{listed[1:]} in the usual place.",
         "components": [
-            {"entity": part["entity"], "caption": _describe(part, phrases), **part} for part in fields["components"]
+            {"entity": part["entity"], "caption": _describe(part, vocabulary, states), **part}
+            for part in fields["components"]
         ],
     }
 
 
-def _describe(part: Mapping[str, Any], phrases: Mapping[str, str]) -> str:
-    """The sentence of a component; an attribute that its name says already is not said twice."""
-    attributes = [part[key] for key in ("texture", "colour", "shape") if not mentions(part["entity"], part[key])]
-    place = phrases.get(part["location"], part["location"])
+def _describe(part: Mapping[str, Any], vocabulary: Vocabulary, states: Sequence[str]) -> str:
+    """The sentence of a component, without attributes that its name says already or a state denies."""
+    words = (part[key] for key in ("texture", "colour", "shape"))
+    attributes = [w for w in words if not mentions(part["entity"], w) and not opposing(w, vocabulary, states)]
+    place = vocabulary.location.get(part["location"], part["location"])
     return " ".join([_say_number(part["number"]), *attributes, part["entity"], place]) + "."
 
 

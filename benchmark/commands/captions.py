@@ -10,14 +10,16 @@ from rich.table import Table
 
 from benchmark.commands import caption_form as captioning
 from benchmark.request.registry import ConfigError, unknown
+from methods.components.captions.fields import refuse
 from methods.components.captions.lookup import (
     CONTEXT_LENGTH,
-    CaptionSet,
     check_captions,
     check_lengths,
     read_captions,
     shipped_sets,
 )
+from methods.components.captions.records import CaptionSet
+from methods.components.captions.rules import contradictions, shortages
 from methods.components.states import GENERIC_STATES, anomalous_states
 
 app = typer.Typer(help="Check, show and write the captions of normal images.", no_args_is_help=True)
@@ -28,13 +30,13 @@ Source = Annotated[str, typer.Argument(metavar="SET", help="a data set's name, o
 def lint(
     sources: Annotated[list[str] | None, typer.Argument(metavar="[SET]...", help="default: all shipped ones")] = None,
 ) -> None:
-    """Check sets of captions against every rule, the length of their prompts included."""
+    """Check sets of captions: fields, words, what their prompts would say once states and places are put in, length."""
     for source in sources or shipped_sets():
         captions = read_captions(source)
         parts = sum(len(record.components) for record in captions.records.values())
         print(
             f"{source}: captions {len(captions.records)}, components {parts}, "
-            f"longest prompt {_longest(captions)} of {CONTEXT_LENGTH} tokens"
+            f"longest prompt {_check_prompts(captions)} of {CONTEXT_LENGTH} tokens"
         )
 
 
@@ -77,8 +79,8 @@ def new(
         return
     if captioner is not None:
         raise ConfigError(f"a captioner writes a new form, and {form} exists: remove it, or leave --captioner out.")
-    content = captioning.fill_form(form)
-    _longest(check_captions(content, form))
+    content = captioning.fill_form(form, _states)
+    _check_prompts(check_captions(content, form))
     print(captioning.write_yaml(content), end="")
 
 
@@ -93,8 +95,8 @@ def _print_table(captions: CaptionSet) -> None:
     Console().print(table)
 
 
-def _longest(captions: CaptionSet) -> int:
-    """Tokens of the longest prompt of a set; CaptionError if one is too long."""
+def _check_prompts(captions: CaptionSet) -> int:
+    """Tokens of the longest prompt of a set; CaptionError if one is too long or a state breaks a rule with it."""
     from open_clip import SimpleTokenizer  # noqa: PLC0415  (torch)
 
     tokenizer = SimpleTokenizer()
@@ -102,6 +104,12 @@ def _longest(captions: CaptionSet) -> int:
     def count(text: str) -> int:
         return len(tokenizer.encode(text))
 
+    words = captions.vocabulary
+    for category, record in captions.records.items():
+        states = _states(category)
+        refuse(captions.path, contradictions(category, record, words, states))
+        most = max(len(GENERIC_STATES), len(states) - len(GENERIC_STATES))  # a prompt has the one kind or the other
+        refuse(captions.path, shortages(category, record, words, most))
     return max(check_lengths(captions, category, _states(category), count) for category in captions.records)
 
 

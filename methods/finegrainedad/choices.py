@@ -19,8 +19,6 @@ class Choices(NamedTuple):
     scrambled_weights: bool = False
     #: Of the patches' margin. Released: tokens, 1; as in PromptAD's own.
     margin_dim: int = -1
-    #: Released: a learnt suffix stands before the caption.
-    suffix_after: bool = True
     #: Released: "none background" is said of an image that the foreground fills.
     none_background: bool = False
     #: Of the memory; as in PromptAD's released code.
@@ -34,7 +32,6 @@ RELEASED = Choices(
     rules=Rules(k_split=None, k_parts=None, noise=True, first_shot=True),
     scrambled_weights=True,
     margin_dim=1,
-    suffix_after=False,
     none_background=True,
     tap_point="next_attention",
     bgr=True,

@@ -96,6 +96,8 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
             n_ctx: learnt tokens of a normal context.
             n_ctx_anomalous: tokens of a learnt anomalous suffix.
             n_anomalous: Q, learnt suffixes of a head.
+            suffix_at: where a learnt suffix stands in each text: "before_caption" as the released code puts it, between
+                context and text, or "after_caption", behind the text; without a caption the text is the name.
             n_prompts_seg: P, normal contexts; the released code knows 1 only.
             n_prompts_cls: P of the second head.
             margin: margin of the explicit anomaly margin.
@@ -125,6 +127,7 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
         n_ctx: Annotated[int, ">= 1"] = 4
         n_ctx_anomalous: Annotated[int, ">= 1"] = 1
         n_anomalous: Annotated[int, ">= 1"] = 4
+        suffix_at: Literal["before_caption", "after_caption"] = "before_caption"
         n_prompts_seg: Annotated[int, ">= 1"] = 1
         n_prompts_cls: Annotated[int, ">= 1"] = 3
         margin: Annotated[float, ">= 0"] = 1.0
@@ -156,7 +159,8 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
 
     @property
     def _slots(self) -> Slots:
-        cfg, after = self.config, self.choices.suffix_after
+        cfg = self.config
+        after = cfg.suffix_at == "after_caption"
         return Slots(cfg.n_prompts_seg, cfg.n_ctx, cfg.n_anomalous, cfg.n_ctx_anomalous, after_name=after)
 
     def _initialise_prompts(self, words: Mapping[str, LevelWords]) -> None:

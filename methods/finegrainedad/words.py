@@ -1,22 +1,16 @@
 """The words of multi-level prompts (FineGrainedAD, arXiv:2510.26464), made of a caption and of anomalous states."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 
-from methods.components.captions.fields import Problem, refuse
-from methods.components.captions.lookup import (
-    ATTRIBUTES,
-    Caption,
-    CaptionSet,
-    Component,
-    Vocabulary,
-    check_lengths,
-    find_captions,
-    in_state,
-)
+from methods.components.captions.fields import refuse
+from methods.components.captions.lookup import check_lengths, find_captions
+from methods.components.captions.records import ATTRIBUTES, CaptionSet, Component, Vocabulary
+from methods.components.captions.rules import shortages
+from methods.components.captions.sentences import in_state, replace_words
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.semantic_concatenation import Slots, Words, object_words
 from methods.components.states import GENERIC_STATES
@@ -98,8 +92,8 @@ def level_words(
 ) -> LevelWords:
     """Words of a category that has a caption. States and locations of components are sampled from torch's generator.
 
-    Replacement makes anomalous texts: of the names of what is seen by names in a state, of a component's location by
-    another one, of attributes by all words of the vocabulary that no component has.
+    Replacement makes anomalous texts: of the names of what is seen by names in a state, of the phrase of a component's
+    location by another one's, of attributes by all words of the vocabulary that no component has, synonyms left out.
 
     Args:
         captions: the set that holds the category.
@@ -114,11 +108,11 @@ def level_words(
     """
     caption, vocabulary = captions.records[category], captions.vocabulary
     entities = [component.entity for component in caption.components]
+    refuse(captions.path, shortages(category, caption, vocabulary, len(states)))
     alternatives = {
         "relation": [in_state(caption.relation, entities, state) for state in states],
-        **{key: _unlike(caption, key, vocabulary) for key in ATTRIBUTES},
+        **{key: vocabulary.others(key, {getattr(part, key) for part in caption.components}) for key in ATTRIBUTES},
     }
-    refuse(captions.path, _shortages(category, alternatives, len(states)))
     said = {"relation": caption.relation} | {
         key: ".".join(getattr(component, key) for component in caption.components) for key in ATTRIBUTES
     }
@@ -144,26 +138,15 @@ def rank_by_embedding(backbone: CLIPBackbone, n_ctx: int, words: Sequence[str]) 
 
 def _component_words(component: Component, states: Sequence[str], vocabulary: Vocabulary) -> Words:
     state = _sample(states)
-    location = _sample([word for word in vocabulary.location if word != component.location])
-    damaged = in_state(component.caption, [component.entity], state)
-    return Words(component.caption, [in_state(damaged, [component.location], location)])
+    location = _sample(vocabulary.others("location", {component.location}))
+    phrases = vocabulary.location
+    others = {component.entity: state, phrases[component.location]: phrases[location]}
+    return Words(component.caption, [replace_words(component.caption, others)])
 
 
 def _background_words(words: str, states: Sequence[str]) -> Words:
     text = f"{words} background"
     return Words(text, [state.replace("{}", text) for state in states])
-
-
-def _unlike(caption: Caption, key: str, vocabulary: Vocabulary) -> list[str]:
-    own = {getattr(component, key) for component in caption.components}
-    return [word for word in getattr(vocabulary, key) if word not in own]
-
-
-def _shortages(category: str, alternatives: dict[str, list[str]], n_states: int) -> Iterator[Problem]:
-    for key, words in alternatives.items():
-        if len(words) < n_states:
-            rule = f"must leave {n_states} words of the vocabulary, one for each state, that no component has"
-            yield Problem(f"{category}.components.{key}", rule, words)
 
 
 def _sample(options: Sequence[Choice]) -> Choice:

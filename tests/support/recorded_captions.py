@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from methods.components.captions.lookup import Caption, CaptionSet, Component, Vocabulary
+from methods.components.captions.records import Caption, CaptionSet, Component, Vocabulary
 from methods.finegrainedad.words import level_words
 from tests.support.recorded_clip import open_recorded
 

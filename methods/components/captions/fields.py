@@ -49,6 +49,18 @@ PHRASES = Kind(
     "must map words to the phrase that says them",
     lambda v: isinstance(v, dict) and all(map(_is_words, (*v, *v.values()))),
 )
+SYNONYMS = Kind(
+    "must map colour, texture, shape or location to lists of lists of words",
+    lambda v: (
+        isinstance(v, dict)
+        and {*v} <= {"colour", "texture", "shape", "location"}
+        and all(isinstance(lists, list) and all(map(WORD_LIST.holds, lists)) for lists in v.values())
+    ),
+)
+OPPOSITES = Kind(
+    "must map words to lists of their opposites",
+    lambda v: isinstance(v, dict) and all(map(_is_words, v)) and all(map(WORD_LIST.holds, v.values())),
+)
 VERSION = Kind(f"must be {SCHEMA}, the version that this release reads", lambda v: type(v) is int and v == SCHEMA)
 MAPPING = Kind("must be a mapping", lambda v: isinstance(v, dict))
 CATEGORIES = Kind(
@@ -73,7 +85,16 @@ CAPTION: Mapping[str, Kind] = {
     "components": PARTS,
 }
 CAPTION_COMPONENT: Mapping[str, Kind] = {"caption": SENTENCE, **COMPONENT}
-VOCABULARY: Mapping[str, Kind] = {"colour": WORD_LIST, "texture": WORD_LIST, "shape": WORD_LIST, "location": PHRASES}
+VOCABULARY: Mapping[str, Kind] = {
+    "colour": WORD_LIST,
+    "texture": WORD_LIST,
+    "shape": WORD_LIST,
+    "location": PHRASES,
+    "synonyms": SYNONYMS,
+    "verbs": WORD_LIST,
+    "forbidden": WORD_LIST,
+    "opposites": OPPOSITES,
+}
 VOCABULARY_FILE: Mapping[str, Kind] = {"schema": VERSION, "vocabulary": MAPPING}
 FILE: Mapping[str, Kind] = {**VOCABULARY_FILE, "categories": CATEGORIES}
 
@@ -116,7 +137,8 @@ def check_file(raw: Any, path: Path, kinds: Mapping[str, Kind]) -> dict[str, Any
     refuse(path, field_problems("", raw, kinds, optional=("vocabulary",)))
     given: dict[str, Any] = {"vocabulary": {}, **raw}
     refuse(path, field_problems("vocabulary", given["vocabulary"], VOCABULARY, optional=VOCABULARY))
-    return {**given, "vocabulary": {"colour": [], "texture": [], "shape": [], "location": {}, **given["vocabulary"]}}
+    empty: dict[str, Any] = {key: [] if kind is WORD_LIST else {} for key, kind in VOCABULARY.items()}
+    return {**given, "vocabulary": {**empty, **given["vocabulary"]}}
 
 
 def refuse(path: Path | str, problems: Iterable[Problem]) -> None:

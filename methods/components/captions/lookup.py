@@ -5,11 +5,10 @@ are of one normal image per category. The words that describe components are tho
 file's own "vocabulary"; what a component is not makes anomalous prompts, so the words of a set matter as a whole.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from methods.components.captions.fields import (
     CAPTION,
@@ -23,51 +22,13 @@ from methods.components.captions.fields import (
     record_problems,
     refuse,
 )
+from methods.components.captions.records import ATTRIBUTES, Caption, CaptionSet, Component, Vocabulary
+from methods.components.captions.rules import broken_locations, broken_rules
+from methods.components.captions.sentences import in_state, replace_words
 
 FOLDER = Path(__file__).parents[3] / "configs" / "captions"
 WORDS_FILE = FOLDER / "vocabulary.yaml"
 CONTEXT_LENGTH = 77
-ATTRIBUTES = ("colour", "texture", "shape")
-
-
-class Component(NamedTuple):
-    """Component view: one part of the foreground."""
-
-    entity: str  # occurs in `caption`
-    caption: str  # a sentence
-    number: int | Literal["multiple"]
-    location: str  # of the vocabulary; occurs in `caption`
-    direction: str | None
-    colour: str  # of the vocabulary, as texture and shape
-    texture: str
-    shape: str
-
-
-class Caption(NamedTuple):
-    """The record of one category, coarse to fine."""
-
-    caption: str  # image view, a sentence
-    foreground: str  # occurs in `caption`
-    background: str | None  # words before "background"; None where the foreground fills the image
-    relation: str  # foreground view, a sentence that names one entity or more
-    components: tuple[Component, ...]  # one or more, entities all different
-
-
-class Vocabulary(NamedTuple):
-    """Words that describe components."""
-
-    colour: tuple[str, ...]
-    texture: tuple[str, ...]
-    shape: tuple[str, ...]
-    location: Mapping[str, str]  # word to the phrase that says it: {"edge": "at the edge"}
-
-
-class CaptionSet(NamedTuple):
-    """The captions of one file."""
-
-    path: Path
-    vocabulary: Vocabulary  # the shipped words and the file's own
-    records: Mapping[str, Caption]  # by category key
 
 
 def shipped_sets() -> tuple[str, ...]:
@@ -117,9 +78,13 @@ def _read_shipped(name: str) -> CaptionSet:
 def read_vocabulary(own: Mapping[str, Any] | None = None) -> Vocabulary:
     """The shipped words, and those of a file's "vocabulary" behind them."""
     shipped = read_yaml(WORDS_FILE, VOCABULARY_FILE)["vocabulary"]
-    own = own or {}
-    colour, texture, shape = (tuple(dict.fromkeys((*shipped[key], *own.get(key, ())))) for key in ATTRIBUTES)
-    return Vocabulary(colour, texture, shape, {**shipped["location"], **own.get("location", {})})
+    words: dict[str, Any] = {}
+    for key, ours in shipped.items():
+        theirs = (own or {}).get(key) or type(ours)()
+        words[key] = {**ours, **theirs} if isinstance(ours, dict) else tuple(dict.fromkeys((*ours, *theirs)))
+    groups = (own or {}).get("synonyms") or {}
+    words["synonyms"] = {key: (*ours, *groups.get(key, ())) for key, ours in shipped["synonyms"].items()}
+    return Vocabulary(**words)
 
 
 def check_captions(raw: Any, path: Path) -> CaptionSet:
@@ -136,51 +101,9 @@ def check_captions(raw: Any, path: Path) -> CaptionSet:
         key: Caption(**{**one, "components": tuple(Component(**part) for part in one["components"])})
         for key, one in records.items()
     }
-    refuse(path, (p for key, caption in captions.items() for p in _broken_rules(key, caption, vocabulary)))
+    refuse(path, broken_locations(vocabulary))
+    refuse(path, (p for key, caption in captions.items() for p in broken_rules(key, caption, vocabulary)))
     return CaptionSet(path, vocabulary, captions)
-
-
-def mentions(text: str, words: str) -> bool:
-    """Whether `words` stand in `text`, as whole words; case does not matter."""
-    return re.search(_whole(words), text, re.IGNORECASE) is not None
-
-
-def in_state(text: str, names: Sequence[str], state: str) -> str:
-    """`text` with every one of `names` in an anomalous state.
-
-    Args:
-        text: a sentence.
-        names: words; each occurrence as whole words is replaced, whatever its case, the longest name first.
-        state: with "{}" in the place of the name, "{} with crack".
-    """
-    pattern = "|".join(_whole(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(pattern, lambda found: state.replace("{}", found.group()), text, flags=re.IGNORECASE)
-
-
-def _whole(words: str) -> str:
-    return rf"(?<!\w){re.escape(words)}(?!\w)"
-
-
-def _broken_rules(category: str, caption: Caption, vocabulary: Vocabulary) -> Iterator[Problem]:
-    if not re.search(_whole(caption.foreground), caption.caption):
-        rule = f"must occur, letter by letter, in the caption {caption.caption!r}"
-        yield Problem(f"{category}.foreground", rule, caption.foreground)
-    entities = [component.entity for component in caption.components]
-    if not any(mentions(caption.relation, entity) for entity in entities):
-        yield Problem(f"{category}.relation", f"must name an entity, one of {', '.join(entities)}", caption.relation)
-    for index, component in enumerate(caption.components):
-        field = f"{category}.components[{index}]"
-        if component.entity in entities[:index]:
-            yield Problem(f"{field}.entity", "must differ from the entities before it", component.entity)
-        for key in ("entity", "location"):
-            if not mentions(component.caption, getattr(component, key)):
-                rule = f"must occur in its component's caption {component.caption!r}"
-                yield Problem(f"{field}.{key}", rule, getattr(component, key))
-        for key in (*ATTRIBUTES, "location"):
-            words = getattr(vocabulary, key)
-            if getattr(component, key) not in words:
-                rule = f"must be a word of the vocabulary ({', '.join(words)}) or stand in the file's own"
-                yield Problem(f"{field}.{key}", rule, getattr(component, key))
 
 
 def check_lengths(
@@ -206,8 +129,7 @@ def check_lengths(
         CaptionError: a prompt is longer; for each field its longest one.
     """
     longest: dict[str, tuple[int, str]] = {}
-    location = max(captions.vocabulary.location, key=count)
-    for field, text in _write_prompts(captions.records[category], location, states):
+    for field, text in _write_prompts(captions.records[category], captions.vocabulary.location, states, count):
         candidate = (count(f"{text}.") + n_learnt + 2, text)
         longest[field] = max(longest.get(field, candidate), candidate)
     refuse(
@@ -221,9 +143,11 @@ def check_lengths(
     return max(tokens for tokens, _ in longest.values())
 
 
-def _write_prompts(caption: Caption, location: str, states: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Fields and texts made of them, less the learnt tokens; each component is also put in another location."""
-    entities = [component.entity for component in caption.components]
+def _write_prompts(
+    caption: Caption, phrases: Mapping[str, str], states: Sequence[str], count: Callable[[str], int]
+) -> Iterator[tuple[str, str]]:
+    """Fields and texts made of them, less the learnt tokens; each component is also put in the longest location."""
+    entities, longest = [component.entity for component in caption.components], max(phrases.values(), key=count)
     for key in ATTRIBUTES:
         yield "components", ".".join(getattr(component, key) for component in caption.components)
     for state in ("{}", *states):
@@ -231,7 +155,7 @@ def _write_prompts(caption: Caption, location: str, states: Sequence[str]) -> It
         yield "relation", in_state(caption.relation, entities, state)
         if caption.background is not None:
             yield "background", state.replace("{}", f"{caption.background} background")
-        for index, component in enumerate(caption.components):
-            text = in_state(component.caption, [component.entity], state)
-            yield f"components[{index}].caption", text
-            yield f"components[{index}].caption", in_state(text, [component.location], location)
+        for index, part in enumerate(caption.components):
+            yield f"components[{index}].caption", in_state(part.caption, [part.entity], state)
+            moved = replace_words(part.caption, {part.entity: state, phrases[part.location]: longest})
+            yield f"components[{index}].caption", moved

@@ -86,6 +86,51 @@ def test_lint_checks_all_sets_or_one(bench):
     assert "mvtec_ad: captions 15, components 30, longest prompt" in bench("captions", "lint", "mvtec_ad").out
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            "{rim: along the rim}",
+            "{rim: rim}",
+            "vocabulary.location.rim: must be a phrase that begins with a preposition",
+        ),
+        (
+            "{rim: along the rim}",
+            "{rim: along the rim, hub: in the center}",
+            "vocabulary.location.hub: must differ from",
+        ),
+        (
+            "spokes in the center",
+            "spokes at the center",
+            "components[0].location: must occur in its component's caption",
+        ),
+        ("Two wheels on", "Two wheels rims on", "wheels.caption: must let a state stand behind 'wheels'"),
+        ("Two wheels on", "Two wheels, intact, on", "wheels.caption: must not hold 'intact', which denies or names"),
+        ("Two wheels on", "Two wheels, not bent, on", "wheels.caption: must not hold 'not', which denies or names"),
+        (
+            "Two wheels on",
+            "Two wheels, faded, on",
+            "wheels.caption: must not hold 'faded', of which the state 'damaged",
+        ),
+        (
+            "  opposites:",
+            "  synonyms: {colour: [[silver, beige, blue, brown, gray, green, orange, white, yellow]]}\n  opposites:",
+            "wheels.components.colour: must leave 8 words of the vocabulary, one for each state, that are said of no",
+        ),
+    ],
+)
+def test_lint_finds_every_kind_of_nonsense(bench, folder, old, new, line):
+    done = bench("captions", "new", "form.yaml")
+    content = done.out.replace("wheel:", "wheels:")
+    content = content.replace("vocabulary:", "vocabulary:\n  opposites: {faded: [damaged]}")
+    content = content.replace("location:\n    rim: along the rim", "location: {rim: along the rim}")
+    (folder / "own.yaml").write_text(content)
+    assert bench("captions", "lint", "own.yaml").code == 0
+    assert old in content
+    (folder / "own.yaml").write_text(content.replace(old, new))
+    refused(bench("captions", "lint", "own.yaml"), "own.yaml, ", line, "; got ")
+
+
 def test_a_form_becomes_captions_that_lint_accepts(bench, folder):
     done = bench("captions", "new", "form.yaml")
     assert done.code == 0
@@ -98,6 +143,18 @@ def test_a_form_becomes_captions_that_lint_accepts(bench, folder):
         "One rough ring-shaped black tyre along the rim.",
     ]
     assert "own.yaml: captions 1, components 2" in bench("captions", "lint", "own.yaml").out
+
+
+def test_a_form_says_nothing_that_a_state_denies(bench, folder):
+    """A pin row of pcb1 may be crooked, so its pins are not called straight."""
+    (folder / "form.yaml").write_text(FORM.replace("wheel:", "pcb1:").replace("spokes", "pins"))
+    done = bench("captions", "new", "form.yaml")
+    assert done.code == 0
+    parts = yaml.safe_load(done.out)["categories"]["pcb1"]["components"]
+    assert parts[0]["caption"] == "Many shiny silver pins in the center."
+    assert parts[0]["shape"] == "straight"
+    (folder / "own.yaml").write_text(done.out)
+    assert bench("captions", "lint", "own.yaml").code == 0
 
 
 def test_an_absent_form_is_written_empty_and_refused_until_it_is_filled_in(bench, folder):

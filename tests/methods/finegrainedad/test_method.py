@@ -90,6 +90,20 @@ def test_many_categories_are_averaged_over_images_and_each_sees_its_own(backbone
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("compat", ["described", "released"])
+def test_learnt_suffixes_stand_before_the_caption_unless_asked_for_behind_it(backbone, compat):
+    usual, before, behind = (
+        build(backbone, compat=compat, **settings).seg("metal_nut")
+        for settings in ({}, {"suffix_at": "before_caption"}, {"suffix_at": "after_caption"})
+    )
+    for i, level in enumerate(usual):
+        text = level.normal.ids[0, 5 : level.normal.ids[0].argmax()]  # behind the start and four of a context
+        assert torch.equal(level.learnt.ids, before[i].learnt.ids)
+        assert torch.equal(level.learnt.ids[0, 6 : 6 + len(text)], text)  # one more, of the suffix
+        assert torch.equal(behind[i].learnt.ids[0, 5 : 4 + len(text)], text[:-1])  # the last is the full stop
+
+
+@pytest.mark.slow
 def test_untrained_keys_are_no_part_of_what_is_learnt(backbone):
     method = build(backbone, compat="released")
     assert isinstance(method.keys, UntrainedKeys)
@@ -100,12 +114,13 @@ def test_untrained_keys_are_no_part_of_what_is_learnt(backbone):
 
 
 @pytest.mark.slow
-def test_without_a_caption_it_is_promptad(backbone):
+@pytest.mark.parametrize(("ours", "theirs"), [("before_caption", "before_name"), ("after_caption", "after_name")])
+def test_without_a_caption_it_is_promptad(backbone, ours, theirs):
     """The same map from the same contexts, and no regions and no regularisation in the loss."""
     states = {"states": "generic"}
-    method = build(backbone, ("widget",), **states)
+    method = build(backbone, ("widget",), suffix_at=ours, **states)
     assert method.remarks[0].startswith("No caption of widget: PromptAD's prompts")
-    plain = build(backbone, ("widget",), cls=PromptAD, n_prompts_cls=1, margin=1.0, **states)
+    plain = build(backbone, ("widget",), cls=PromptAD, n_prompts_cls=1, margin=1.0, suffix_at=theirs, **states)
     with torch.no_grad():
         for head in (plain.seg, plain.cls):
             head.normal_ctx.copy_(method.seg.normal_ctx[0])

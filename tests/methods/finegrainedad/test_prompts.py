@@ -1,5 +1,6 @@
 """Prompts of all levels against texts that are really written, and what is said where a caption is missing or wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from methods.components.captions.fields import CaptionError
+from methods.components.captions.lookup import read_captions
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import GENERIC_STATES, anomalous_states
 from methods.finegrainedad.prompts import MultiLevelPrompts
@@ -19,7 +21,7 @@ NUT = """
 schema: 1
 categories:
   nut:
-    caption: One Nut lies flat, and the Nut is clean.
+    caption: One Nut lies flat, and the Nut is round.
     foreground: Nut
     background: BACKGROUND
     relation: The bore sits in the middle of the outer ring.
@@ -54,9 +56,9 @@ def find(backbone, source, seed=0, states=STATES, slots=SLOTS, **settings):
 
 def test_words_of_every_level(backbone, source):
     said = find(backbone, source())["nut"]
-    assert said.image.normal == "One Nut lies flat, and the Nut is clean."
+    assert said.image.normal == "One Nut lies flat, and the Nut is round."
     assert said.image.manual == [
-        f"One Nut with {state} lies flat, and the Nut with {state} is clean." for state in ("rust", "dirt")
+        f"One Nut with {state} lies flat, and the Nut with {state} is round." for state in ("rust", "dirt")
     ]
     assert said.background.normal == "wet sand background"
     assert said.background.manual == ["wet sand background with rust", "wet sand background with dirt"]
@@ -75,12 +77,9 @@ def test_a_component_gets_one_state_and_another_place(backbone, source):
     for seed in range(40):
         bore, ring = (component.manual for component in find(backbone, source(), seed)["nut"].components)
         assert len(bore) == len(ring) == 1
-        state, place = bore[0].removeprefix("A smooth bore with ").removesuffix(".").split(" in the ")
-        assert state in ("rust", "dirt")
-        assert place != "center"
-        assert ring[0].startswith(
-            ("The silver Outer Ring with rust at the ", "The silver Outer Ring with dirt at the ")
-        )
+        state, place = re.fullmatch(r"A smooth bore with (rust|dirt) (.*)\.", bore[0]).groups()
+        assert place not in ("in the center", "in the middle")
+        assert re.fullmatch(r"The silver Outer Ring with (rust|dirt) (?!at the edge|in the corners)\w+ .*\.", ring[0])
         seen.add((state, place))
     assert {state for state, _ in seen} == {"rust", "dirt"}
     assert len({place for _, place in seen}) > 5
@@ -101,10 +100,11 @@ def test_alternatives_are_ranked_by_their_embeddings(backbone):
 
 
 @torch.no_grad()
-def test_learnt_tokens_and_attributes_stand_where_words_would(backbone, source):
+@pytest.mark.parametrize(("after", "order"), [(True, "{text} {suffix}"), (False, "{suffix} {text}")])
+def test_learnt_tokens_and_attributes_stand_where_words_would(backbone, source, after, order):
     """Against tokens of written texts: contexts "a photo", suffix "rusty", and attributes added with weights."""
     words = find(backbone, source())
-    prompts = MultiLevelPrompts(backbone, words, SLOTS)
+    prompts = MultiLevelPrompts(backbone, words, SLOTS._replace(after_name=after))
     spoken = backbone.tokenize(["a photo", "rusty old"]).embeddings
     prompts.normal_ctx.copy_(spoken[:1, 1:3].unsqueeze(0))
     prompts.anomalous_ctx.copy_(spoken[1, 1:3].view(1, 2, 1, -1))
@@ -117,7 +117,10 @@ def test_learnt_tokens_and_attributes_stand_where_words_would(backbone, source):
     families = {
         "normal": (lambda each: [each.normal], weights[0]),
         "manual": (lambda each: each.manual, weights[1]),
-        "learnt": (lambda each: [f"{each.normal} rusty", f"{each.normal} old"], weights[1]),
+        "learnt": (
+            lambda each: [order.format(text=each.normal, suffix=suffix) for suffix in ("rusty", "old")],
+            weights[1],
+        ),
     }
     image, bore, ring, background = prompts("nut")
     for family, (texts, weight) in families.items():
@@ -186,6 +189,29 @@ def test_categories_with_fewer_levels_repeat_the_image(backbone, source):
 def test_captions_that_break_a_rule_are_refused(backbone, source, change, message):
     with pytest.raises(CaptionError, match=message):
         find(backbone, source(change=change))
+
+
+def test_words_that_mean_the_same_are_no_anomalous_ones(backbone, source):
+    own = """
+vocabulary:
+  colour: [ebony]
+  location: {hub: around the hub}
+  synonyms: {colour: [[ebony, black]], location: [[hub, center]]}
+categories:"""
+    file = source(change=("\ncategories:", own))
+    for seed in range(40):
+        said = find(backbone, file, seed)["nut"]
+        assert not {"ebony", "black and white", "gray"} & {*said.attributes[1].manual}
+        assert "around the hub" not in said.components[0].manual[0]
+    vocabulary = read_captions(file).vocabulary
+    assert {"ebony", "silver"} <= {*vocabulary.others("colour", {"white"})}
+    assert {"hub", "middle"} <= {*vocabulary.others("location", {"edge"})}
+    assert vocabulary.others("shape", {"round", "bent"}) == [
+        word
+        for word in vocabulary.shape
+        if word
+        not in ("round", "ring-shaped", "spherical", "cylindrical", "rounded", "bent", "curved", "kidney-shaped")
+    ]
 
 
 def test_too_few_alternatives_are_refused(backbone, source):
