@@ -8,7 +8,7 @@ from benchmark.request.registry import ConfigError, MethodFacts, unknown
 from methods.components.states import STATES_FILE, anomalous_states
 
 OF_BACKBONE = ("text_tower", "patch_tokens")
-NEEDS = (*OF_BACKBONE, "category", "defect_words")
+NEEDS = (*OF_BACKBONE, "category", "defect_words", "shots")
 
 
 class Need(NamedTuple):
@@ -38,13 +38,14 @@ def read_need(method: MethodFacts, text: str) -> Need:
     return Need(text, name, key, value)
 
 
-def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequence[str]) -> None:
+def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequence[str], *, shots: bool = True) -> None:
     """Refuse a method whose needs are not met.
 
     Args:
         method: its facts.
         settings: of its cells, resolved.
         categories: those that it sees images of.
+        shots: whether the protocol shows some.
 
     Raises:
         ConfigError: naming the method, the need, what is offered and what to change.
@@ -57,6 +58,11 @@ def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequenc
                 f"{method.name} needs {need.text}, but the backbone {settings.backbone.name} offers "
                 f"{' and '.join(settings.backbone.offers) or 'nothing'} (backbone.offers): "
                 f"{_or_another_value('choose another --backbone', method, need)}."
+            )
+        if need.name == "shots" and not shots:
+            raise ConfigError(
+                f"{method.name} needs {need.text}, but zero_shot shows none: "
+                f"{_or_another_value('choose another of its --protocols', method, need)}."
             )
         if need.name == "defect_words" and not settings.method.get("states_file"):
             _check_words(method, need, categories)

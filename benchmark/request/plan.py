@@ -145,7 +145,8 @@ def _cells(
         for label, values in labelled_settings(settings, method.name).items()
     }
     for resolved in variants.values():
-        check_needs(method, resolved, sorted({name for part in parts for name in (*part.tested, *part.fitted)}))
+        seen = sorted({name for part in parts for name in (*part.tested, *part.fitted)})
+        check_needs(method, resolved, seen, shots=PROTOCOLS[protocol].uses_shots)
     files = {label: named_files(method.name, dataset.name, resolved) for label, resolved in variants.items()}
     defaults = _defaults(method, dataset, next(iter(variants.values())).protocol.auxiliary)
     for k, seed, part, (label, resolved) in product(shots, seeds, parts, variants.items()):

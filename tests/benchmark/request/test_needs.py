@@ -68,6 +68,17 @@ def test_a_category_without_defect_words_is_named_with_what_mends_it():
     refused("leave widget out with --categories", "defect_words", categories=("widget",), settings={})
 
 
+def test_texts_of_the_nearest_shot_are_refused_where_no_shots_are_shown():
+    message = (
+        r"^winclip needs shots if text=retrieved, but zero_shot shows none: choose another of its --protocols, or set "
+        r"method.winclip.text=known or argmax\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        plan(["winclip"], words=["method.winclip.text=retrieved"])
+    assert plan(["winclip"], words=["method.winclip.text=retrieved"], protocols=["few_shot"]).cells
+    assert plan(["winclip"], words=["method.winclip.text=argmax"]).cells
+
+
 @pytest.mark.parametrize(
     ("need", "message"),
     [
