@@ -16,7 +16,7 @@ def choose_texts(
     images: Tensor,
     texts: Tensor,
     categories: Sequence[str],
-    nearest: Callable[[Tensor], Sequence[str]],
+    nearest: Callable[[Tensor, Sequence[str]], Tensor],
 ) -> Tensor:
     """The row of `texts` that judges each of B images.
 
@@ -30,22 +30,22 @@ def choose_texts(
         images: unit class features, (B, D).
         texts: unit prototypes of K categories, (K, 2, D), row 0 normal; "argmax" alone reads them.
         categories: the K keys, in the order of `texts`.
-        nearest: class features (B, D) to the key of the category of the nearest shot, as
+        nearest: class features and `categories` to the row of the category of the nearest shot, (B,), as
             `ShotMemory.nearest_category`; "retrieved" alone asks it.
 
     Returns:
         (B,) long, in [0, K).
 
     Raises:
-        ValueError: no such choice, or a key that is none of `categories`.
+        ValueError: no such choice, or a label that is none of `categories`.
     """
     if choice not in get_args(TextChoice):
         raise ValueError(f"text must be one of {', '.join(get_args(TextChoice))}; got {choice!r}.")
     if choice == "argmax":
         return (images @ texts.flatten(0, 1).T).argmax(dim=-1) // 2
-    keys = labels if choice == "known" else nearest(images)
-    unknown = sorted(set(keys) - set(categories))
+    if choice == "retrieved":
+        return nearest(images, categories)
+    unknown = sorted(set(labels) - set(categories))
     if unknown:
         raise ValueError(f"categories must be among {', '.join(categories)}; got {', '.join(unknown)}.")
-    rows = {category: row for row, category in enumerate(categories)}
-    return torch.tensor([rows[key] for key in keys], device=images.device)
+    return torch.tensor([categories.index(label) for label in labels], device=images.device)

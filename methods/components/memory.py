@@ -112,11 +112,15 @@ class ShotMemory:
                 distance[rows] = nearest_distance(kind[rows], memory)
         return distances
 
-    def nearest_category(self, images: Tensor) -> list[str]:
+    def nearest_category(self, images: Tensor, categories: Sequence[str]) -> Tensor:
         """The category of the shot whose class feature is nearest to each of B images, by cosine.
 
         Args:
             images: unit class features, (B, D).
+            categories: keys, all that were seen among them.
+
+        Returns:
+            Its place in `categories`, (B,) long.
 
         Raises:
             ValueError: no shots were seen, or some without class features.
@@ -126,8 +130,9 @@ class ShotMemory:
                 "The category of the nearest shot needs shots of each category and their class features; `adapt` has "
                 f"seen: {', '.join(self._features) or 'none'}; class features of: {', '.join(self._images) or 'none'}."
             )
-        keys = [category for category, shots in self._images.items() for _ in shots]
-        return [keys[shot] for shot in (images @ self._known_images(images.device).T).argmax(dim=-1).tolist()]
+        rows = [categories.index(category) for category, shots in self._images.items() for _ in shots]
+        nearest = (images @ self._known_images(images.device).T).argmax(dim=-1)
+        return torch.tensor(rows, device=images.device)[nearest]
 
     def by_category(
         self, categories: Sequence[str], device: torch.device
