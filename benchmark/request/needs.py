@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from benchmark.request.cell import CellSettings
 from benchmark.request.registry import ConfigError, MethodFacts, unknown
+from methods.components.captions.lookup import read_captions, shipped_sets
 from methods.components.states import STATES_FILE, anomalous_states, read_lists, remarks_on_lists
 
 OF_BACKBONE = ("text_tower", "patch_tokens")
@@ -50,7 +51,10 @@ def check_needs(method: MethodFacts, settings: CellSettings, categories: Sequenc
 
     Raises:
         ConfigError: naming the method, the need, what is offered and what to change.
+        CaptionError: own captions are absent or break a rule.
     """
+    if (captions := settings.method.get("captions")) and captions not in shipped_sets():
+        read_captions(captions)
     for need in (read_need(method, text) for text in method.needs):
         if not need.holds(settings.method):
             continue

@@ -12,6 +12,7 @@ from benchmark.request.plan import make_plan
 from benchmark.request.registry import ConfigError, MethodFacts
 from benchmark.request.settings import Layer, compose, parse_words
 from benchmark.request.source import Setting
+from methods.components.captions.fields import CaptionError
 
 SETTINGS = {
     "states": Setting(str, "specific", ("specific", "generic")),
@@ -106,6 +107,16 @@ def test_own_categories_do_with_the_generic_states_and_the_plan_says_so(method, 
     file.write_text('{"b": "with rust"}')
     with pytest.raises(ConfigError, match=r"optional_defect_words if states=auto, but .*field 'b' must be a list"):
         plan([method], ["folder"], words)
+
+
+def test_own_captions_are_read_before_anything_runs(tmp_path):
+    with pytest.raises(CaptionError, match=r"captions must be one of .*, or the path of a YAML file; got 'nowhere'"):
+        plan(["finegrainedad"], words=["method.finegrainedad.captions=nowhere"])
+    file = tmp_path / "mine.yaml"
+    file.write_text("captions: {}\n")
+    with pytest.raises(CaptionError, match=r"mine\.yaml"):
+        plan(["finegrainedad"], words=[f"method.finegrainedad.captions={file}"])
+    assert plan(["finegrainedad"], words=["method.finegrainedad.captions=visa"]).cells
 
 
 @pytest.mark.parametrize(
