@@ -104,17 +104,11 @@ def _check_prompts(captions: CaptionSet) -> int:
     def count(text: str) -> int:
         return len(tokenizer.encode(text))
 
-    words = captions.vocabulary
+    words, longest = captions.vocabulary, 0
     for category, record in captions.records.items():
-        states = _states(category)
+        states = anomalous_states(category, "auto")
         refuse(captions.path, contradictions(category, record, words, states))
         most = max(len(GENERIC_STATES), len(states) - len(GENERIC_STATES))  # a prompt has the one kind or the other
         refuse(captions.path, shortages(category, record, words, most))
-    return max(check_lengths(captions, category, _states(category), count) for category in captions.records)
-
-
-def _states(category: str) -> tuple[str, ...]:
-    try:
-        return anomalous_states(category, "specific")
-    except ValueError:  # a category of the user's has none
-        return GENERIC_STATES
+        longest = max(longest, check_lengths(captions, category, states, count))
+    return longest

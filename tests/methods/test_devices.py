@@ -31,6 +31,8 @@ VARIANTS = {
 }
 #: Banks that every memory has.
 BANKS = ("pooled", "retrieved")
+#: Choices of texts that do not read the label.
+TEXTS = ("retrieved", "argmax")
 #: What torch raises where a shape or a value is unknown, and where two devices meet; the last is our own.
 RAISED = (DynamicOutputShapeException, DataDependentOutputException, RuntimeError)
 pytestmark = pytest.mark.filterwarnings("ignore:.*CUDA is not available.*", "ignore:.*data pointer of FakeTensor.*")
@@ -114,10 +116,17 @@ def variants():
         settings = registry.method(name).settings
         for bank in BANKS if "bank" in settings else ():
             yield from candidates.candidates(name, [f"method.bank={bank}"])[:1]
+        for text in TEXTS if "text" in settings else ():
+            found = candidates.candidates(name, [f"method.text={text}"])
+            yield from (each for each in found if each.protocol == "multi_class")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("candidate", list(variants()), ids=lambda each: f"{each.name}-{each.settings.get('bank')}")
+@pytest.mark.parametrize(
+    "candidate",
+    list(variants()),
+    ids=lambda each: f"{each.name}-{each.settings.get('bank')}-{each.settings.get('text')}",
+)
 def test_variants(candidate, own_backbone):
     test_adapts_and_predicts(candidate, own_backbone)
 

@@ -60,9 +60,15 @@ def first(method, dataset, words):
     return plan([method], [dataset], words, shots=[1], seeds=[0]).cells[0]
 
 
+def without(cell, *later):
+    """The cell as it was before its method had some settings."""
+    its = {key: value for key, value in cell.settings.method.items() if key not in later}
+    return dataclasses.replace(cell, settings=dataclasses.replace(cell.settings, method=its))
+
+
 @pytest.mark.parametrize(("asked", "name", "setup", "words"), KNOWN)
 def test_a_request_has_the_identity_that_it_had_before_settings_had_types(asked, name, setup, words):
-    cell = first(*asked)
+    cell = without(first(*asked), "text")
     assert (cell.id, cell.setup, cell.words) == (f"{asked[0]}-{asked[1]}-{name}", setup, words)
 
 
