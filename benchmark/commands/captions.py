@@ -1,6 +1,7 @@
 """`bench captions`: check, show and write the captions that FineGrainedAD prompts with."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,7 @@ def new(
         return
     if captioner is not None:
         raise ConfigError(f"a captioner writes a new form, and {form} exists: remove it, or leave --captioner out.")
-    content = captioning.fill_form(form, _states)
+    content = captioning.fill_form(form, partial(anomalous_states, lists="auto"))
     _check_prompts(check_captions(content, form))
     print(captioning.write_yaml(content), end="")
 
