@@ -46,6 +46,7 @@ class NearestPatch(Method["NearestPatch.Config"]):
 
     APRIL-GAN adds its layers up where this takes their mean, which orders alike, and enlarges the map before the
     maximum, which bilinear interpolation can only lower. Its score also has a text branch, which is left out here.
+    What it is worth on photographs of screws, and why: docs/memories-on-screw.md.
     """
 
     paper = "https://arxiv.org/abs/2305.17382"
