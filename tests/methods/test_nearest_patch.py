@@ -6,7 +6,7 @@ import torch
 from methods.components import memory
 from methods.components.clip.depth import blocks_at
 from methods.components.memory import ShotMemory, nearest_distance
-from methods.nearest_patch import NearestPatch
+from methods.nearest_patch import NearestPatch, turned
 
 
 def noise_images(count, seed):
@@ -65,6 +65,39 @@ def test_more_shots_never_raise_a_distance(backbone):
     few.adapt(shots[:1], "nut")
     many.adapt(shots, "nut")
     assert (many(images, ["nut"] * 2).anomaly_map <= few(images, ["nut"] * 2).anomaly_map + 1e-6).all()
+
+
+def test_quarter_turns_are_exact():
+    shots = noise_images(2, 1)
+    copies = turned(shots, 4).unflatten(0, (4, 2))
+    for step, copy in enumerate(copies):
+        torch.testing.assert_close(copy, shots.rot90(step, (2, 3)), rtol=0, atol=1e-4)
+    assert torch.equal(turned(shots, 1), shots)
+
+
+def test_a_turn_by_hand():
+    """A dot right of the centre goes an eighth of a turn up, counter-clockwise as `rot90`; its mirrors lie outside."""
+    image = torch.zeros(1, 3, 65, 65)
+    image[..., 31:34, 51:54] = 1  # 20 pixels right of the centre (32, 32)
+    copy = turned(image, 8)[1, 0]
+    rows, columns = torch.meshgrid(torch.arange(65.0), torch.arange(65.0), indexing="ij")
+    copy = copy * (torch.hypot(rows - 32, columns - 32) < 32)
+    centre = [float((axis * copy).sum() / copy.sum()) for axis in (rows, columns)]
+    assert centre == pytest.approx([32 - 20 / 2**0.5, 32 + 20 / 2**0.5], abs=0.05)
+
+
+def test_corners_mirror_the_image():
+    assert torch.allclose(turned(torch.full((1, 3, 32, 32), 0.7), 8), torch.tensor(0.7))
+
+
+def test_a_turned_shot_is_not_anomalous(backbone):
+    upright, every_way = (NearestPatch(backbone, {"nut": "nut"}, NearestPatch.Config(angles=n)) for n in (1, 4))
+    shots = noise_images(2, 1)
+    for method in (upright, every_way):
+        method.adapt(shots, "nut")
+    images = shots.rot90(1, (2, 3))
+    assert (upright(images, ["nut"] * 2).score > 1e-3).all()
+    assert (every_way(images, ["nut"] * 2).score < 1e-4).all()
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(24, (6, 12, 18, 24)), (12, (3, 6, 9, 12)), (2, (1, 2)), (1, (1,))])
