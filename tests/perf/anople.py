@@ -11,6 +11,9 @@ thread, so that other processes count little. A step contains the cutting of vie
 alone: it overlaps with the step where cores are idle, or `trainer.num_workers` is 1 or more. On the embedded model, and
 on ViT-B-16-plus-240 with random weights and 1 image, where what does not grow with images weighs more than in 8.
 Memory: a fit of the embedded model on single images, resident at its highest.
+
+Measured once on ViT-B-16-plus-240 with 8 images in 5 views: a first step takes 62 CPU seconds of one thread and 6.2 GiB
+resident at its highest (with 1 image 9 seconds and 2.5 GiB), of which 1.8 GiB were reached before it.
 """
 
 import argparse
