@@ -7,6 +7,7 @@ learnt is kept as `fits/KEY.safetensors` in the results folder and serves every 
 import hashlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +26,14 @@ from benchmark.request import registry
 from benchmark.request.cell import VERSIONS, Cell, canonical
 from benchmark.request.code import MEASURING, code_of
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.fit_data import FitData
 from datamodules.components.pixel_probe import pixel_probe
+from datamodules.components.resampling import unchanged
 from methods.components.base import Method
 from methods.components.clip.weights import hash_weights
+
+WORTH_WORKERS = 1000  # synthesised images of a fit
+MOST_WORKERS = 4
 
 
 def make_trainer(device: torch.device, loggers: Sequence[Logger], **settings: Any) -> Trainer:
@@ -52,6 +58,19 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module="lightning")
 
 
+def idle_cores(wanted: FitData, device: torch.device) -> int:
+    """Processes that are worth their start: 0 where images are read as they are, or few are synthesised.
+
+    Else as many as cores are idle during a fit, at most `MOST_WORKERS`: on a GPU all but one, on the CPU those that
+    torch's threads leave.
+    """
+    if wanted.augment is unchanged or wanted.steps * (wanted.batch_size or 1) < WORTH_WORKERS:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = torch.get_num_threads() if device.type == "cpu" else 1
+    return max(0, min(MOST_WORKERS, cores - busy))
+
+
 def fit(
     method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
 ) -> dict[str, Any]:
@@ -60,8 +79,11 @@ def fit(
     The trainer gets a loader alone: a datamodule knows the test images and their labels. Shots of `data` that the fit
     did not see, those of a category that is held out, are shown after it, so that nothing of them can enter it.
     """
-    workers = cell.where.trainer.num_workers
-    source = data if method.fits_on == "nothing" else open_data(fitted_on(cell), data.image_size, num_workers=workers)
+    source = data
+    if method.fits_on != "nothing":
+        asked = cell.where.trainer.num_workers
+        workers = idle_cores(method.fit_data, device) if asked is None else asked
+        source = open_data(fitted_on(cell), data.image_size, num_workers=workers)
     Method.begin_fit(method, source)  # the base's own: who overrides it would be handed the labels
     facts = {}
     if method.fits_on == "shots":

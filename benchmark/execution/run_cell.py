@@ -115,9 +115,9 @@ def predict_tests(
 
 
 def loading(cell: Cell) -> dict[str, int]:
-    """How the images of a cell are read; it changes no number."""
+    """How the test images of a cell are read; it changes no number."""
     trainer = cell.where.trainer
-    return {"batch_size": trainer.batch_size, "num_workers": trainer.num_workers}
+    return {"batch_size": trainer.batch_size, "num_workers": trainer.num_workers or 0}
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """From patch features to maps of both classes, and the smoothing of maps. Class 0 is normal, class 1 anomalous."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _TRUNCATE = 4.0  # standard deviations at which scipy's Gaussian ends
+_ROWS_AT_ONCE = 64  # of a smoothing matrix, whose other columns are 0
 
 
 def class_probabilities(features: Tensor, text: Tensor, temperature: float) -> Tensor:
@@ -35,8 +38,8 @@ def class_maps(probabilities: Tensor, grid: tuple[int, int], size: tuple[int, in
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     """Smooth like `scipy.ndimage.gaussian_filter` with its defaults: mirrored edges, cut off at four deviations.
 
-    Each axis is one product with a banded matrix, whatever the device and however far the Gaussian reaches over the
-    edge.
+    Each axis is a product with a banded matrix, whatever the device and however far the Gaussian reaches over the
+    edge; what is 0 in a block of its rows is left out.
 
     Args:
         maps: (B, H, W).
@@ -50,16 +53,31 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     """
     if sigma < 0:
         raise ValueError(f"sigma must be 0 or more pixels; got {sigma}.")
+    if sigma == 0:
+        return maps
     height, width = maps.shape[-2:]
     smooth = {side: _smoothing_matrix(side, sigma).to(maps.dtype).to(maps.device) for side in {height, width}}
-    return smooth[height] @ maps @ smooth[width].T
+    rows = [smooth[height][to, of] @ maps[:, of] for to, of in _blocks(height, sigma)]
+    maps = torch.cat(rows, dim=1)
+    columns = [maps[..., of] @ smooth[width][to, of].T for to, of in _blocks(width, sigma)]
+    return torch.cat(columns, dim=2)
+
+
+def _blocks(side: int, sigma: float) -> Iterator[tuple[slice, slice]]:
+    """Blocks of pixels, and for each all the pixels that give to one of them, mirrored ones included."""
+    for first in range(0, side, _ROWS_AT_ONCE):
+        last = min(side, first + _ROWS_AT_ONCE)
+        yield slice(first, last), slice(max(0, first - _radius(sigma)), last + _radius(sigma))
+
+
+def _radius(sigma: float) -> int:
+    """Pixels that scipy's Gaussian reaches to either side."""
+    return int(_TRUNCATE * sigma + 0.5)
 
 
 def _smoothing_matrix(side: int, sigma: float) -> Tensor:
     """Row i holds what each of `side` pixels gives to pixel i, (side, side) float64, rows sum to 1."""
-    if sigma == 0:
-        return torch.eye(side, dtype=torch.float64)
-    radius = int(_TRUNCATE * sigma + 0.5)
+    radius = _radius(sigma)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
     weights /= weights.sum()

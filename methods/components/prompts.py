@@ -11,6 +11,7 @@ from methods.components.clip.attention import replace_tokens
 from methods.components.clip.backbone import CLIPBackbone, Tokens
 
 Result = TypeVar("Result")
+_NO_SOURCE = -(2**63)  # a number that no source has
 _STD = 0.02  # of new prompts (CoOp, arXiv:2109.01134, and its successors)
 
 
@@ -42,8 +43,14 @@ def write_context(template: Tokens, context: Tensor) -> Tokens:
 
 
 def join(*parts: Tokens) -> Tokens:
-    """One batch of all texts of `parts`."""
-    return Tokens(torch.cat([part.ids for part in parts]), torch.cat([part.embeddings for part in parts]))
+    """One batch of all texts of `parts`, whose starts are shared if the sources of all are known."""
+    ids, embeddings = (torch.cat(each) for each in zip(*(part[:2] for part in parts), strict=True))
+    known = [part.sources for part in parts if part.sources is not None]
+    if len(known) < len(parts):
+        return Tokens(ids, embeddings)
+    most = max(sources.shape[-1] for sources in known)
+    padded = [F.pad(sources, (0, most - sources.shape[-1]), value=_NO_SOURCE) for sources in known]
+    return Tokens(ids, embeddings, torch.cat(padded))
 
 
 class Templates(nn.Module):

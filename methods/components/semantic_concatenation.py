@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from methods.components.clip.attention import replace_tokens
 from methods.components.clip.backbone import BackboneError, CLIPBackbone, Tokens
-from methods.components.prompts import Unchanged, join, new_prompt, write_context
+from methods.components.prompts import Unchanged, join, new_prompt
 
 
 class ConcatenatedTexts(NamedTuple):
@@ -101,6 +101,7 @@ class ConcatenatedTemplates(nn.Module):
         self.register_buffer("context_of", index % n_prompts, persistent=False)
         self.register_buffer("suffix_of", suffix_of, persistent=False)
         self.rows: dict[str, _Rows] = {}
+        self._n_learnt = n_prompts * n_ctx + n_suffixes * n_ctx_suffix
         templates: list[Tokens] = []
         first = 0
         for key, thing in words.items():
@@ -110,27 +111,38 @@ class ConcatenatedTemplates(nn.Module):
             name_length = len(backbone.tokenizer.encode(thing.normal)) if slots.after_name else 0
             self.rows[key] = _Rows(first, slice(first + 1, last), last, 1 + n_ctx + name_length)
             first = last + 1
-        self.ids, embeddings = join(*templates)  # ids (S, C), on the CPU
+        self.ids, embeddings, _ = join(*templates)  # ids (S, C), on the CPU
         self.register_buffer("embeddings", embeddings, persistent=False)
+        learnt = -1 - torch.arange(self._n_learnt)  # below all ids
+        contexts = learnt[: n_prompts * n_ctx].view(n_prompts, n_ctx, 1)
+        suffixes = learnt[n_prompts * n_ctx :].view(n_suffixes, n_ctx_suffix, 1)
+        self._sources = {key: self._place(key, self.ids.unsqueeze(-1), contexts, suffixes) for key in self.rows}
 
-    def write(self, key: str, contexts: Tensor, suffixes: Tensor) -> ConcatenatedTexts:
-        """The texts of one thing with contexts (P, n_ctx, W) and suffixes (Q, n_ctx_suffix, W) written in."""
-        rows = self.rows[key]
-        ids, embeddings = self.ids[rows.manual], self.embeddings[rows.manual]
-        n_states, n_prompts = len(ids), len(contexts)
-        manual = replace_tokens(
-            embeddings.repeat_interleave(n_prompts, dim=0), contexts.repeat(n_states, 1, 1), start=1
-        )
-        learnt = write_context(self._template(rows.learnt), contexts[self.context_of])
-        return ConcatenatedTexts(
-            normal=write_context(self._template(rows.normal), contexts),
-            manual=Tokens(ids.repeat_interleave(n_prompts, dim=0), manual),
-            learnt=Tokens(learnt.ids, replace_tokens(learnt.embeddings, suffixes[self.suffix_of], rows.suffix_at)),
-        )
+    def write(self, key: str, contexts: Tensor, suffixes: Tensor, own: int = 0) -> ConcatenatedTexts:
+        """The texts of one thing with contexts (P, n_ctx, W) and suffixes (Q, n_ctx_suffix, W) written in.
 
-    def _template(self, row: int) -> Tokens:
-        """Ids (1, C)."""
-        return Tokens(self.ids[row : row + 1], self.embeddings[row : row + 1])
+        `own` numbers these from 0, where there are several sets of contexts and suffixes.
+        """
+        rows, ids, n_prompts = self.rows[key], self.ids, len(contexts)
+        all_ids = (
+            ids[rows.normal].expand(n_prompts, -1),
+            ids[rows.manual].repeat_interleave(n_prompts, dim=0),
+            ids[rows.learnt].expand(len(self.context_of), -1),
+        )
+        sources = [each.where(each >= 0, each - own * self._n_learnt) for each in self._sources[key]]
+        embeddings = self._place(key, self.embeddings, contexts, suffixes)
+        return ConcatenatedTexts(*map(Tokens, all_ids, embeddings, sources))
+
+    def _place(self, key: str, words: Tensor, contexts: Tensor, suffixes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normal, manual and learnt texts, (T, C, W) each, of templates (S, C, W)."""
+        rows, n_prompts = self.rows[key], len(contexts)
+        states = words[rows.manual]
+        learnt = replace_tokens(words[rows.learnt].expand(len(self.context_of), -1, -1), contexts[self.context_of], 1)
+        return (
+            replace_tokens(words[rows.normal].expand(n_prompts, -1, -1), contexts, start=1),
+            replace_tokens(states.repeat_interleave(n_prompts, dim=0), contexts.repeat(len(states), 1, 1), start=1),
+            replace_tokens(learnt, suffixes[self.suffix_of], rows.suffix_at),
+        )
 
 
 class ConcatenatedPrompts(nn.Module):

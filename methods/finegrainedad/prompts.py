@@ -115,14 +115,17 @@ class MultiLevelPrompts(nn.Module):
         normal, anomalous = self.attribute_weights.sigmoid()
         mixed = []
         for family, text in enumerate(texts):
-            weights = normal if family == 0 else anomalous
-            added = [weight * each[family].embeddings for weight, each in zip(weights, attributes, strict=False)]
-            mixed.append(Tokens(text.ids, torch.stack([text.embeddings, *added]).sum(dim=0)))
+            parts, weights = [each[family] for each in attributes], normal if family == 0 else anomalous
+            added = [weight * part.embeddings for weight, part in zip(weights, parts, strict=False)]
+            embeddings = torch.stack([text.embeddings, *added]).sum(dim=0)
+            sources = [part.sources for part in (text, *parts) if part.sources is not None]
+            weighted = torch.full_like(sources[0], family > 0)  # with the weights of normal or of anomalous texts
+            mixed.append(Tokens(text.ids, embeddings, torch.cat([weighted, *sources], dim=-1)))
         return ConcatenatedTexts(*mixed)
 
     def _write(self, thing: str, level: int) -> ConcatenatedTexts:
         own = level if len(self.normal_ctx) > 1 else 0
-        return self.templates.write(thing, self.normal_ctx[own], self.anomalous_ctx[own])
+        return self.templates.write(thing, self.normal_ctx[own], self.anomalous_ctx[own], own)
 
 
 def _name_things(category: str, said: LevelWords) -> dict[str, Words]:

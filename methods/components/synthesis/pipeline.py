@@ -93,13 +93,14 @@ class Synthesis:
         kind = self.kinds[rng.integers(len(self.kinds))]
         for _ in range(ATTEMPTS):
             painted, mask, kept = self._paint(kind, pixels, texture, rng)
-            below = pixels[mask].astype(np.float32)  # (masked pixels, 3)
-            above = kept * below + (1 - kept) * painted[mask]
+            box = _box(mask)  # few pixels are masked: the others are not looked through
+            below = pixels[box][mask[box]].astype(np.float32)  # (masked pixels, 3)
+            above = kept * below + (1 - kept) * painted[box][mask[box]]
             if np.abs(above - below).mean() >= FAINTEST[kind]:
                 break
         where = torch.from_numpy(mask).to(image.device)
         edited = image.clone()
-        edited[:, where] = torch.from_numpy(above.T / 255).to(image)
+        edited[:, *box][:, where[box]] = torch.from_numpy(above.T / 255).to(image)
         return Synthetic(edited, where)
 
     def latent_mask(self, seed: Seed, grid: tuple[int, int]) -> Tensor:
@@ -165,6 +166,12 @@ def _paste(pixels: np.ndarray, rng: np.random.Generator, *, scar: bool) -> tuple
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(jitter(pixels, rng), back, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
     return moved, mask.astype(bool)
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns from the first to the last masked pixel, of which there are some."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _to_pixels(image: Tensor) -> np.ndarray:

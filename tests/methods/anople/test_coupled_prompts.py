@@ -80,7 +80,7 @@ def test_learnt_tokens_stand_before_the_words(backbone):
     """Prompts of block 0 as if they were words, later ones over the same tokens."""
     prompts = build(backbone, coupling="none")().text
     texts = ClassTexts(backbone, NAMES, 4).encode(backbone, prompts, ["metal_nut"])[0]
-    ids, embeddings = backbone.tokenize(["x x x x metal nut.", "x x x x abnormal metal nut."])
+    ids, embeddings, _ = backbone.tokenize(["x x x x metal nut.", "x x x x abnormal metal nut."])
     embeddings = embeddings.clone()
     embeddings[:, 1:5] = prompts[0]
     expected = backbone.encode_text(Tokens(ids, embeddings), deep_prompts=prompts[1:])

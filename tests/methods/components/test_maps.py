@@ -10,7 +10,7 @@ from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
 
 
-@pytest.mark.parametrize("shape", [(40, 40), (33, 70), (5, 3), (1, 1)])
+@pytest.mark.parametrize("shape", [(40, 40), (33, 70), (150, 200), (5, 3), (1, 1)])
 @pytest.mark.parametrize("sigma", [0.1, 1.235, 4.0, 10.0])
 def test_smooths_like_scipy(shape, sigma):
     """Also where the Gaussian reaches over the map several times."""

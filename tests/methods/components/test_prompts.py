@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils import vector_to_parameters
 
-from methods.components.prompts import Unchanged
+from methods.components.clip.text_tower import Tokens
+from methods.components.prompts import Unchanged, join
 
 
 class Learner(L.LightningModule):
@@ -136,3 +137,13 @@ def test_a_recycled_address_is_no_old_tensor():
             parameter = nn.Parameter(torch.full((1000,), float(value)))
             assert kept([parameter], parameter.mean) == value
             del parameter
+
+
+def test_joined_sources_stay_apart_and_are_known_only_if_all_are():
+    ids, embeddings = torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2, 3)
+    one = Tokens(ids, embeddings, torch.tensor([[[5], [6]]]))
+    two = Tokens(ids, embeddings, torch.tensor([[[5, 0], [6, 7]]]))
+    sources = join(one, two).sources
+    assert sources.shape == (2, 2, 2)
+    assert len(sources.flatten(0, 1).unique(dim=0)) == 4
+    assert join(one, Tokens(ids, embeddings)).sources is None

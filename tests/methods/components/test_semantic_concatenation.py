@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from benchmark.request import registry
-from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
+from methods.components.clip.text_tower import Tokens
+from methods.components.semantic_concatenation import ConcatenatedPrompts, ConcatenatedTexts, Slots, encode_texts
 from methods.components.states import GENERIC_STATES, anomalous_states, remarks_on_lists, without_list
 
 
@@ -48,6 +49,25 @@ def test_pairs_of_context_and_suffix(backbone, all_pairs, different):
     learnt = prompts("nut").learnt.embeddings
     assert len(learnt) == 8
     assert len(learnt.flatten(1).unique(dim=0)) == different
+
+
+@pytest.mark.parametrize("after_name", [True, False])
+@pytest.mark.parametrize("all_pairs", [True, False])
+def test_shared_starts_change_no_feature_and_no_gradient(backbone, after_name, all_pairs):
+    slots = Slots(2, 3, n_suffixes=4, n_ctx_suffix=2, after_name=after_name, all_pairs=all_pairs)
+    prompts = ConcatenatedPrompts(backbone, {"nut": "metal nut"}, {"nut": ("{} with rust", "{} with dirt")}, slots)
+    with torch.no_grad():  # equal values learn apart
+        prompts.normal_ctx[1] = prompts.normal_ctx[0]
+        prompts.anomalous_ctx[:] = prompts.anomalous_ctx[0, 0]
+    texts = prompts("nut")
+    apart = ConcatenatedTexts(*(Tokens(part.ids, part.embeddings) for part in texts))
+    found = []
+    for each in (texts, apart):
+        features = F.normalize(torch.cat(encode_texts(backbone, [each])[0]), dim=-1)
+        loss = (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum()
+        found.append((features, *torch.autograd.grad(loss, list(prompts.parameters()), retain_graph=True)))
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours, expected, atol=2e-6 * expected.abs().max().item(), rtol=1e-5)
 
 
 def test_every_category_that_is_shipped_has_states():

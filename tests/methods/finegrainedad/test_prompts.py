@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from methods.components.captions.fields import CaptionError
 from methods.components.captions.lookup import read_captions
-from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
+from methods.components.semantic_concatenation import ConcatenatedPrompts, ConcatenatedTexts, Slots, encode_texts
 from methods.components.states import GENERIC_STATES, anomalous_states
 from methods.finegrainedad.prompts import MultiLevelPrompts
 from methods.finegrainedad.words import find_words, rank_by_embedding, without_captions
@@ -150,6 +150,22 @@ def test_contexts_of_each_level_or_of_all(backbone, source):
         prompts.normal_ctx[-1].normal_()  # of the last component, where they are separate
         after = prompts.encode(backbone, "nut").prototypes
         assert [not torch.allclose(*pair) for pair in zip(before, after, strict=True)].count(True) == changed
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_shared_starts_change_no_feature_and_no_gradient(backbone, source, separate):
+    prompts = MultiLevelPrompts(backbone, find(backbone, source()), SLOTS, separate=separate)
+    with torch.no_grad():  # equal values learn apart
+        for parameter in prompts.parameters():
+            parameter[:] = parameter.flatten()[0]
+    texts, found = prompts("nut"), []
+    for each in (texts, [ConcatenatedTexts(*(part._replace(sources=None) for part in text)) for text in texts]):
+        features = torch.cat([torch.cat(level) for level in encode_texts(backbone, each)])
+        features = torch.nn.functional.normalize(features, dim=-1)
+        loss = (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum()
+        found.append((features, *torch.autograd.grad(loss, list(prompts.parameters()), retain_graph=True)))
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours, expected, atol=2e-6 * expected.abs().max().item(), rtol=1e-5)
 
 
 @torch.no_grad()
