@@ -17,7 +17,7 @@ from datamodules.components.resampling import Augment
 from datamodules.components.sample import Batch
 from methods.anople.coupled_prompts import BlockPrompts
 from methods.anople.late_memory import LateMemory
-from methods.anople.losses import AnoPLeTerms, evidence_alignment, image_loss
+from methods.anople.losses import AnoPLeTerms, anomalous_dice_loss, evidence_alignment, image_loss
 from methods.anople.network import AnoPLeNetwork
 from methods.anople.schedules import warm_cosine
 from methods.anople.simulation import Simulation, cut
@@ -95,6 +95,8 @@ class AnoPLe(Method["AnoPLe.Config"]):
             decoder_width: [u] of decoder and "conv" head, a multiple of 8; None takes 256 of a tower 896 wide.
             decoder_layers: [u] blocks whose tokens it reads, as fractions of the depth.
             mask_head: [i] "text" compares with the texts, "conv" does not.
+            dice_on: [i] views whose map is compared by Dice, the "anomalous" or "all"; code that related work shares
+                takes all, whose empty masks have no gradient until the map is nearly zero, and then a huge one.
             focal_gamma: [i] exponent of the focal loss.
             image_texts: [i] the image's cross-entropy against the "pair" of its category or "all" texts.
             image_views: [u] views with that loss, "all" or the "whole" image.
@@ -140,6 +142,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
         decoder_width: Annotated[int | None, ">= 8"] = None
         decoder_layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (1.0,)
         mask_head: Literal["text", "conv"] = "text"
+        dice_on: Literal["anomalous", "all"] = "anomalous"
         focal_gamma: Annotated[float, ">= 0"] = 2.0
         image_texts: Literal["pair", "all"] = "pair"
         image_views: Literal["all", "whole"] = "all"
@@ -233,7 +236,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
         maps = logits.softmax(dim=1)
         every = 1 if cfg.image_views == "all" else self.n_views
         return AnoPLeTerms(
-            dice_loss(maps[:, 1], views.mask),
+            (dice_loss if cfg.dice_on == "all" else anomalous_dice_loss)(maps[:, 1], views.mask),
             focal_loss(maps, views.mask, cfg.focal_gamma),
             image_loss(features.image[::every], texts, own[::every], views.label[::every], self.scale, cfg.image_texts),
             self._align(features.image, patches, F.avg_pool2d(maps[:, 1], patch).flatten(1), views.label),
