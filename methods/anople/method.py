@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
-from datamodules.components.resampling import Augment
+from datamodules.components.fit_data import FitData
 from datamodules.components.sample import Batch
 from methods.anople.coupled_prompts import BlockPrompts
 from methods.anople.late_memory import LateMemory
 from methods.anople.losses import AnoPLeTerms, anomalous_dice_loss, evidence_alignment, image_loss
 from methods.anople.network import AnoPLeNetwork
 from methods.anople.schedules import warm_cosine
-from methods.anople.simulation import Simulation, cut
+from methods.anople.simulation import Mixing, Simulation, cut
 from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
@@ -79,13 +79,16 @@ class AnoPLe(Method["AnoPLe.Config"]):
             alignment: False leaves its loss out.
             decoder: False compares CLIP's own patch features.
             steps: [u] batches of the fit.
-            batch_size: [u] images of a batch, resampled from the shots (with replacement).
+            batch_size: [u] shots of a batch, resampled evenly over categories; "pairs" makes two images of each, and
+                `multi_scale` five views of an image.
+            batch: [i] "pairs" shows each shot as it is and with an anomaly, whose kinds take turns; "kinds" shows it
+                once, as each kind of the mix in turn.
             bank: [i] which shots a test image is compared with, see `ShotMemory`.
             depth: [u] J, prompted blocks of each tower; None takes 9 of 12 of the shallower one.
             n_text, n_visual: [u] own prompts of a block, of the text and of the image tower.
             share_projections: [i] one projection for all blocks.
             vv_attention: [u] V-V attention from the first block on makes the patch features that are corrected.
-            mix: [u] kinds, one sampled with equal chances for each image: "normal", "pixel", "latent".
+            mix: [u] kinds that take turns: "normal", "pixel", "latent".
             pixel_kinds: [i] kinds of simulated anomalies of the pixels.
             exponents: [i] smallest and largest power of two of the cells of the Perlin noise.
             textures: [i] folder of images that textures are cut from; None takes the shots themselves.
@@ -126,6 +129,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
         decoder: bool = True
         steps: Annotated[int, ">= 1"] = 600
         batch_size: Annotated[int, ">= 1"] = 8
+        batch: Mixing = "pairs"
         bank: Bank = "per_class"
         depth: Annotated[int | None, ">= 1"] = None
         n_text: Annotated[int, ">= 1"] = 4
@@ -173,10 +177,14 @@ class AnoPLe(Method["AnoPLe.Config"]):
         self.latent_block = middle if cfg.latent_block is None else cfg.latent_block
         self.memory = LateMemory(cfg.bank, len(self.taps))
 
-    def augmentation(self) -> Augment:
-        cfg = self.config
+    @property
+    def fit_data(self) -> FitData:
+        return super().fit_data._replace(repeats=self.augmentation().repeats)
+
+    def augmentation(self) -> Simulation:
+        cfg, patch = self.config, self.backbone.patch_size
         synthesis = Synthesis(kinds=cfg.pixel_kinds, exponents=cfg.exponents, textures=cfg.textures)
-        return Simulation(synthesis=synthesis, mix=cfg.mix, jitter=cfg.jitter, patch=self.backbone.patch_size)
+        return Simulation(synthesis=synthesis, mix=cfg.mix, mixing=cfg.batch, jitter=cfg.jitter, patch=patch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         cfg, reader = self.config, self.network.reader

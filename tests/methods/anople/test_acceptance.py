@@ -11,12 +11,11 @@ from torch.testing import assert_close
 from datamodules.components.reading import Item, collate
 from methods.anople.losses import evidence_alignment
 from methods.anople.method import AnoPLe
-from methods.anople.simulation import Simulation, cut
+from methods.anople.simulation import cut
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.scoring import log_harmonic_mean
-from methods.components.synthesis.pipeline import Synthesis
 from methods.components.synthesis.views import cut_views
-from tests.methods.anople.test_method import SIZE, build, noise_batch, noise_images, remembered
+from tests.methods.anople.test_method import build, noise_batch, noise_images, remembered
 
 
 def narrow_clip(side, patch):
@@ -166,28 +165,6 @@ def test_alignment_moves_the_sides_that_are_asked(side, still):
     parts = [part.requires_grad_() for part in parts]
     evidence_alignment(*parts, torch.tensor([True, True]), side).backward()
     assert tuple(i for i, part in enumerate(parts) if part.grad is None) == still
-
-
-def test_simulation_samples_all_kinds_from_the_seed_alone():
-    simulate = Simulation(
-        synthesis=Synthesis(kinds=("perlin",)), mix=("normal", "pixel", "latent"), jitter=0.1, patch=16
-    )
-    shot = Item(
-        noise_images(1, size=2 * SIZE)[0], torch.zeros(2 * SIZE, 2 * SIZE, dtype=torch.bool), False, "nut", "a.png"
-    )
-    items = [simulate(shot, seed) for seed in range(30)]
-    assert {item.simulated for item in items} == {"normal", "pixel", "latent"}
-    for seed, item in enumerate(items):
-        again = simulate(shot, seed)
-        assert torch.equal(again.image, item.image)
-        assert torch.equal(again.mask, item.mask)
-        assert item.label == (item.simulated != "normal") == bool(item.mask.any())
-        assert 0 <= item.image.min() <= item.image.max() <= 1
-    latent = next(item for item in items if item.simulated == "latent")
-    tokens = latent.mask.unflatten(1, (-1, 16)).unflatten(0, (-1, 16))
-    assert torch.equal(tokens.any(dim=1).any(dim=-1), tokens.all(dim=1).all(dim=-1))
-    with pytest.raises(ValueError, match=r"mix must name.*got \('real',\)"):
-        Simulation(synthesis=Synthesis(), mix=("real",), jitter=0.1, patch=16)
 
 
 def toy_images(category, count, seed=0, side=128):
