@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from methods.anople.simulation import Mixing, Simulation, cut
 from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
-from methods.components.losses import check_masks, dice_loss, focal_loss
+from methods.components.losses import check_masks, dice_loss, focal_loss, named_terms
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank
 from methods.components.scoring import log_harmonic_mean, log_text_probability, to_map
@@ -65,6 +65,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
     fits_on = "shots"
     max_epochs = 1
     train_scale = 2
+    shares: ClassVar[dict[str, str]] = {"image": "anomalous"}
 
     @dataclass(kw_only=True)
     class Config:
@@ -226,7 +227,9 @@ class AnoPLe(Method["AnoPLe.Config"]):
         return self.memory.distances(features, categories, look, (*network.prompts.parameters(), *prefix))
 
     def loss(self, batch: Batch) -> Tensor:
-        return torch.stack(self.loss_terms(batch)).sum()
+        terms = self.loss_terms(batch)
+        self.terms |= named_terms(terms)
+        return torch.stack(terms).sum()
 
     def loss_terms(self, batch: Batch) -> AnoPLeTerms:
         """What `loss` adds up, of images and masks (B, 2S, 2S)."""
@@ -243,6 +246,8 @@ class AnoPLe(Method["AnoPLe.Config"]):
         patches, logits = network.read_maps(self.backbone, features, texts[own], size, views.view)
         maps = logits.softmax(dim=1)
         every = 1 if cfg.image_views == "all" else self.n_views
+        if cfg.image_texts == "pair":
+            self.terms["anomalous"] = views.label[::every].float().mean()
         return AnoPLeTerms(
             (dice_loss if cfg.dice_on == "all" else anomalous_dice_loss)(maps[:, 1], views.mask),
             focal_loss(maps, views.mask, cfg.focal_gamma),

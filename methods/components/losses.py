@@ -1,6 +1,7 @@
 """Losses of prompt learners. Maps hold the probabilities of both classes: 0 is normal, 1 anomalous."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,16 @@ class LocalTerms(NamedTuple):
     focal: Tensor
     dice_anomalous: Tensor
     dice_normal: Tensor
+
+
+def named_terms(terms: Any) -> dict[str, Tensor]:
+    """The scalars of a named tuple or a mapping, without gradient, by name; of nested ones by path, "seg.margin"."""
+    fields: Mapping[str, Any] = terms if isinstance(terms, Mapping) else terms._asdict()
+    found: dict[str, Tensor] = {}
+    for name, value in fields.items():
+        nested = {"": value} if isinstance(value, Tensor) else named_terms(value)
+        found |= {f"{name}.{inner}".rstrip("."): scalar.detach() for inner, scalar in nested.items()}
+    return found
 
 
 def focal_loss(maps: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
