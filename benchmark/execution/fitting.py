@@ -120,7 +120,7 @@ class _Steps(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *arguments: Any, **named: Any) -> None:
         self.count += 1
-        self.last.append(pl_module.terms)
+        self.last.append(dict(pl_module.terms))
 
     def describe(self, shares: Mapping[str, str]) -> dict[str, Any]:
         """What a record says of the fit; `shares` are those of the method."""

@@ -86,7 +86,7 @@ def compare_steps(label: str, backbone: CLIPBackbone, n_images: int, rounds: int
         clip_grad_norm_(method.parameters(), method.config.clip)
         optimizer.step()
 
-    n_tokens = method.network.prompts().visual[0].shape[-2] + 1  # one signal
+    n_tokens = method.prompts().visual[0].shape[-2] + 1  # one signal
     ours, prompted, patches, synthesis, cutting = medians(
         (
             step,

@@ -87,14 +87,14 @@ def test_v1_is_one_model_per_category(backbone):
 
 def test_v1_tells_the_decoder_which_view_it_reads(backbone):
     method = build(backbone, {"nut": "nut"}, variant="v1")
-    assert method.network.prefix is None
-    assert method.network.reader.signals.shape == (5, 48)
+    assert method.prefix is None
+    assert method.reader.signals.shape == (5, 48)
     method.loss(noise_batch(keys=["nut"] * 3)).backward()
-    assert method.network.reader.signals.grad.norm(dim=1).min() > 0
+    assert method.reader.signals.grad.norm(dim=1).min() > 0
     method.adapt(noise_images(2, 1), "nut")
     before = method(noise_images(2), ["nut"] * 2)
     with torch.no_grad():
-        method.network.reader.signals[1:] = float("nan")
+        method.reader.signals[1:] = float("nan")
     assert_close(method(noise_images(2), ["nut"] * 2), before, rtol=0, atol=0)
 
 
@@ -124,7 +124,7 @@ def test_decoder_has_a_rate_of_its_own(backbone):
     method = build(backbone)
     others, decoder = method.configure_optimizers()["optimizer"].param_groups
     assert (others["initial_lr"], decoder["initial_lr"], others["weight_decay"]) == (5e-4, 1e-3, 1e-4)
-    assert {id(p) for p in decoder["params"]} == {id(p) for p in method.network.reader.decoder.parameters()}
+    assert {id(p) for p in decoder["params"]} == {id(p) for p in method.reader.decoder.parameters()}
     assert len(others["params"]) + len(decoder["params"]) == len(list(method.parameters()))
 
 
@@ -149,18 +149,18 @@ def test_memory_follows_the_prompts(backbone):
 
 def test_memory_holds_shots_as_prompts_and_whole_view_show_them(backbone):
     method = remembered(build(backbone))
-    prompts = method.network.prompts()
+    prompts = method.prompts()
     seen = backbone.encode_image(
         torch.cat([noise_images(2, 1), noise_images(2)]),
         taps=(2, 5),
         deep_prompts=prompts.visual,
-        prefix=method.network.prefix[:1],
+        prefix=method.prefix[:1],
     )
     unit = F.normalize(seen.taps, dim=-1)
     memory = ShotMemory()
     memory.remember("nut", unit[:, :2])
     expected = torch.stack(memory.distances(unit[:, 2:], ["nut", "nut"])).mean(dim=0) / 2
-    features = method.network.encode(backbone, noise_images(2), prompts, taps=method.taps)
+    features = method.encode(noise_images(2), prompts, taps=method.taps)
     assert method.taps == (2, 5)
     assert_close(method._compare(noise_images(2), features, ["nut"] * 2, prompts), expected)
 
