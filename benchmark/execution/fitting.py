@@ -33,7 +33,7 @@ from methods.components.base import Method
 from methods.components.clip.weights import hash_weights
 
 #: Share of a fit's steps, the last ones, over which its terms are averaged.
-END = 0.1
+END = 0.2
 
 
 class Learnt(NamedTuple):

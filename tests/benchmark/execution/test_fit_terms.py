@@ -35,16 +35,16 @@ def fits(folder) -> list[Mapping]:
 
 
 @pytest.mark.slow
-def test_terms_are_means_over_the_last_tenth_of_the_steps(bench, cells, data, tmp_path, ends):
+def test_terms_are_means_over_the_last_fifth_of_the_steps(bench, cells, data, tmp_path, ends):
     few = ("method.anople.steps=20", "method.anople.batch_size=1", "method.anople.map_size=32")
     words = ("--methods", "anople", "--protocols", "multi_class", "--shots", "1", *SMALL, *few, *cells)
     done = bench("run", *words, "--results", tmp_path)
     assert done.code == 0, done.err
     (fit,) = fits(tmp_path)
-    assert (len(ends), fit["steps"]) == (20, 2)
+    assert (len(ends), fit["steps"]) == (20, 4)
     assert fit["terms"].keys() == {"dice", "focal", "image", "alignment", "anomalous"}
     for name, value in fit["terms"].items():
-        assert value == pytest.approx(fmean(step[name] for step in ends[-2:]))
+        assert value == pytest.approx(fmean(step[name] for step in ends[-4:]))
     assert fit["uninformed"] == {"image": pytest.approx(binary_entropy(fit["terms"]["anomalous"]))}
 
 
