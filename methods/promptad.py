@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.components.sample import Batch
 from methods.components.base import Method, Prediction
+from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.losses import named_terms
@@ -22,7 +23,7 @@ from methods.components.memory import Bank, ShotMemory
 from methods.components.one_class_losses import OneClassTerms, one_class_terms
 from methods.components.scoring import fuse, log_text_probability, to_map
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
-from methods.components.states import anomalous_states
+from methods.components.states import StateLists, anomalous_states, remarks_on_lists
 
 
 class HeadTerms(NamedTuple):
@@ -55,7 +56,14 @@ class PromptAD(Method["PromptAD.Config"]):
 
     paper = "https://arxiv.org/abs/2404.05231"
     protocols = ("few_shot", "multi_class", "leave_one_class_out")
-    needs = ("text_tower", "patch_tokens", "category", "defect_words if states=specific")
+    needs = (
+        "text_tower",
+        "patch_tokens",
+        "category if text=known",
+        "category if bank=per_class",
+        "defect_words if states=specific",
+        "optional_defect_words if states=auto",
+    )
     fits_on = "shots"
     max_epochs = 100
 
@@ -80,9 +88,10 @@ class PromptAD(Method["PromptAD.Config"]):
             map_size: side of the map, in pixels, at which it is smoothed.
             sigma: deviation of the map's Gaussian, in pixels of the map.
             states: "specific" adds words for the defects of each category to eight generic states, "generic" leaves
-                them out. How many a category has is the paper's manner; the words are ours, the released words
-                differ, and so numbers may.
-            states_file: JSON with your own words for "specific", {"CATEGORY": ["with rust", ...]}; None takes ours.
+                them out, "auto" adds them where a category has some, and the record names those that have none. How
+                many a category has is the paper's manner; the words are ours, the released words differ, and so
+                numbers may.
+            states_file: JSON with your own words, {"CATEGORY": ["with rust", ...]}; None takes ours.
                 A record knows a file by this path alone, so give other words another name.
             suffix_at: where a learnt suffix stands: "after_name" is the paper; the released code puts it
                 "before_name" (model.py:63).
@@ -96,7 +105,10 @@ class PromptAD(Method["PromptAD.Config"]):
                 that the "next_attention" is added (transformer.py:235).
             test_channels: the released code feeds test images as "bgr", shots as RGB (train_seg.py:44, 124).
             bank: shots that an image is compared with: those of its own category ("per_class"), "pooled" over all
-                categories, or as many "retrieved" from all by class feature. The texts stay those of its own category.
+                categories, or as many "retrieved" from all by class feature.
+            text: whose texts judge an image in both heads: those of its "known" category, of the category of the shot
+                that is "retrieved" by class feature, or of that of the cls head's prototype most like the image
+                ("argmax"). The last two and another bank than "per_class" do without the category.
         """
 
         batch_size: Annotated[int, ">= 1"] = 400
@@ -114,7 +126,7 @@ class PromptAD(Method["PromptAD.Config"]):
         memory_layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.6667)
         map_size: Annotated[int, ">= 1"] = 400
         sigma: Annotated[float, ">= 0"] = 4.0
-        states: Literal["specific", "generic"] = "specific"
+        states: StateLists = "auto"
         states_file: str | None = None
         suffix_at: Literal["after_name", "before_name"] = "after_name"
         pairs: Literal["all", "modulo"] = "all"
@@ -123,12 +135,14 @@ class PromptAD(Method["PromptAD.Config"]):
         tap_point: Literal["block", "next_attention"] = "block"
         test_channels: Literal["rgb", "bgr"] = "rgb"
         bank: Bank = "per_class"
+        text: TextChoice = "known"
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         cfg = self.config
         stored = backbone.logit_scale
         self.scale = stored if cfg.logit_scale_as == "stored" else math.exp(stored)
+        self.remarks += remarks_on_lists(self.categories, cfg.states, cfg.states_file)
         self.taps = blocks_at(cfg.memory_layers, backbone.n_image_blocks)
         self.cls = self._initialise_prompts(cfg.n_prompts_cls)
         self.seg = self._initialise_prompts(cfg.n_prompts_seg)
@@ -166,12 +180,19 @@ class PromptAD(Method["PromptAD.Config"]):
         distances = self.memory.distances(taps, categories, features.image)  # L of (B, N), in [0, 2]
         visual = torch.stack(distances).mean(dim=0) / 2  # (B, N)
         size = (self.config.map_size, self.config.map_size)
-        cls, seg = (head.prototypes(self.backbone, categories) for head in (self.cls, self.seg))  # (B, 2, D)
+        cls, seg = self._choose_texts(features.image, categories)  # (B, 2, D)
         score = log_text_probability(features.image.unsqueeze(1), cls, 1 / self.scale).squeeze(1)  # (B,)
         textual = log_text_probability(features.patches[0], seg, 1 / self.scale)  # (B, N)
         fused = to_map(fuse(textual, visual.log()), features.grid, size)
         farthest = to_map(visual, features.grid, size).amax(dim=(1, 2))  # (B,)
         return Prediction(fuse(score, farthest.log()), gaussian_smooth(fused, self.config.sigma))
+
+    def _choose_texts(self, images: Tensor, categories: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Prototypes of both heads, of the categories that judge images (B, D): (B, 2, D) each."""
+        known, nearest = tuple(self.categories), self.memory.nearest_category
+        cls, seg = (head.prototypes(self.backbone, known) for head in (self.cls, self.seg))  # (K, 2, D)
+        rows = choose_texts(self.config.text, categories, images, cls, known, nearest)
+        return cls[rows], seg[rows]
 
     def loss(self, batch: Batch) -> Tensor:
         weight, terms = self.config.align_weight, self.loss_terms(batch)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.components.base import Method, Prediction
+from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, Windows
 from methods.components.memory import Bank, ShotMemory
 from methods.components.prompts import ensemble
@@ -117,7 +118,13 @@ class WinCLIP(Method["WinCLIP.Config"]):
 
     paper = "https://arxiv.org/abs/2303.14814"
     protocols = ("zero_shot", "few_shot", "multi_class")
-    needs = ("text_tower", "patch_tokens", "category")
+    needs = (
+        "text_tower",
+        "patch_tokens",
+        "category if text=known",
+        "category if bank=per_class",
+        "shots if text=retrieved",
+    )
 
     text: Tensor  # (categories, 2, D), row 0 normal, row 1 anomalous
 
@@ -131,18 +138,21 @@ class WinCLIP(Method["WinCLIP.Config"]):
                 zqhang/Accurate-WinCLIP-pytorch take 0.07, the value that training starts from.
             scales: sides of the windows, in patches (small and mid scale of section 4.2).
             bank: shots that an image is compared with: those of its own category ("per_class"), "pooled" over all
-                categories, or as many "retrieved" from all by class feature. The texts stay those of its own category.
+                categories, or as many "retrieved" from all by class feature.
+            text: whose texts judge an image: those of its "known" category, of the category of the shot that is
+                "retrieved" by class feature, or of that of the text most like the image ("argmax"). The last two and
+                another bank than "per_class" do without the category.
         """
 
         temperature: Annotated[float, "> 0"] = 0.01
         scales: Annotated[tuple[int, ...], ">= 1"] = (2, 3)
         bank: Bank = "per_class"
+        text: TextChoice = "known"
 
     def __init__(self, backbone: CLIPBackbone, categories: Mapping[str, str], config: Config | None = None) -> None:
         super().__init__(backbone, categories, config)
         if self.config.temperature <= 0:
             raise ValueError(f"temperature must be above 0; got {self.config.temperature}.")
-        self.rows = {category: row for row, category in enumerate(self.categories)}
         prototypes = [
             ensemble(backbone, compose(states, words))
             for words in self.categories.values()
@@ -171,10 +181,9 @@ class WinCLIP(Method["WinCLIP.Config"]):
         return Features(image, patches[0], windows, grid)
 
     def _compare_text(self, features: Features, categories: Sequence[str]) -> Prediction:
-        unknown = sorted(set(categories) - set(self.rows))
-        if unknown:
-            raise ValueError(f"categories must be among {', '.join(self.rows)}; got {', '.join(unknown)}.")
-        text = self.text[[self.rows[category] for category in categories]]  # (B, 2, D)
+        nearest, known = self.memory.nearest_category, tuple(self.categories)
+        rows = choose_texts(self.config.text, categories, features.image, self.text, known, nearest)
+        text = self.text[rows]  # (B, 2, D)
         temperature = self.config.temperature
         score = log_text_probability(features.image.unsqueeze(1), text, temperature).squeeze(1)  # (B,)
         maps = [

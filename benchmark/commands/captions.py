@@ -18,7 +18,7 @@ from methods.components.captions.lookup import (
     read_captions,
     shipped_sets,
 )
-from methods.components.states import GENERIC_STATES, anomalous_states
+from methods.components.states import anomalous_states
 
 app = typer.Typer(help="Check, show and write the captions of normal images.", no_args_is_help=True)
 Source = Annotated[str, typer.Argument(metavar="SET", help="a data set's name, or a YAML file of your own")]
@@ -102,11 +102,7 @@ def _longest(captions: CaptionSet) -> int:
     def count(text: str) -> int:
         return len(tokenizer.encode(text))
 
-    return max(check_lengths(captions, category, _states(category), count) for category in captions.records)
-
-
-def _states(category: str) -> tuple[str, ...]:
-    try:
-        return anomalous_states(category, "specific")
-    except ValueError:  # a category of the user's has none
-        return GENERIC_STATES
+    lengths = (
+        check_lengths(captions, category, anomalous_states(category, "auto"), count) for category in captions.records
+    )
+    return max(lengths)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import open_clip
@@ -21,7 +22,7 @@ from benchmark.execution.run_cell import loading, predict_tests
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.merging import Layer
-from benchmark.request.needs import read_need
+from benchmark.request.needs import Need, read_need
 from benchmark.request.plan import make_plan
 from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.settings import compose, parse_words
@@ -104,8 +105,25 @@ class Candidate:
 
     def needs(self, name: str) -> bool:
         """Whether its file says that it needs something, in its settings."""
-        needs = [read_need(self.facts, text) for text in self.cls.needs]
-        return any(need.name == name and need.holds(self.settings) for need in needs)
+        return any(need.name == name and need.holds(self.settings) for need in self._needs)
+
+    @property
+    def _needs(self) -> list[Need]:
+        return [read_need(self.facts, text) for text in self.cls.needs]
+
+    @property
+    def chooses_category(self) -> bool:
+        """Whether a setting makes it choose among its categories what another value takes from the label."""
+        return any(need.name == "category" and not need.holds(self.settings) for need in self._needs)
+
+    @property
+    def without_category(self) -> list[Self]:
+        """The variants of it that need no category, among all values of those settings that can make it a need."""
+        keys = dict.fromkeys(need.key for need in self._needs if need.name == "category" and need.key)
+        values = product(*(self.facts.settings[key].choices or (False, True) for key in keys))
+        made = [replace(self, settings={**self.settings, **dict(zip(keys, each, strict=True))}) for each in values]
+        uses_shots = PROTOCOLS[self.protocol].uses_shots
+        return [each for each in made if not each.needs("category") and (uses_shots or not each.needs("shots"))]
 
     @cached_property
     def prepared(self) -> Method:
@@ -118,7 +136,7 @@ class Candidate:
 
 
 def candidates(name: str, words: Sequence[str] = ()) -> list[Candidate]:
-    """A method in each of its protocols, one or more.
+    """A method in each of its protocols, one or more, but without shots only if its settings need none.
 
     Args:
         name: of a method.
@@ -131,7 +149,8 @@ def candidates(name: str, words: Sequence[str] = ()) -> list[Candidate]:
     if strangers := [*said.chosen, *(group for group in said.values if group != "method")]:
         raise registry.ConfigError(f"a check takes words of the form method.key=value alone; got {strangers[0]}.")
     settings = compose([Layer("contract", {"sweep": {"methods": [name]}}), said])["method"][name]
-    return [Candidate(name, protocol, settings) for protocol in protocols]
+    made = [Candidate(name, protocol, settings) for protocol in protocols]
+    return [each for each in made if PROTOCOLS[each.protocol].uses_shots or not each.needs("shots")]
 
 
 def noise_images(count: int, seed: int = 7) -> Tensor:

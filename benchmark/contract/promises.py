@@ -27,6 +27,7 @@ from benchmark.contract.candidates import (
     small_cell,
 )
 from benchmark.execution.evaluator import Kept
+from benchmark.request.cell import overrides
 from benchmark.request.protocols import PROTOCOLS
 from datamodules.components.sample import Batch
 from methods.components.base import Method, Prediction
@@ -76,8 +77,9 @@ def once(candidate: Candidate) -> bool:
 
 
 def where_categories_meet(candidate: Candidate) -> bool:
-    """Asked where one model has several categories, and none is fitted: a fitted one may share what it learns."""
-    return len(candidate.categories) > 1 and candidate.facts.fits_on == "nothing"
+    """Asked where one model has several categories, none is fitted, since a fit may share, and none chosen from all."""
+    alone = candidate.facts.fits_on == "nothing" and not candidate.chooses_category
+    return len(candidate.categories) > 1 and alone
 
 
 def require(holds: bool, otherwise: str) -> None:
@@ -130,12 +132,14 @@ def predict_sees_no_label(candidate: Candidate) -> None:
 
 
 def needs_what_it_says(candidate: Candidate) -> None:
-    """It needs neither a category nor a text tower unless its file says so."""
+    """It needs neither a category nor a text tower unless its file says so, whichever settings end the need."""
     images, keys = noise_images(3), candidate.keys(3)
-    if not candidate.needs("category"):
-        told, untold = candidate.prepared(images, keys), candidate.prepared(images, ["a category never heard of"] * 3)
-        same = torch.equal(told.score, untold.score) and torch.equal(told.anomaly_map, untold.anomaly_map)
-        require(same, "scores depend on the category of a test image, which `needs` does not name.")
+    for variant in candidate.without_category:
+        told = variant.prepared(images, keys)
+        for others in ([*keys[1:], keys[0]], ["a category never heard of"] * 3):
+            same = all(map(torch.equal, told, variant.prepared(images, others)))
+            where = f" with {words}" if (words := overrides(variant.settings, candidate.settings)) else ""
+            require(same, f"scores{where} depend on the category of a test image, which `needs` does not name.")
     if not candidate.needs("text_tower"):
         backbone = small_backbone()
         backbone.clip.transformer = backbone.clip.token_embedding = None

@@ -20,6 +20,7 @@ from benchmark.execution.run_cell import run_cell
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import Record, Store, StoreError
 from benchmark.request.cell import Cell, differences
+from benchmark.request.knowledge import knowledge
 from datamodules.components.sample import DataError
 
 EVERY = 30.0  # seconds between two rewritings of the tables, at least
@@ -119,7 +120,7 @@ def attempt(sweep: Sweep, cell: Cell) -> Record:
     )
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        record = replace(record, content=Contents({}).of(cell))
+        record = replace(record, content=Contents({}).of(cell), knows=knowledge(cell))
         with cell_loggers(cell, number, folder, sweep.store.folder, sweep.name) as loggers:
             measured = run_cell(cell, loggers)
             log_metrics(loggers, measured.metrics)

@@ -9,6 +9,7 @@ import pandas as pd
 from benchmark.metrics.table import metric_names, metrics
 from benchmark.records.store import Record
 from benchmark.request.cell import digest
+from benchmark.request.knowledge import KNOWN
 
 #: What the cells of a row share. `setup` hashes all settings; `code` and `weights` are what carried them out.
 SETUP = (
@@ -16,6 +17,7 @@ SETUP = (
     "superseded",
 )  # fmt: skip
 ROW = (*SETUP, "kind")
+NOT_RECORDED, NOTHING = "not recorded", "nothing"  # of what a method knows
 NOT_MEASURED = "not measured"  # status of a metric that the suite did not have when the cell was measured
 
 
@@ -52,8 +54,17 @@ def comparison(row: Row) -> str:
     return digest(ids)[:8] if ids else ""
 
 
+def knows(row: Row) -> str:
+    """What the method knew in some cell of the row, in the words and the order of `KNOWN`."""
+    said = set(row.cells["knows"])
+    if not said or NOT_RECORDED in said:
+        return NOT_RECORDED if said else ""
+    return ", ".join(word for word in KNOWN if any(word in words.split(", ") for words in said)) or NOTHING
+
+
 FACTS = (
     Fact("comparison", comparison, heading="comparison"),
+    Fact("knows", knows, lambda record: NOT_RECORDED if record.knows is None else ", ".join(record.knows), "knows"),
     Fact("n_seeds", lambda row: row.counted["seed"].nunique(), heading="seeds"),
     Fact("categories", lambda row: row.measured["category"].nunique()),
 )

@@ -49,6 +49,7 @@ class Record:
     features: dict[str, int] | None = None  # what the feature store did; None when it is off
     fit: dict[str, Any] = field(default_factory=dict)  # terms of the loss at its end
     remarks: list[str] = field(default_factory=list)  # of the method
+    knows: list[str] | None = None  # see `benchmark.request.knowledge`; None where it was not recorded
     adopted: dict[str, Any] = field(default_factory=dict)  # by `bench recertify`: what vouches for newer code
     provenance: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from benchmark.request.cell import Cell, CellSettings, Where
 from benchmark.request.groups import ProtocolSettings, from_values
 from benchmark.request.inputs import named_files
 from benchmark.request.merging import Settings
-from benchmark.request.needs import check_needs
+from benchmark.request.needs import check_needs, note_words
 from benchmark.request.protocols import PROTOCOLS, Protocol
 from benchmark.request.registry import ConfigError, DatasetFacts, MethodFacts, unknown
 from benchmark.request.settings import AUXILIARY, AUXILIARY_OF_MVTEC, BASE, CONFIGS, choices, read_yaml
@@ -145,7 +145,9 @@ def _cells(
         for label, values in labelled_settings(settings, method.name).items()
     }
     for resolved in variants.values():
-        check_needs(method, resolved, sorted({name for part in parts for name in (*part.tested, *part.fitted)}))
+        seen = sorted({name for part in parts for name in (*part.tested, *part.fitted)})
+        check_needs(method, resolved, seen, shots=PROTOCOLS[protocol].uses_shots)
+        notes += note_words(method, resolved, seen)
     files = {label: named_files(method.name, dataset.name, resolved) for label, resolved in variants.items()}
     defaults = _defaults(method, dataset, next(iter(variants.values())).protocol.auxiliary)
     for k, seed, part, (label, resolved) in product(shots, seeds, parts, variants.items()):

@@ -23,10 +23,12 @@ from methods.anople.schedules import warm_cosine
 from methods.anople.settings import Comparing, Decoding, Minimising, Optimising, Prompting, Simulating
 from methods.anople.simulation import Simulation, cut
 from methods.components.base import Method, Prediction
+from methods.components.category_choice import choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.losses import check_masks, dice_loss, focal_loss, named_terms
 from methods.components.maps import gaussian_smooth
+from methods.components.memory import ShotMemory
 from methods.components.prompts import Unchanged, new_prompt
 from methods.components.scoring import log_harmonic_mean, log_text_probability, to_map
 from methods.components.synthesis.pipeline import Synthesis, add_noise
@@ -53,7 +55,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
 
     paper = "https://arxiv.org/abs/2408.13516"
     protocols = ("multi_class", "few_shot", "leave_one_class_out")
-    needs = ("text_tower", "patch_tokens", "category")
+    needs = ("text_tower", "patch_tokens", "category if text=known", "category if bank=per_class")
     fits_on = "shots"
     max_epochs = 1
     train_scale = 2
@@ -203,30 +205,52 @@ class AnoPLe(Method["AnoPLe.Config"]):
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         cfg, prompts = self.config, self.prompts()
         size = (cfg.map_size, cfg.map_size)
-        features, text = self.encode(images, prompts, taps=self.taps), self.read_texts(prompts, categories)
+        features = self.encode(images, prompts, taps=self.taps)
+        seen, memory = self._remember(images, features, prompts)
+        text = self._choose_texts(features, seen, memory, categories, prompts)  # (B, 2, D)
         textual = self.reader(self.backbone, features, text, size).logits.log_softmax(dim=1)[:, 1]  # (B, h, w)
-        visual = to_map(self._compare(images, features, categories, prompts), features.grid, size)
+        visual = to_map(self.memory.distances(memory, seen, categories), features.grid, size)
         fused = log_harmonic_mean(textual, visual.log()).exp()
         probability = log_text_probability(features.image.unsqueeze(1), text, 1 / self.scale).squeeze(1)  # (B,)
         score = image_score(cfg.image_score, probability, visual, fused)
         return Prediction(score, gaussian_smooth(fused, cfg.sigma))
 
-    def read_texts(self, prompts: BlockPrompts, categories: Sequence[str]) -> Tensor:
-        """Unit features of both texts of each of B category keys, (B, 2, D); kept while nothing is learnt."""
-        rows, parameters = self.texts.rows, self.prompts.parameters()
-        known = self._text_features(parameters, lambda: self.texts.encode(self.backbone, prompts.text, tuple(rows)))
-        return known[[rows[category] for category in categories]]
+    def read_texts(self, prompts: BlockPrompts) -> Tensor:
+        """Unit features of both texts of all K categories, (K, 2, D); kept while nothing is learnt."""
+        categories, parameters = tuple(self.categories), self.prompts.parameters()
+        return self._text_features(parameters, lambda: self.texts.encode(self.backbone, prompts.text, categories))
 
-    def _compare(
-        self, images: Tensor, features: ImageFeatures, categories: Sequence[str], prompts: BlockPrompts
+    def _choose_texts(
+        self,
+        features: ImageFeatures,
+        seen: ImageFeatures,
+        memory: ShotMemory,
+        categories: Sequence[str],
+        prompts: BlockPrompts,
     ) -> Tensor:
-        """Distances of patches to those of the shots, (B, N)."""
+        """Both texts that judge each image, (B, 2, D)."""
+        texts = self.read_texts(prompts)
+        rows = choose_texts(
+            self.config.text,
+            categories,
+            features.image,
+            texts,
+            tuple(self.categories),
+            lambda _, keys: memory.nearest_category(seen.image, keys),
+        )
+        return texts[rows]
+
+    def _remember(
+        self, images: Tensor, features: ImageFeatures, prompts: BlockPrompts
+    ) -> tuple[ImageFeatures, ShotMemory]:
+        """The images as they are compared with the shots, and the shots seen alike."""
+        look, learnt = partial(self.encode, prompts=prompts, taps=self.taps), [*self.prompts.parameters()]
         if self.config.memory_features == "plain":
-            plain = partial(self.backbone.encode_image, taps=self.taps)
-            return self.memory.distances(plain(images), categories, plain, ())
-        look = partial(self.encode, prompts=prompts, taps=self.taps)
-        prefix = () if self.prefix is None else (self.prefix,)
-        return self.memory.distances(features, categories, look, (*self.prompts.parameters(), *prefix))
+            look, learnt = partial(self.backbone.encode_image, taps=self.taps), []
+            features = look(images)
+        elif self.prefix is not None:
+            learnt.append(self.prefix)
+        return features, self.memory.filled(look, learnt, images.device)
 
 
 def image_score(kind: str, log_probability: Tensor, distances: Tensor, fused: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from methods.anople.coupled_prompts import Coupling, Sides
 from methods.anople.decoder import MaskHeadKind
 from methods.anople.simulation import Mixing
+from methods.components.category_choice import TextChoice
 from methods.components.memory import Bank
 
 
@@ -139,6 +140,9 @@ class Comparing:
 
     Attributes:
         bank: [i] which shots a test image is compared with, see `ShotMemory`.
+        text: [i] whose texts judge a test image: those of its "known" category, of the category of the shot that is
+            "retrieved" by class feature, or of that of the text most like the image ("argmax"). The last two and
+            another bank than "per_class" do without the category.
         memory_layers: [i] blocks compared with the shots, as fractions of the depth; 3 and 8 of 12.
         memory_features: [i] of the "prompted" tower, or in a second pass "plain" CLIP's.
         image_score: [u] of p, the image's anomalous probability, m the distances and A the map before it is smoothed:
@@ -149,6 +153,7 @@ class Comparing:
     """
 
     bank: Bank = "per_class"
+    text: TextChoice = "known"
     memory_layers: Annotated[tuple[float, ...], "> 0, <= 1"] = (0.25, 0.6667)
     memory_features: Literal["prompted", "plain"] = "prompted"
     image_score: Literal["text_map", "text_memory", "map", "map_top"] = "text_map"

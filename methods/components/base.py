@@ -45,8 +45,9 @@ class Method(LightningModule, ABC, Generic[Settings]):
     paper: ClassVar[str]
     #: Protocols the method can honour: "zero_shot", "few_shot", "multi_class", "leave_one_class_out".
     protocols: ClassVar[tuple[str, ...]]
-    #: What it cannot do without: "text_tower", "patch_tokens" of the backbone, the "category" of a test image,
-    #: "defect_words" of a category. One that a setting needs is written "category if bank=per_class".
+    #: What it cannot do without: "text_tower", "patch_tokens" of the backbone, the "category" of a test image, "shots",
+    #: "defect_words" of a category, or "optional_defect_words", which are read where a category has some. One that a
+    #: setting needs is written "category if bank=per_class".
     needs: ClassVar[tuple[str, ...]] = ()
     #: What its parameters are fitted on.
     fits_on: ClassVar[Literal["nothing", "shots", "auxiliary"]] = "nothing"

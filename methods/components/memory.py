@@ -74,13 +74,17 @@ class ShotMemory:
         Args:
             category: key of the category.
             features: (k, N, D) of each kind; N and D, one axis or more, may differ from kind to kind.
-            images: unit class features of the shots, (k, D); "retrieved" alone uses them.
+            images: unit class features of the shots, (k, D); "retrieved" and `nearest_category` alone use them.
 
         Raises:
             ValueError: "retrieved" without `images`.
         """
         if self.bank == "retrieved":
-            self._images[category] = _required(images, "remember")
+            _required(images, "remember")
+        if images is None:
+            self._images.pop(category, None)
+        else:
+            self._images[category] = images
         self._features[category] = tuple(features)
         self._pool = ()
 
@@ -107,6 +111,28 @@ class ShotMemory:
             for kind, memory, distance in zip(features, memories, distances, strict=True):
                 distance[rows] = nearest_distance(kind[rows], memory)
         return distances
+
+    def nearest_category(self, images: Tensor, categories: Sequence[str]) -> Tensor:
+        """The category of the shot whose class feature is nearest to each of B images, by cosine.
+
+        Args:
+            images: unit class features, (B, D).
+            categories: keys, all that were seen among them.
+
+        Returns:
+            Its place in `categories`, (B,) long.
+
+        Raises:
+            ValueError: no shots were seen, or some without class features.
+        """
+        if not self._features or len(self._images) < len(self._features):
+            raise ValueError(
+                "The category of the nearest shot needs shots of each category and their class features; `adapt` has "
+                f"seen: {', '.join(self._features) or 'none'}; class features of: {', '.join(self._images) or 'none'}."
+            )
+        rows = [categories.index(category) for category, shots in self._images.items() for _ in shots]
+        nearest = (images @ self._known_images(images.device).T).argmax(dim=-1)
+        return torch.tensor(rows, device=images.device)[nearest]
 
     def by_category(
         self, categories: Sequence[str], device: torch.device
@@ -138,9 +164,12 @@ class ShotMemory:
 
     def _retrieve(self, images: Tensor) -> Tensor:
         """Rows of the pool that each image is compared with, (B, k)."""
-        known = torch.cat([shots.to(images.device) for shots in self._images.values()])
         k = max(len(shots) for shots in self._images.values())
-        return (images @ known.T).topk(k, dim=-1).indices
+        return (images @ self._known_images(images.device).T).topk(k, dim=-1).indices
+
+    def _known_images(self, device: torch.device) -> Tensor:
+        """Class features of all shots, category by category, (shots, D)."""
+        return torch.cat([shots.to(device) for shots in self._images.values()])
 
     def _recall(self, category: str, device: torch.device) -> tuple[Tensor, ...]:
         if category not in self._features:

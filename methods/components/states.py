@@ -9,8 +9,9 @@ the test set has.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 STATES_FILE = Path(__file__).with_name("promptad_states.json")
 GENERIC_STATES = (
@@ -23,7 +24,7 @@ GENERIC_STATES = (
     "{} with defect",
     "{} with damage",
 )
-StateLists = Literal["specific", "generic"]
+StateLists = Literal["auto", "specific", "generic"]
 
 
 def anomalous_states(category: str, lists: StateLists, file: str | None = None) -> tuple[str, ...]:
@@ -31,28 +32,49 @@ def anomalous_states(category: str, lists: StateLists, file: str | None = None) 
 
     Args:
         category: its key.
-        lists: "specific" adds the category's suffixes to the eight generic states, "generic" adds none.
+        lists: "specific" adds the category's suffixes to the eight generic states, "generic" adds none, "auto" adds
+            them where the category has some.
         file: JSON that maps categories to lists of suffixes; None takes `promptad_states.json`.
 
     Raises:
-        ValueError: no such lists, or "specific" finds no file, no JSON object or no list for this category; it names
-            file, field and rule.
+        ValueError: no such choice, a file or a list that is none, or "specific" finds no list for this category; it
+            names file, field and rule.
     """
-    if lists not in ("specific", "generic"):
-        raise ValueError(f"states must be 'specific' or 'generic'; got {lists!r}.")
-    if lists == "generic":
+    if lists not in get_args(StateLists):
+        raise ValueError(f"states must be 'auto', 'specific' or 'generic'; got {lists!r}.")
+    if lists == "generic" or without_list([category], lists, file):
         return GENERIC_STATES
-    path = STATES_FILE if file is None else Path(file).absolute()
-    suffixes = _read(path).get(category)
+    suffixes = read_lists(file).get(category)
     if not isinstance(suffixes, list) or not suffixes or not all(_is_suffix(suffix) for suffix in suffixes):
         raise ValueError(
-            f"{path}, field {category!r} must be a list of one or more suffixes, words that follow the object's name, "
-            f"such as 'with rust', without braces; got {suffixes!r}. Write one, or set states=generic to do without."
+            f"{_path(file)}, field {category!r} must be a list of one or more suffixes, words that follow the object's "
+            f"name, such as 'with rust', without braces; got {suffixes!r}. Write one, or set states=generic to do "
+            "without."
         )
     return (*GENERIC_STATES, *("{} " + suffix for suffix in suffixes))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def without_list(categories: Iterable[str], lists: StateLists, file: str | None = None) -> list[str]:
+    """The categories that "auto" gives the generic states alone; none with another choice.
+
+    Raises:
+        ValueError: there is no such file, or it holds no JSON object.
+    """
+    if lists != "auto":
+        return []
+    found = read_lists(file)
+    return [category for category in categories if category not in found]
+
+
+def remarks_on_lists(categories: Iterable[str], lists: StateLists, file: str | None = None) -> list[str]:
+    """What a plan and a record say of the categories of `without_list`; nothing if there are none."""
+    plain = without_list(categories, lists, file)
+    return [f"no defect words for {', '.join(plain)}: generic states"] if plain else []
+
+
+def read_lists(file: str | None = None) -> dict[str, Any]:
+    """What stands in the file, category by category; ValueError if it cannot be read or is no JSON object."""
+    path = _path(file)
     rule = f"{path} must be a JSON object with a list of suffixes for each category"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
@@ -61,6 +83,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ValueError(f"{rule}; got {fields!r}.")
     return fields
+
+
+def _path(file: str | None) -> Path:
+    return STATES_FILE if file is None else Path(file).absolute()
 
 
 def _is_suffix(suffix: Any) -> bool:

@@ -15,13 +15,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.components.sample import Batch
 from methods.components.base import Method, Prediction
+from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
 from methods.components.scoring import fuse, to_map
 from methods.components.semantic_concatenation import Slots
-from methods.components.states import anomalous_states
+from methods.components.states import StateLists, anomalous_states, remarks_on_lists
 from methods.finegrainedad.choices import CHOICES
 from methods.finegrainedad.losses import LevelTerms, Shots, add_up, level_terms
 from methods.finegrainedad.prompts import MultiLevelPrompts
@@ -62,7 +63,14 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
 
     paper = "https://arxiv.org/abs/2510.26464"
     protocols = ("few_shot", "multi_class", "leave_one_class_out")
-    needs = ("text_tower", "patch_tokens", "category", "defect_words if states=specific")
+    needs = (
+        "text_tower",
+        "patch_tokens",
+        "category if text=known",
+        "category if bank=per_class",
+        "defect_words if states=specific",
+        "optional_defect_words if states=auto",
+    )
     fits_on = "shots"
     max_epochs = 100
     remembers_shots = True
@@ -79,6 +87,7 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
             captions: name of a set in configs/captions or path of a caption file, looked at before the shipped sets;
                 None takes that of the data set tested.
             bank: shots that an image is compared with.
+            text: whose levels judge an image, as in PromptAD; "argmax" asks the image level of the head that scores.
             score_head: "seg" scores images with the patches' prompts (released test); "cls" with prompts of their own,
                 fitted to the class token without region weights and regularisation (released training script).
             separate_contexts: contexts and suffixes for each level. The page's 60K learnt numbers do not fit the code,
@@ -86,8 +95,8 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
             region_split: foreground from background by "density" peaks, or by distance to the two tokens most and
                 least like the background ("language", a disabled path of the code).
             states: "specific" prompts with the words for defects of each category, and without a caption with the
-                generic ones too; "generic" with these alone.
-            states_file: JSON with own words for "specific", as PromptAD reads it; None takes ours.
+                generic ones too; "generic" with these alone; "auto" with these alone where a category has no words.
+            states_file: JSON with own words, as PromptAD reads it; None takes ours.
             batch_size: images per step, so one step per epoch.
             lr: learning rate of SGD in the first epoch.
             lr_last: learning rate where the cosine would end after the last epoch.
@@ -112,10 +121,11 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
         reg_weight: Annotated[float, ">= 0"] = 1.0
         captions: str | None = None
         bank: Bank = "per_class"
+        text: TextChoice = "known"
         score_head: Literal["seg", "cls"] = "seg"
         separate_contexts: bool = False
         region_split: Literal["density", "language"] = "density"
-        states: Literal["specific", "generic"] = "specific"
+        states: StateLists = "auto"
         states_file: str | None = None
         batch_size: Annotated[int, ">= 1"] = 100
         lr: Annotated[float, "> 0"] = 2e-3
@@ -148,7 +158,7 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
         states = {category: anomalous_states(category, cfg.states, cfg.states_file) for category in categories}
         none = self.choices.none_background
         words = find_words(backbone, self.categories, states, cfg.captions, self._slots, none_background=none)
-        self.remarks += without_captions(words)
+        self.remarks += [*without_captions(words), *remarks_on_lists(self.categories, cfg.states, cfg.states_file)]
         self._initialise_prompts(words)
         self.keys = UntrainedKeys(backbone.embed_dim) if self.choices.untrained_keys else None
         self.memory = ShotMemory(cfg.bank)
@@ -215,16 +225,23 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
         taps = F.normalize(features.taps, dim=-1)  # (L, B, N, width)
         distances = self.memory.distances(taps, categories, features.image)  # L of (B, N), in [0, 2]
         visual = torch.stack(distances).mean(dim=0) / 2  # (B, N)
-        textual = self._compare(self.seg, features.patches[0], categories)  # (B, N)
-        score = self._compare(self.cls or self.seg, features.image.unsqueeze(1), categories).squeeze(1)  # (B,)
+        rows, scorer = self._choose_texts(features.image, categories), self.cls or self.seg
+        textual = self._compare(self.seg, features.patches[0], rows)  # (B, N)
+        score = self._compare(scorer, features.image.unsqueeze(1), rows).squeeze(1)  # (B,)
         size = (self.config.map_size, self.config.map_size)
         fused = to_map(fuse(textual, visual.log()), features.grid, size)
         farthest = to_map(visual, features.grid, size).amax(dim=(1, 2))  # (B,)
         return Prediction(fuse(score, farthest.log()), gaussian_smooth(fused, self.config.sigma))
 
-    def _compare(self, head: MultiLevelPrompts, features: Tensor, categories: Sequence[str]) -> Tensor:
-        """Log of the anomalous probability of features (B, N, D) by the levels of their images' categories, (B, N)."""
-        pairs = head.prototypes(self.backbone, categories)  # (B, J, 2, D)
+    def _choose_texts(self, images: Tensor, categories: Sequence[str]) -> Tensor:
+        """Rows of the categories whose levels judge images (B, D), (B,)."""
+        known, nearest = tuple(self.categories), self.memory.nearest_category
+        texts = (self.cls or self.seg).prototypes(self.backbone, known)[:, 0]  # (K, 2, D), of the image's level
+        return choose_texts(self.config.text, categories, images, texts, known, nearest)
+
+    def _compare(self, head: MultiLevelPrompts, features: Tensor, rows: Tensor) -> Tensor:
+        """Log of the anomalous probability of features (B, N, D) by the levels of categories `rows` (B,): (B, N)."""
+        pairs = head.prototypes(self.backbone, tuple(self.categories))[rows]  # (B, J, 2, D)
         pairs = pairs if self.config.inference == "token_wise" else pairs[:, :1]
         return log_token_wise_probability(features, pairs, self.keys(pairs) if self.keys else None, self.scale)
 

@@ -14,6 +14,8 @@ from twins import VISA_ALL, image, save, write_mvtec_category, write_visa
 
 from benchmark.execution import content
 from benchmark.execution import local as sweep
+from benchmark.request.plan import make_plan
+from benchmark.request.settings import Layer, compose
 from datamodules.components.published_shots import LIST_FILE
 from methods.components.clip.published_weights import DEMO_FILE
 
@@ -315,6 +317,31 @@ def test_a_file_rewritten_at_its_path_is_another_cell_and_supersedes_the_old_row
     assert "2 missing; 2 to run" in run(*words, methods="promptad")
     assert len(table(tmp_path / "r")) == 1
     assert len(records(tmp_path / "r")) == 4
+
+
+def test_a_category_that_gets_words_later_is_another_cell_and_supersedes_the_row_without(run, tmp_path, monkeypatch):
+    file = tmp_path / "states.json"
+    words = (f"method.promptad.states_file={file}", "--categories", "nut")
+    shorten_fits(monkeypatch)
+    file.write_text('{"pin": ["with rust"]}')
+    note = "note: promptad: no defect words for nut: generic states"
+    assert note in run(*words, methods="promptad")
+    assert table(tmp_path / "r")["knows"].tolist() == ["nothing"]
+    states_of(file, ["with a scratch"])
+    out = run(*words, methods="promptad")
+    assert "1 missing; 1 to run" in out
+    assert note not in out
+    assert table(tmp_path / "r")["knows"].tolist() == ["defect words"]
+    made = records(tmp_path / "r")
+    assert [record["remarks"] for record in made] == [["no defect words for nut: generic states"], []]
+    assert [record["knows"] for record in made] == [[], ["defect words"]]
+
+
+def test_words_of_the_suite_belong_to_the_code_of_who_reads_them_and_of_no_other():
+    for method, reads in (("promptad", True), ("finegrainedad", True), ("winclip", False)):
+        layer = Layer("test", {"sweep": {"methods": [method], "datasets": ["folder"]}})
+        (cell, *_) = make_plan(compose([layer]), {"folder": ("nut",)}).cells
+        assert ("methods/components/promptad_states.json" in content.code(cell)) == reads
 
 
 def test_a_list_of_shots_rewritten_at_its_path_is_another_cell(bench, data, cells, tmp_path):

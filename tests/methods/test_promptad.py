@@ -47,8 +47,20 @@ def test_fusion_is_harmonic_without_the_factor_two():
 
 def test_a_category_without_states_is_refused_unless_the_generic_ones_do(backbone):
     with pytest.raises(ValueError, match=r"promptad_states\.json, field 'nut' must be a list.*got None.*generic"):
-        PromptAD(backbone, {"nut": "nut"})
+        PromptAD(backbone, {"nut": "nut"}, PromptAD.Config(states="specific"))
     PromptAD(backbone, {"nut": "nut"}, PromptAD.Config(states="generic"))
+
+
+def test_each_category_takes_the_states_that_it_has_and_a_remark_names_the_others(backbone):
+    names = {"nut": "nut", **WORDS, "bolt": "bolt"}
+    mixed = PromptAD(backbone, names)
+    assert mixed.remarks == ["no defect words for nut, bolt: generic states"]
+    for states, keys in (("specific", list(WORDS)), ("generic", ["nut", "bolt"])):
+        plain = PromptAD(backbone, {key: names[key] for key in keys}, PromptAD.Config(states=states))
+        assert not plain.remarks
+        for key in keys:
+            for head, other in ((mixed.cls, plain.cls), (mixed.seg, plain.seg)):
+                assert torch.equal(head(key).manual.ids, other(key).manual.ids)
 
 
 def test_own_words_take_the_place_of_ours(backbone, tmp_path):
@@ -87,6 +99,29 @@ def test_settings_out_of_range_are_refused(backbone, settings, message):
 def test_images_of_a_category_whose_shots_were_not_seen_are_refused(backbone):
     with pytest.raises(ValueError, match="No normal shots of 'pcb1' were seen"):
         build(backbone)(noise_images(1), ["pcb1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["retrieved", "argmax"])
+def test_both_heads_judge_as_the_shots_or_the_prototypes_of_the_image_say(backbone, text):
+    """Whatever the label is: as the same method does that is told the category."""
+    told, free = (build(backbone, tuple(WORDS), bank="pooled", text=each) for each in ("known", text))
+    if text == "retrieved":  # half of each of the shots that `build` sampled
+        shown = torch.cat([noise_images(2, seed=seed) for seed in (0, 1)])
+        images, judges = (shown + noise_images(4)) / 2, ["metal_nut"] * 2 + ["pcb1"] * 2
+    else:
+        images = noise_images(6)
+        with torch.no_grad():
+            features = told._encode_image(images).image
+            pairs = told.cls.prototypes(backbone, list(WORDS))
+        likest = [[max(float(f @ each) for each in pair) for pair in pairs] for f in features]
+        judges = [list(WORDS)[each.index(max(each))] for each in likest]
+    wrong = [next(key for key in WORDS if key != judge) for judge in judges]
+    found, expected, other = free(images, wrong), told(images, judges), told(images, wrong)
+    assert torch.equal(found.score, expected.score)
+    assert torch.equal(found.anomaly_map, expected.anomaly_map)
+    assert (found.score != other.score).all()
+    assert (found.anomaly_map != other.anomaly_map).flatten(1).any(dim=1).all()
 
 
 @pytest.mark.slow

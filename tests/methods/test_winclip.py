@@ -149,6 +149,37 @@ def test_a_shot_has_no_association(backbone):
         torch.testing.assert_close(half, whole / 2, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["retrieved", "argmax"])
+def test_an_image_is_judged_as_its_own_shot_or_nearest_text_says(backbone, text):
+    """Whatever its label is: as the same method judges it that is told the category."""
+    words = {"nut": "metal nut", "pcb": "board"}
+    told, free = (WinCLIP(backbone, words, WinCLIP.Config(bank="pooled", text=each)) for each in ("known", text))
+    shots = noise_images(2, 1)
+    for method in (told, free):
+        for shot, category in zip(shots.split(1), words, strict=True):
+            method.adapt(shot, category)
+    if text == "retrieved":
+        images, judges = shots.flip(0), ["pcb", "nut"]
+    else:
+        images = noise_images(2, 5)
+        pairs = {category: prototypes_of(backbone, words[category]) for category in words}
+        like = [{key: max(float(features_of(backbone, i)[0] @ t) for t in pairs[key]) for key in words} for i in images]
+        judges = [max(each, key=each.get) for each in like]
+    wrong = ["pcb" if judge == "nut" else "nut" for judge in judges]
+    expected, others, found = told(images, judges), told(images, wrong), free(images, wrong)
+    assert torch.equal(found.score, expected.score)
+    assert torch.equal(found.anomaly_map, expected.anomaly_map)
+    assert (found.score != others.score).all()
+
+
+@pytest.mark.slow
+def test_retrieved_texts_need_a_shot(backbone):
+    method = WinCLIP(backbone, {"nut": "nut"}, WinCLIP.Config(text="retrieved"))
+    with pytest.raises(ValueError, match="`adapt` has seen: none"):
+        method(noise_images(1, 0), ["nut"])
+
+
 def test_prompts():
     assert (len(NORMAL_STATES), len(ANOMALOUS_STATES), len(TEMPLATES)) == (7, 4, 22)
     normal, anomalous = compose(NORMAL_STATES, "metal nut"), compose(ANOMALOUS_STATES, "metal nut")

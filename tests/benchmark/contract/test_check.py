@@ -187,7 +187,14 @@ BREAKS = {
         contract.predict_sees_no_label,
         {"see_shots": lambda self, data: None},
     ),
-    "which `needs` does not name": (contract.needs_what_it_says, {"needs": ()}),
+    "scores depend on the category of a test image, which `needs` does not name": (
+        contract.needs_what_it_says,
+        {"needs": ()},
+    ),
+    "scores with kind=square depend on the category": (
+        contract.needs_what_it_says,
+        {"needs": ("category if kind=abs",)},
+    ),
     "scores and maps must be finite": (
         contract.scores_are_finite,
         {"predict": lambda self, images, _: with_maps(images.mean(1) * torch.nan)},

@@ -336,6 +336,26 @@ def test_two_cells_of_one_category_and_seed_are_never_averaged():
         wide_table(long_table([twin, replace(twin, cell_id="another")]))
 
 
+def test_what_methods_know_stands_beside_their_numbers():
+    """All that a method knew in some cell; a cell that did not say is not taken for one that knew nothing."""
+    knew = {
+        "m": [["defect words"], ["category", "defect words"]],
+        "n": [[], ["auxiliary anomalies"]],
+        "o": [[], []],
+        "p": [["category"], None],
+    }
+    records = [record(c, method=m, knows=k) for m, its in knew.items() for c, k in zip("ab", its, strict=True)]
+    wide = wide_table(long_table([*records, record("a", method="q", status="failed", knows=["category"])]))
+    assert wide.set_index("method")["knows"].to_dict() == {
+        "m": "category, defect words",
+        "n": "auxiliary anomalies",
+        "o": "nothing",
+        "p": "not recorded",
+        "q": "",
+    }
+    assert "knows" in head()
+
+
 def test_a_column_of_the_leaderboard_is_one_line(tmp_path, monkeypatch):
     peak = Fact(
         "peak",

@@ -56,7 +56,7 @@ def test_a_need_with_a_condition_counts_where_the_condition_holds():
     refused(mend, "text_tower if states=specific", backbone=TOKENS_ALONE)
 
 
-def test_a_category_without_defect_words_is_named_with_what_mends_it():
+def test_a_category_without_defect_words_is_named_with_what_mends_it(tmp_path):
     need = "defect_words if states=specific"
     message = (
         r"toy needs defect_words if states=specific, but the category widget has no list in promptad_states.json: "
@@ -64,8 +64,48 @@ def test_a_category_without_defect_words_is_named_with_what_mends_it():
     )
     refused(message, need, categories=("bottle", "widget"))
     check(need, categories=("widget",), states="generic")
-    check(need, categories=("widget",), states_file="mine.json")
+    file = tmp_path / "mine.json"
+    file.write_text('{"widget": ["with rust"], "bolt": []}')
+    check(need, categories=("widget",), states_file=str(file))
+    refused(r"category bottle has no list in mine.json: give method.toy.states_file=FILE", need, states_file=str(file))
+    refused(
+        r"mine\.json, field 'bolt' must be a list.*or set states=generic",
+        need,
+        categories=("bolt",),
+        states_file=str(file),
+    )
+    refused("nowhere.json must be a JSON object", need, states_file="nowhere.json")
     refused("leave widget out with --categories", "defect_words", categories=("widget",), settings={})
+
+
+def test_texts_of_the_nearest_shot_are_refused_where_no_shots_are_shown():
+    message = (
+        r"^winclip needs shots if text=retrieved, but zero_shot shows none: choose another of its --protocols, or set "
+        r"method.winclip.text=known or argmax\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        plan(["winclip"], words=["method.winclip.text=retrieved"])
+    assert plan(["winclip"], words=["method.winclip.text=retrieved"], protocols=["few_shot"]).cells
+    assert plan(["winclip"], words=["method.winclip.text=argmax"]).cells
+
+
+@pytest.mark.parametrize("method", ["promptad", "finegrainedad"])
+def test_own_categories_do_with_the_generic_states_and_the_plan_says_so(method, tmp_path):
+    generic = (f"{method}: no defect words for a, b: generic states",)
+    assert plan([method], ["folder"]).notes == generic
+    assert not plan([method], ["folder"], [f"method.{method}.states=generic"]).notes
+    assert not plan([method]).notes
+    file = tmp_path / "mine.json"
+    file.write_text('{"b": ["with rust"]}')
+    words = [f"method.{method}.states_file={file}"]
+    assert plan([method], ["folder"], words).notes == (f"{method}: no defect words for a: generic states",)
+    assert not plan([method], ["folder"], words, categories=["b"]).notes
+    message = f"category a has no list in mine.json: .*, or set method.{method}.states=auto or generic"
+    with pytest.raises(ConfigError, match=message):
+        plan([method], ["folder"], [*words, f"method.{method}.states=specific"])
+    file.write_text('{"b": "with rust"}')
+    with pytest.raises(ConfigError, match=r"optional_defect_words if states=auto, but .*field 'b' must be a list"):
+        plan([method], ["folder"], words)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from methods.anople.simulation import cut
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.scoring import log_harmonic_mean
 from methods.components.synthesis.views import cut_views
-from tests.methods.anople.test_method import build, noise_batch, noise_images, remembered
+from tests.methods.anople.test_method import build, distances, noise_batch, noise_images, remembered
 
 
 def narrow_clip(side, patch):
@@ -130,10 +130,7 @@ def test_harmonic_mean():
 
 def test_a_shot_is_no_distance_from_its_own_bank(backbone):
     method = remembered(build(backbone))
-    prompts = method.prompts()
-    features = method.encode(noise_images(2, 1), prompts, taps=method.taps)
-    distances = method._compare(noise_images(2, 1), features, ["nut", "nut"], prompts)
-    assert distances.max() < 1e-6
+    assert distances(method, noise_images(2, 1), ["nut", "nut"]).max() < 1e-6
 
 
 def test_alignment_against_hand_values():
@@ -211,9 +208,7 @@ def test_overfits_a_toy_set_and_its_bank_separates_an_inserted_square():
         assert anomaly_map[row][marked].mean() > 2 * anomaly_map[row][~marked].mean()
     fresh = F.avg_pool2d(toy_images("stripes", 1, seed=5), 2)
     fresh[:, :, 8:24, 8:24] = 1 - fresh[:, :, 8:24, 8:24]
-    prompts = method.prompts()
-    features = method.encode(fresh, prompts, taps=method.taps)
-    distances = method._compare(fresh, features, ["stripes"], prompts).view(8, 8)
+    apart = distances(method, fresh, ["stripes"]).view(8, 8)
     inside = torch.zeros(8, 8, dtype=torch.bool)
     inside[1:3, 1:3] = True
-    assert distances[inside].min() > distances[~inside].max()
+    assert apart[inside].min() > apart[~inside].max()

@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from methods.anople.losses import anomalous_dice_loss
+from methods.anople.simulation import cut
 from methods.components.losses import dice_loss
 from tests.methods.anople.test_method import build, noise_batch
 
@@ -53,3 +54,15 @@ def test_the_method_asks_for_the_views_of_its_setting(backbone, dice_on):
     assert (normal == 0) == (dice_on == "anomalous")
     assert mixed > 0
     assert build(backbone).config.dice_on == "anomalous"
+
+
+@pytest.mark.parametrize(("views", "every"), [("all", 1), ("whole", 5)])
+def test_a_fit_tells_how_frequent_anomalous_views_were(backbone, views, every):
+    method, batch = build(backbone, image_views=views), noise_batch()
+    method.loss(batch)
+    labels = cut(batch, 5, backbone.patch_size).label[::every]
+    assert method.terms["anomalous"] == labels.float().mean()
+    assert method.terms.keys() == {"dice", "focal", "image", "alignment", "anomalous"}
+    everything = build(backbone, image_texts="all")
+    everything.loss(batch)
+    assert "anomalous" not in everything.terms  # a guess would have to know the category too

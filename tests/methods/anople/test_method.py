@@ -49,6 +49,14 @@ def remembered(method, images=None):
     return method
 
 
+def distances(method, images, keys):
+    """Of the patches of test images to those of the shots."""
+    prompts = method.prompts()
+    features = method.encode(images, prompts, taps=method.taps)
+    seen, memory = method._remember(images, features, prompts)
+    return method.memory.distances(memory, seen, keys)
+
+
 SETTINGS = [
     {},
     {"prompts": "text"},
@@ -160,9 +168,29 @@ def test_memory_holds_shots_as_prompts_and_whole_view_show_them(backbone):
     memory = ShotMemory()
     memory.remember("nut", unit[:, :2])
     expected = torch.stack(memory.distances(unit[:, 2:], ["nut", "nut"])).mean(dim=0) / 2
-    features = method.encode(noise_images(2), prompts, taps=method.taps)
     assert method.taps == (2, 5)
-    assert_close(method._compare(noise_images(2), features, ["nut"] * 2, prompts), expected)
+    assert_close(distances(method, noise_images(2), ["nut"] * 2), expected)
+
+
+@pytest.mark.parametrize("memory_features", ["prompted", "plain"])
+@pytest.mark.parametrize("text", ["retrieved", "argmax"])
+def test_texts_are_those_that_the_image_chooses(backbone, text, memory_features):
+    """As if they were told the category of the nearest shot, or of the likest text; the label is not read."""
+    told, free = (
+        remembered(build(backbone, bank="pooled", memory_features=memory_features, text=each))
+        for each in ("known", text)
+    )
+    images, keys, prompts = noise_images(8, 5), [*NAMES], told.prompts()
+    prompted = told.encode(images, prompts).image
+    if text == "retrieved":
+        see = backbone.encode_image if memory_features == "plain" else lambda some: told.encode(some, prompts)
+        shots = see(torch.cat([noise_images(2, 1), noise_images(2, 2)])).image
+        chosen = [keys[int(row) // 2] for row in (see(images).image @ shots.T).argmax(dim=1)]
+    else:
+        likeness = torch.einsum("bd,ktd->bkt", prompted, told.read_texts(prompts)).amax(dim=2)
+        chosen = [keys[int(row)] for row in likeness.argmax(dim=1)]
+    assert_close(free(images, ["nobody knows"] * 8), told(images, chosen), rtol=0, atol=0)
+    assert not torch.allclose(told(images, chosen).score, told(images, [keys[key == keys[0]] for key in chosen]).score)
 
 
 def test_encodes_shots_and_texts_once(backbone, monkeypatch):

@@ -95,6 +95,33 @@ def test_what_is_seen_later_counts(bank):
     assert all(distance.max() < 1e-6 < kind.min() for kind, distance in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("bank", BANKS)
+def test_the_nearest_category_is_that_of_the_nearest_shot(bank):
+    """In every bank, from a checkpoint too, and after a category was seen anew, which keeps its place."""
+    memory, seen = fill(bank)
+    kinds, shots = [random_features(SHOTS, *kind, seed=50) for kind in KINDS], random_features(3, 7, seed=51)
+    seen["nut"] = kinds, shots  # more shots than the others
+    memory.remember("nut", kinds, shots)
+    reloaded = ShotMemory(bank)
+    reloaded.restore(memory.remembered())
+    images = random_features(20, 7, seed=200)
+    nearest = [max(seen, key=lambda key: max(float(shot @ image) for shot in seen[key][1])) for image in images]
+    assert set(nearest) == set(CATEGORIES)
+    keys = ("tile", "cap", "pcb", "nut")  # in another order, and one more
+    for each in (memory, reloaded):
+        assert [keys[row] for row in each.nearest_category(images, keys)] == nearest
+
+
+def test_the_nearest_category_needs_class_features_of_all():
+    images = random_features(1, 7, seed=4)
+    with pytest.raises(ValueError, match="`adapt` has seen: none; class features of: none"):
+        ShotMemory().nearest_category(images, CATEGORIES)
+    memory, _ = fill("per_class")
+    memory.remember("pcb", [random_features(SHOTS, *kind, seed=3) for kind in KINDS])
+    with pytest.raises(ValueError, match="has seen: nut, pcb, tile; class features of: nut, tile"):
+        memory.nearest_category(images, CATEGORIES)
+
+
 def test_what_is_missing_is_said():
     with pytest.raises(ValueError, match="bank must be one of per_class, pooled, retrieved; got 'both'"):
         ShotMemory("both")

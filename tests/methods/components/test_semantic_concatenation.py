@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from benchmark.request import registry
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
-from methods.components.states import GENERIC_STATES, anomalous_states
+from methods.components.states import GENERIC_STATES, anomalous_states, remarks_on_lists, without_list
 
 
 @torch.no_grad()
@@ -57,6 +57,23 @@ def test_every_category_that_is_shipped_has_states():
             assert found[:8] == GENERIC_STATES == anomalous_states(category, "generic"), category
             assert 8 + 2 <= len({*found}) == len(found) <= 8 + 7, category
             assert all(state.count("{}") == 1 for state in found), category
+
+
+def test_auto_takes_the_list_where_there_is_one(tmp_path):
+    file = tmp_path / "states.json"
+    file.write_text(json.dumps({"nut": ["with rust"], "bolt": []}))
+    assert anomalous_states("nut", "auto", str(file)) == (*GENERIC_STATES, "{} with rust")
+    assert anomalous_states("cap", "auto", str(file)) == GENERIC_STATES
+    assert without_list(("nut", "cap", "bolt"), "auto", str(file)) == ["cap"]
+    assert remarks_on_lists(("nut", "cap", "lid"), "auto", str(file)) == [
+        "no defect words for cap, lid: generic states"
+    ]
+    for lists, categories in (("auto", ["nut"]), ("specific", ["cap"]), ("generic", ["cap"])):
+        assert not remarks_on_lists(categories, lists, str(file))
+    with pytest.raises(ValueError, match=r"states\.json, field 'bolt' must be a list"):
+        anomalous_states("bolt", "auto", str(file))
+    with pytest.raises(ValueError, match="must be a JSON object"):
+        anomalous_states("nut", "auto", str(tmp_path / "nowhere.json"))
 
 
 @pytest.mark.parametrize("suffixes", [[], "with rust", ["with rust", 3], [" "], ["rusty {}"]])

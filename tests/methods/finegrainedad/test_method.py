@@ -125,7 +125,7 @@ def test_image_inference_uses_the_image_level_alone(backbone):
     with torch.no_grad():
         normal, anomalous = method.seg.prototypes(backbone, ["metal_nut"])[0, 0]
     textual = (method.scale * features.patches[0] @ torch.stack([normal, anomalous]).T).log_softmax(dim=-1)[..., 1]
-    assert_close(method._compare(method.seg, features.patches[0], ["metal_nut"] * 2), textual)
+    assert_close(method._compare(method.seg, features.patches[0], torch.tensor([0, 0])), textual)
     token_wise = build(backbone)(noise_images(2), ["metal_nut"] * 2)
     assert not torch.equal(method(noise_images(2), ["metal_nut"] * 2).anomaly_map, token_wise.anomaly_map)
 
@@ -188,7 +188,7 @@ def test_texts_are_encoded_once_until_they_change(backbone, monkeypatch):
 def test_score_joins_text_and_memory(backbone):
     method = build(backbone)
     features = method._encode_image(noise_images(1))
-    textual = method._compare(method.seg, features.image.unsqueeze(1), ["metal_nut"]).squeeze()
+    textual = method._compare(method.seg, features.image.unsqueeze(1), torch.tensor([0])).squeeze()
     nearest = method.memory.distances(F.normalize(features.taps, dim=-1), ["metal_nut"])
     visual = torch.stack(nearest).mean(dim=0).view(1, 1, 4, 4) / 2
     peak = F.interpolate(visual, (32, 32), mode="bilinear").max()
@@ -214,13 +214,50 @@ def test_a_category_without_states_is_refused_unless_the_generic_ones_do(backbon
     file = tmp_path / "mine.json"
     file.write_text('{"bolt": ["with rust"]}')
     with pytest.raises(ValueError, match=r"mine\.json, field 'metal_nut' must be a list.*got None"):
-        build(backbone, states_file=str(file))
+        build(backbone, states_file=str(file), states="specific")
     assert (
         build(backbone, states_file=str(file), states="generic")
         .seg.levels["metal_nut"]
         .image.manual[0]
         .count("damaged")
     )
+
+
+def test_each_category_takes_the_states_that_it_has_and_a_remark_names_the_others(backbone):
+    mixed = FineGrainedAD(backbone, {"widget": "widget", **WORDS})
+    assert mixed.remarks[0].startswith("No caption of widget: ")
+    assert mixed.remarks[1:] == ["no defect words for widget: generic states"]
+    plain = FineGrainedAD(backbone, {"widget": "widget"}, FineGrainedAD.Config(states="generic"))
+    assert mixed.words["widget"] == plain.words["widget"]
+    assert len(plain.remarks) == 1
+    specific = FineGrainedAD(backbone, WORDS, FineGrainedAD.Config(states="specific"))
+    assert not specific.remarks
+    assert all(mixed.words[key].image == specific.words[key].image for key in WORDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("score_head", ["seg", "cls"])
+@pytest.mark.parametrize("text", ["retrieved", "argmax"])
+def test_all_levels_judge_as_the_shots_or_the_image_level_say(backbone, text, score_head):
+    """Whatever the label is: as the same method does that is told the category."""
+    shared = {"bank": "pooled", "score_head": score_head, "region_weight": 0.0}
+    told, free = (build(backbone, tuple(WORDS), text=each, **shared) for each in ("known", text))
+    if text == "retrieved":  # half of each of the shots that `build` sampled
+        shown = torch.cat([noise_images(2, seed) for seed in (0, 1)])
+        images, judges = (shown + noise_images(4)) / 2, ["metal_nut"] * 2 + ["pcb1"] * 2
+    else:
+        images = noise_images(6)
+        with torch.no_grad():
+            features = told._encode_image(images).image
+            pairs = (told.cls or told.seg).prototypes(backbone, list(WORDS))[:, 0]
+        likest = [[max(float(f @ each) for each in pair) for pair in pairs] for f in features]
+        judges = [list(WORDS)[each.index(max(each))] for each in likest]
+    wrong = [next(key for key in WORDS if key != judge) for judge in judges]
+    found, expected, other = free(images, wrong), told(images, judges), told(images, wrong)
+    assert torch.equal(found.score, expected.score)
+    assert torch.equal(found.anomaly_map, expected.anomaly_map)
+    assert (found.score != other.score).all()
+    assert (found.anomaly_map != other.anomaly_map).flatten(1).any(dim=1).all()
 
 
 def test_categories_whose_shots_were_not_seen_are_refused(backbone):
