@@ -66,6 +66,11 @@ def focal_loss(maps: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
+    """The mean over images of `dice_losses`."""
+    return dice_losses(probability, mask).mean()
+
+
+def dice_losses(probability: Tensor, mask: Tensor) -> Tensor:
     """One minus the smoothed Dice coefficient (2 Σ p m + 1) / (Σ p + Σ m + 1) of each image (arXiv:1606.04797).
 
     Args:
@@ -73,12 +78,12 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
         mask: (B, H, W) bool.
 
     Returns:
-        Scalar mean over images.
+        (B,), in [0, 1).
     """
     target = mask.to(probability)
     overlap = (probability * target).sum(dim=(1, 2))
     sizes = probability.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
-    return (1 - (2 * overlap + 1) / (sizes + 1)).mean()
+    return 1 - (2 * overlap + 1) / (sizes + 1)
 
 
 def local_terms(maps: Tensor, mask: Tensor) -> LocalTerms:
