@@ -50,7 +50,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
     From a third party's summary: the formula of the coupling, "abnormal" before the name, five views, the test with
     the whole image alone, the loss and its equal weights, harmonic mean. All else is a setting, [i]nferred from related
     work or [u]nknown, and numbers may differ from the paper's. Two choices have no setting: signals and visual prompts
-    get no positions, and of the focal loss each view counts as an image.
+    get no positions, and of the pixels' loss each view counts as an image.
     """
 
     paper = "https://arxiv.org/abs/2408.13516"
