@@ -13,7 +13,7 @@ from datamodules.components.sample import Batch
 from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
-from methods.components.losses import check_masks, local_terms
+from methods.components.losses import check_masks, local_terms, named_terms
 from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
 from methods.components.prompts import DeepPrompts, Templates, Unchanged, join, new_prompt, write_context
 from methods.components.scoring import to_map
@@ -118,7 +118,8 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
         return Prediction(score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
 
     def loss(self, batch: Batch) -> Tensor:
-        *local, image_ce = self.loss_terms(batch)
+        *local, image_ce = terms = self.loss_terms(batch)
+        self.terms = named_terms(terms)
         return image_ce + self.config.local_weight * torch.stack(local).sum()
 
     def loss_terms(self, batch: Batch) -> AnomalyCLIPTerms:

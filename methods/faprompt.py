@@ -13,7 +13,7 @@ from datamodules.components.sample import Batch
 from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures, Tokens
 from methods.components.clip.depth import in_proportion
-from methods.components.losses import check_masks, focal_cross_entropy, local_terms, orthogonality_loss
+from methods.components.losses import check_masks, focal_cross_entropy, local_terms, named_terms, orthogonality_loss
 from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
 from methods.components.prompts import CompoundPrompts, DeepPrompts, Unchanged, join
 from methods.components.scoring import to_map
@@ -172,7 +172,9 @@ class FAPrompt(Method["FAPrompt.Config"]):
         return Prediction(stages.score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
 
     def loss(self, batch: Batch) -> Tensor:
-        return torch.stack([w * term for w, term in zip(WEIGHTS, self.loss_terms(batch), strict=True)]).sum()
+        terms = self.loss_terms(batch)
+        self.terms = named_terms(terms)
+        return torch.stack([w * term for w, term in zip(WEIGHTS, terms, strict=True)]).sum()
 
     def loss_terms(self, batch: Batch) -> FAPromptTerms:
         """What `loss` adds up.

@@ -17,6 +17,7 @@ from methods.components.base import Method, Prediction
 from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
+from methods.components.losses import named_terms
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
 from methods.components.one_class_losses import OneClassTerms, one_class_terms
@@ -194,8 +195,9 @@ class PromptAD(Method["PromptAD.Config"]):
         return cls[rows], seg[rows]
 
     def loss(self, batch: Batch) -> Tensor:
-        weight = self.config.align_weight
-        return torch.stack([t.contrast + t.margin + weight * t.alignment for t in self.loss_terms(batch)]).sum()
+        weight, terms = self.config.align_weight, self.loss_terms(batch)
+        self.terms = named_terms(terms)
+        return torch.stack([t.contrast + t.margin + weight * t.alignment for t in terms]).sum()
 
     def loss_terms(self, batch: Batch) -> HeadTerms:
         """What `loss` adds up."""

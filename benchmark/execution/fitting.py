@@ -7,11 +7,14 @@ learnt is kept as `fits/KEY.safetensors` in the results folder and serves every 
 import hashlib
 import json
 import logging
+import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -23,7 +26,7 @@ from benchmark.execution.content import hash_captions
 from benchmark.execution.data import fitted_on, open_data
 from benchmark.records.store import write_atomic
 from benchmark.request import registry
-from benchmark.request.cell import VERSIONS, Cell, canonical
+from benchmark.request.cell import VERSIONS, Cell, canonical, digest
 from benchmark.request.code import MEASURING, code_of
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.fit_data import FitData
@@ -34,6 +37,15 @@ from methods.components.clip.weights import hash_weights
 
 WORTH_WORKERS = 1000  # synthesised images of a fit
 MOST_WORKERS = 4
+#: Share of a fit's steps, the last ones, over which its terms are averaged.
+END = 0.2
+
+
+class Learnt(NamedTuple):
+    """What a record says of a fit."""
+
+    auxiliary: dict[str, Any]  # the set it was fitted on, its content and the kept fit; {} where that is the target
+    fit: dict[str, Any]  # `steps` averaged, `terms` of the loss there, `uninformed` values of some; {} without a fit
 
 
 def make_trainer(device: torch.device, loggers: Sequence[Logger], **settings: Any) -> Trainer:
@@ -71,10 +83,8 @@ def idle_cores(wanted: FitData, device: torch.device) -> int:
     return max(0, min(MOST_WORKERS, cores - busy))
 
 
-def fit(
-    method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
-) -> dict[str, Any]:
-    """Let the method see what its protocol allows; returns what a record says of an auxiliary fit, else {}.
+def fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]) -> Learnt:
+    """Let the method see what its protocol allows.
 
     The trainer gets a loader alone: a datamodule knows the test images and their labels. Shots of `data` that the fit
     did not see, those of a category that is held out, are shown after it, so that nothing of them can enter it.
@@ -85,13 +95,13 @@ def fit(
         workers = idle_cores(method.fit_data, device) if asked is None else asked
         source = open_data(fitted_on(cell), data.image_size, num_workers=workers)
     Method.begin_fit(method, source)  # the base's own: who overrides it would be handed the labels
-    facts = {}
+    learnt = Learnt({}, {})
     if method.fits_on == "shots":
-        _train(method, source, device, loggers)
+        learnt = Learnt({}, _train(method, source, device, loggers))
     elif method.fits_on == "auxiliary":
-        facts = _fit_once(method, cell, source, device, loggers)
+        learnt = _fit_once(method, cell, source, device, loggers)
     Method.see_shots(method, data)
-    return facts
+    return learnt
 
 
 def _fit_once(
@@ -100,43 +110,64 @@ def _fit_once(
     source: AnomalyDataModule,
     device: torch.device,
     loggers: Sequence[Logger],
-) -> dict[str, Any]:
+) -> Learnt:
     fingerprints = {category: source.fingerprint(category) for category in source.chosen}
     key = _key(method, cell, fingerprints)
     folder = cell.where.results
     path = Path(folder) / "fits" / f"{key}.safetensors" if folder else None
-    state = _read(path, key) if path else None
-    reused = state is not None and _load(method, state)
-    if not reused:
-        _train(method, source, device, loggers)
-        if path:
-            _write(path, key, method.state_dict())
-    return {
+    kept = _read(path, key) if path else None
+    reused = kept is not None and _load(method, kept.state)
+    fit = kept.fit if kept and reused else _train(method, source, device, loggers)
+    if path and not reused:
+        _write(path, key, _Kept(method.state_dict(), fit))
+    facts = {
         "dataset": cell.settings.protocol.auxiliary,
         "fingerprints": fingerprints,
         "fit": key,
         "reused": reused,
     }
+    return Learnt(facts, fit)
 
 
 class _Steps(Callback):
-    """Counts the batches that a fit has seen: Lightning ends an epoch early without an error for several reasons."""
+    """Counts the batches that a fit has seen: Lightning ends an epoch early without an error for several reasons.
 
-    def __init__(self) -> None:
+    Keeps the terms of the last ones.
+    """
+
+    def __init__(self, wanted: int) -> None:
         self.count = 0
+        self.last = deque[Mapping[str, torch.Tensor]](maxlen=max(1, int(wanted * END)))
 
-    def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *arguments: Any, **named: Any) -> None:
         self.count += 1
+        self.last.append(dict(pl_module.terms))
+
+    def describe(self, shares: Mapping[str, str]) -> dict[str, Any]:
+        """What a record says of the fit; `shares` are those of the method."""
+        names = dict.fromkeys(name for terms in self.last for name in terms)
+        means = {name: fmean(float(each[name]) for each in self.last if name in each) for name in names}
+        terms = {name: value if math.isfinite(value) else None for name, value in means.items()}
+        uninformed = {name: binary_entropy(means[share]) for name, share in shares.items() if share in means}
+        return {"steps": len(self.last), "terms": terms} | ({"uninformed": uninformed} if uninformed else {})
 
 
-def _train(method: Method, source: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]) -> None:
-    """Fit to the last batch of the last epoch.
+def binary_entropy(share: float) -> float:
+    """The least cross-entropy, in nats, of a guess that knows only how frequent the one of two classes is."""
+    return -sum(p * math.log(p) for p in (share, 1 - share) if p > 0)
+
+
+def _train(
+    method: Method, source: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
+) -> dict[str, Any]:
+    """Fit to the last batch of the last epoch; returns `Learnt.fit`.
 
     Raises:
         RuntimeError: the fit ended before.
     """
     loader: Any = source.fit_loader(method.fit_data)
-    steps, wanted = _Steps(), method.max_epochs * len(loader)
+    wanted = method.max_epochs * len(loader)
+    steps = _Steps(wanted)
     make_trainer(device, loggers, max_epochs=method.max_epochs, callbacks=[steps]).fit(method, loader)
     if steps.count != wanted:
         raise RuntimeError(
@@ -144,6 +175,7 @@ def _train(method: Method, source: AnomalyDataModule, device: torch.device, logg
             f"{len(loader)}), it ended after {steps.count}: a hook of the method stopped it."
         )
     method.to(device)
+    return steps.describe(method.shares)
 
 
 def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
@@ -165,14 +197,28 @@ def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
     return f"{cell.method}-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]}"
 
 
-def _read(path: Path, key: str) -> dict[str, torch.Tensor] | None:
+class _Kept(NamedTuple):
+    """What a file of `fits/` holds."""
+
+    state: dict[str, torch.Tensor]
+    fit: dict[str, Any]
+
+
+def _seal(key: str, kept: _Kept) -> dict[str, str]:
+    """The metadata of a file, by which it is known to be whole and ours."""
+    fit = canonical(kept.fit)
+    return {"key": key, "sha256": hash_weights(kept.state), "fit": fit, "fit_sha256": digest(fit)}
+
+
+def _read(path: Path, key: str) -> _Kept | None:
     """What was learnt, or None if there is no such file or it is not whole and ours: then it is fitted anew."""
     try:
         content = path.read_bytes()
         state = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        kept = json.loads(content[8 : 8 + length])["__metadata__"]
-        return state if kept == {"key": key, "sha256": hash_weights(state)} else None
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        kept = _Kept(state, json.loads(metadata["fit"]))
+        return kept if metadata == _seal(key, kept) else None
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
         return None
 
@@ -186,6 +232,6 @@ def _load(method: Method, state: dict[str, torch.Tensor]) -> bool:
     return True
 
 
-def _write(path: Path, key: str, state: dict[str, torch.Tensor]) -> None:
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    write_atomic(path, safetensors.torch.save(tensors, {"key": key, "sha256": hash_weights(tensors)}))
+def _write(path: Path, key: str, kept: _Kept) -> None:
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in kept.state.items()}
+    write_atomic(path, safetensors.torch.save(tensors, _seal(key, _Kept(tensors, kept.fit))))

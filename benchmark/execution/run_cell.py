@@ -47,6 +47,7 @@ class Measurement(NamedTuple):
     seconds: dict[str, float]
     peak_memory_mib: float
     features: dict[str, int] | None
+    fit: dict[str, Any]
     remarks: list[str]
 
 
@@ -77,7 +78,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     measured = measure_test(kept, data, protocol.regions, published=protocol.published_metric)
     clock.append(time.perf_counter())
     seen = data if not cell.fitted else open_data(target(cell, cell.seen), backbone.image_size)
-    facts = describe_data(cell, seen) | {"auxiliary": learnt}
+    facts = describe_data(cell, seen) | {"auxiliary": learnt.auxiliary}
     source = auxiliary(cell)
     fitted = open_data(source, backbone.image_size).test_samples if source else []
     return Measurement(
@@ -97,6 +98,7 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         seconds={phase: round(end - start, 4) for phase, start, end in zip(PHASES, clock, clock[1:], strict=False)},
         peak_memory_mib=peak_memory(device),
         features=used_since(backbone, counts),
+        fit=learnt.fit,
         remarks=method.remarks,
     )
 

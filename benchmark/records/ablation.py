@@ -54,6 +54,7 @@ class Runs:
     limited: bool
     values: Mapping[Key, Mapping[str, float | None]]  # by metric
     grounds: Mapping[Key, str]  # what a pair must have in common
+    fits: Sequence[tuple[int, Mapping[str, Any]]]  # seed and `Record.fit` of each cell
 
     def paired(self, reference: "Runs") -> list[Key]:
         """Seeds and categories measured by both, by the same protocol on the same data."""
@@ -64,6 +65,25 @@ class Runs:
         if metric in self.not_measured():
             return {}
         return {key: value for key, values in self.values.items() if (value := values[metric]) is not None}
+
+    def not_converged(self) -> list[str]:
+        """Losses that in some seed ended no lower than those of a guess that has seen no image, in words."""
+        seeds: dict[str, list[int]] = {}
+        for seed, fit in self.fits:
+            for name, guess in fit.get("uninformed", {}).items():
+                end = fit["terms"][name]  # None if it is no number
+                if end is None or end >= guess:
+                    seeds.setdefault(name, []).append(seed)
+        return [f"{name} in seeds {', '.join(map(str, sorted(set(its))))}" for name, its in seeds.items()]
+
+    def ends(self) -> list[str]:
+        """The highest end of each such loss over the fits, with the guess's there, in words."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _, fit in self.fits:
+            for name, guess in fit.get("uninformed", {}).items():
+                end = fit["terms"][name]
+                found.setdefault(name, []).append((math.inf if end is None else end, guess))
+        return [f"{name} {end:.3f} of {guess:.3f}" for name, its in found.items() for end, guess in [max(its)]]
 
     def not_measured(self) -> list[str]:
         """The compared metrics that the record of some run lacks."""
@@ -104,11 +124,11 @@ def _ablation(
     printed = settings.get("published", {}).get(method, {"figures": {}})
     datasets = list(dict.fromkeys(name for figures in printed["figures"].values() for name in figures))
     heads = [_published_head(name, printed, setup, settings) for name in datasets]
-    notes = (setup["note"], HOW, f"Published: {printed['backbone']}. {printed['source']}" if heads else "")
-    reference = _runs(trials, variants[0]["label"], records)
+    runs = {variant["label"]: _runs(trials, variant["label"], records) for variant in variants}
+    reference = runs[variants[0]["label"]]
     rows, lines = [], []
     for variant in variants:
-        its = reference if variant is variants[0] else _runs(trials, variant["label"], records)
+        its = runs[variant["label"]]
         facts = {"variant": variant["label"], "settings": overrides(variant["changes"], {})} | _facts(its, reference)
         measured = {metric: _measure(its, reference, metric) for metric in COMPARED}
         figures = [printed["figures"].get(variant["label"], {}).get(name) for name in datasets]
@@ -117,8 +137,18 @@ def _ablation(
             known = figures if metric == printed.get("metric") else [None] * len(datasets)
             columns = {f"published_{n}": v and v / 100 for n, v in zip(datasets, known, strict=True)}
             lines.append({"sweep": sweep, "method": method, **setup, **facts, "metric": metric, **found, **columns})
+    published = f"Published: {printed['backbone']}. {printed['source']}" if heads else ""
+    notes = (setup["note"], HOW, _fits(runs), published)
     title = f"{method}: {setup['dataset']}, {setup['protocol']}, shots {setup['shots']}, {setup['backbone']} ({sweep})"
     return Ablation(title, tuple(filter(None, notes)), (*HEAD, *heads, "status"), tuple(rows), tuple(lines))
+
+
+def _fits(runs: Mapping[str, Runs]) -> str:
+    """How the fits of the variants ended; "" where no method tells what an uninformed guess would lose."""
+    ends = [f"{label} {', '.join(found)}" for label, its in runs.items() if (found := its.ends())]
+    return (
+        f"Highest loss at the end of a fit, of what a guess by the base rate loses: {'; '.join(ends)}." if ends else ""
+    )
 
 
 def _runs(trials: Sequence[Mapping[str, Any]], label: str, records: Mapping[str, Record]) -> Runs:
@@ -134,7 +164,8 @@ def _runs(trials: Sequence[Mapping[str, Any]], label: str, records: Mapping[str,
                 ids[trial["seed"], category] = same_ground(record)
     expected = sum(len(trial["categories"]) for trial in trials)
     failed = sum(record.status != "ok" for record in found)
-    return Runs(expected, failed, any(record.cell.limit is not None for record in found), values, ids)
+    fits = [(record.cell.seed, record.fit) for record in found]
+    return Runs(expected, failed, any(record.cell.limit is not None for record in found), values, ids, fits)
 
 
 def same_ground(record: Record) -> str:
@@ -150,6 +181,8 @@ def _facts(its: Runs, reference: Runs) -> dict[str, Any]:
     if len(paired) < its.expected or its.failed:
         failed = f", {its.failed} failed" if its.failed else ""
         words.append(f"partial: {len(paired)} of {its.expected} pairs{failed}")
+    if high := its.not_converged():
+        words.append(f"not converged: {'; '.join(high)}")
     if absent := its.not_measured():
         words.append(f"{NOT_MEASURED}: {', '.join(absent)}")
     return {

@@ -47,6 +47,7 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: float | None = None
     features: dict[str, int] | None = None  # what the feature store did; None when it is off
+    fit: dict[str, Any] = field(default_factory=dict)  # terms of the loss at its end
     remarks: list[str] = field(default_factory=list)  # of the method
     knows: list[str] | None = None  # see `benchmark.request.knowledge`; None where it was not recorded
     adopted: dict[str, Any] = field(default_factory=dict)  # by `bench recertify`: what vouches for newer code

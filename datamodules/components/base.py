@@ -206,9 +206,15 @@ class AnomalyDataModule(LightningDataModule, ABC):
         size, batch_size = self.image_size * wanted.scale, wanted.batch_size or self.batch_size
         images = SampleImages(samples, self.root, size)
         if wanted.steps:
-            count = wanted.steps * batch_size
-            resampled = ResampledImages(images, count, self.seed, wanted.augment)
-            return self._loader(resampled, collate, InOrder(count), batch_size)
+            resampled = ResampledImages(
+                images,
+                batches=wanted.steps,
+                batch_size=batch_size,
+                seed=self.seed,
+                augment=wanted.augment,
+                repeats=wanted.repeats,
+            )
+            return self._loader(resampled, collate, InOrder(len(resampled)), batch_size * wanted.repeats)
         loader = self._loader(images, collate, ShuffledByEpoch(len(images), self.seed), batch_size)
         if not wanted.once:
             return loader

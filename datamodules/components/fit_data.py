@@ -13,6 +13,7 @@ class FitData(NamedTuple):
     images: Literal["nothing", "shots", "labelled"]
     batch_size: int | None = None  # None takes the datamodule's
     scale: int = 1  # side of the images and their masks, in sides of the datamodule's
-    steps: int = 0  # batches of an epoch, images resampled with replacement; 0 shows each image once
+    steps: int = 0  # batches of an epoch, images resampled evenly; 0 shows each image once
     augment: Augment = unchanged  # what each resampled image passes through; used with `steps` alone
+    repeats: int = 1  # times in a row that a resampled image is shown; `batch_size` counts it once
     once: bool = False  # batches are read once and kept: each epoch has the same ones in the same order

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from methods.components.clip.attention import replace_tokens
 from methods.components.clip.backbone import CLIPBackbone, Tokens
+from methods.components.clip.depth import in_proportion
 from methods.components.clip.weights import check_choice
 from methods.components.prompts import new_prompt
 
@@ -35,7 +36,7 @@ class CoupledPrompts(nn.Module):
         self,
         backbone: CLIPBackbone,
         *,
-        depth: int,
+        depth: int | None,
         n_text: int,
         n_visual: int,
         sides: Sides = "both",
@@ -46,7 +47,7 @@ class CoupledPrompts(nn.Module):
 
         Args:
             backbone: whose towers they fit.
-            depth: J, the blocks with prompts.
+            depth: J, the blocks with prompts; None takes 9 of 12 of the shallower tower.
             n_text: own tokens of a text block.
             n_visual: own tokens of an image block.
             sides: towers with prompts; where it is one alone nothing is coupled.
@@ -59,6 +60,7 @@ class CoupledPrompts(nn.Module):
         """
         super().__init__()
         deepest = min(backbone.n_text_blocks, backbone.n_image_blocks)
+        depth = in_proportion(9, 12, deepest) if depth is None else depth
         if not 1 <= depth <= deepest or min(n_text, n_visual) < 1:
             raise ValueError(
                 f"Coupled prompts have depth 1 to {deepest}, the blocks of the shallower tower, and 1 or more tokens "

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
-from methods.components.clip.depth import blocks_at
+from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.clip.weights import check_choice
 from methods.components.maps import class_maps
 from methods.components.prompts import new_prompt
@@ -87,7 +87,7 @@ class LocalReader(nn.Module):
         backbone: CLIPBackbone,
         *,
         layers: Sequence[float],
-        width: int,
+        width: int | None,
         decode: bool,
         mask_head: MaskHeadKind,
         n_signals: int,
@@ -97,7 +97,8 @@ class LocalReader(nn.Module):
         Args:
             backbone: whose features are read.
             layers: blocks whose tokens the decoder reads, as fractions of the tower's depth.
-            width: of decoder and head.
+            width: of decoder and head, a multiple of 8; None takes 256 for a tower 896 wide and in proportion, rounded
+                down.
             decode: False reads CLIP's own patch features.
             mask_head: see the class.
             n_signals: learnt signals, one for each view, of which one is added to the decoder's input; 0 for none.
@@ -111,6 +112,8 @@ class LocalReader(nn.Module):
         self.taps = blocks_at(layers, backbone.n_image_blocks) if decode else ()
         in_width = len(self.taps) * backbone.image_width
         self.scale = math.exp(backbone.logit_scale)
+        if width is None:
+            width = max(8, in_proportion(256, 896, backbone.image_width) // 8 * 8)
         self.decoder = FeatureDecoder(in_width, width, backbone.embed_dim) if decode else None
         self.head = MaskHead(backbone.embed_dim, width) if mask_head == "conv" else None
         self.signals = new_prompt(n_signals, in_width) if decode and n_signals else None
@@ -121,7 +124,7 @@ class LocalReader(nn.Module):
         features: ImageFeatures,
         text: Tensor,
         size: tuple[int, int],
-        signal: Tensor | None = None,
+        views: Tensor | None = None,
     ) -> Decoded:
         """Read.
 
@@ -130,17 +133,33 @@ class LocalReader(nn.Module):
             features: with the tokens of blocks `taps` first among its taps.
             text: unit features of both texts of each image, (B, 2, D).
             size: of the maps.
-            signal: of each image's view, (B, in_width).
+            views: which view each image is, (B,) long; None for whole images.
         """
-        patches = features.patches[0]  # (B, N, D)
-        with backbone.autocast():
-            if self.decoder is not None:
-                tokens = backbone.clip.visual.ln_post(features.taps[: len(self.taps)])  # (T, B, N, width)
-                tokens = tokens.movedim(0, 2).flatten(2)  # (B, N, in_width)
-                if signal is not None:
-                    tokens = tokens + signal.unsqueeze(1)
-                patches = self.decoder(tokens, patches, features.grid)
-            if self.head is not None:
+        patches = self.decode(backbone, features, views)
+        if self.head is not None:
+            with backbone.autocast():
                 return Decoded(patches, self.head(patches, features.grid, size))
         cosines = patches @ text.transpose(1, 2)  # (B, N, 2)
         return Decoded(patches, class_maps(self.scale * cosines, features.grid, size))
+
+    def decode(self, backbone: CLIPBackbone, features: ImageFeatures, views: Tensor | None) -> Tensor:
+        """Unit features of patches, (B, N, D): CLIP's own ones, corrected if there is a decoder."""
+        patches = features.patches[0]
+        if self.decoder is None:
+            return patches
+        tokens = backbone.post_norm(features.taps[: len(self.taps)])  # (T, B, N, width)
+        tokens = tokens.movedim(0, 2).flatten(2)  # (B, N, in_width)
+        with backbone.autocast():
+            if self.signals is not None:
+                tokens = tokens + rows_of_views(self.signals, views, len(tokens)).unsqueeze(1)
+            corrected: Tensor = self.decoder(tokens, patches, features.grid)
+            return corrected
+
+    def weights(self) -> list[nn.Parameter]:
+        """Those of decoder and head, without the signals."""
+        return [p for part in (self.decoder, self.head) if part is not None for p in part.parameters()]
+
+
+def rows_of_views(signals: Tensor, views: Tensor | None, count: int) -> Tensor:
+    """The signal of each view, (B, width); without `views` the first for all `count`, and no other is touched."""
+    return signals[:1].expand(count, -1) if views is None else signals[views]

@@ -40,14 +40,17 @@ class LateMemory(nn.Module):
         self._shots = dict(state)
         self._filled = Unchanged[ShotMemory]()
 
-    def distances(self, seen: ImageFeatures, categories: Sequence[str], look: Look, learnt: Iterable[Tensor]) -> Tensor:
+    def filled(self, look: Look, learnt: Iterable[Tensor], device: torch.device) -> ShotMemory:
+        """The shots as `look` sees them, which depends on `learnt` alone."""
+        return self._filled(learnt, lambda: self._fill(look, device))
+
+    def distances(self, memory: ShotMemory, seen: ImageFeatures, categories: Sequence[str]) -> Tensor:
         """Half the cosine distance of each patch to the nearest one of the bank, mean over taps.
 
         Args:
-            seen: what `look` gives of B images.
+            memory: what `filled` gave.
+            seen: what its `look` gives of B images.
             categories: of the images.
-            look: sees shots.
-            learnt: all that `look` depends on.
 
         Returns:
             (B, N), in [0, 1].
@@ -55,7 +58,6 @@ class LateMemory(nn.Module):
         Raises:
             ValueError: no shots of a category were kept.
         """
-        memory = self._filled(learnt, lambda: self._fill(look, seen.image.device))
         return torch.stack(memory.distances(self._unit_taps(seen), categories, seen.image)).mean(dim=0) / 2
 
     @torch.no_grad()

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.components.losses import dice_losses
+
 
 class AnoPLeTerms(NamedTuple):
     """Terms of the loss, of weight 1 each."""
@@ -13,6 +15,23 @@ class AnoPLeTerms(NamedTuple):
     focal: Tensor
     image: Tensor
     alignment: Tensor
+
+
+def anomalous_dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `dice_losses` of the images whose mask marks a pixel; 0 where there is none.
+
+    Against an empty mask Dice knows no distance: summed over thousands of pixels it stays at 1 until the map is almost
+    zero everywhere, and then pulls the harder the closer it is, while the focal loss already says what is normal.
+
+    Args:
+        probability: anomalous, (B, H, W).
+        mask: (B, H, W) bool.
+
+    Returns:
+        Scalar mean over those images.
+    """
+    marked = mask.flatten(1).any(dim=1)  # (B,)
+    return (dice_losses(probability, mask) * marked).sum() / marked.sum().clamp(min=1)
 
 
 def image_loss(image: Tensor, texts: Tensor, own: Tensor, label: Tensor, scale: float, against: str) -> Tensor:

@@ -1,7 +1,7 @@
 """What AnoPLe (arXiv:2408.13516) is fitted on: normal shots, of which some get an anomaly in pixels or in tokens."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,36 +14,60 @@ from methods.components.synthesis.pipeline import Synthesis
 from methods.components.synthesis.views import cut_masks, cut_views, view_labels
 
 MIX = ("normal", "pixel", "latent")
+#: How a fit mixes the kinds: each shot twice, as it is and with an anomaly, or once as one of the kinds.
+Mixing = Literal["pairs", "kinds"]
 #: Share of a token's pixels from which the token is anomalous.
 TOKEN_AREA = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """Samples for each shot whether it stays normal, gets an anomaly painted in, or a mask of tokens to be noised.
+    """Leaves a shot normal, paints an anomaly in, or masks tokens to be noised.
+
+    Kinds take turns by the place in the fit, so that each batch has all of them as evenly as can be: "pairs" shows each
+    shot in a row as it is and with an anomaly, whose kinds take turns; in "kinds" all kinds do.
 
     Raises:
-        ValueError: `mix` is empty or names another kind; `jitter` is not in [0, 1).
+        ValueError: `mix` is empty or names another kind, or pairs lack one side; `jitter` is not in [0, 1).
     """
 
     synthesis: Synthesis
-    mix: tuple[str, ...]  # kinds to sample from
+    mix: tuple[str, ...]  # kinds that take turns
+    mixing: Mixing
     jitter: float  # brightness, contrast and saturation change by up to this share
     patch: int  # pixels, side of a token in a tile
 
     def __post_init__(self) -> None:
         if not self.mix or not {*self.mix} <= {*MIX}:
             raise ValueError(f"mix must name one or more of {', '.join(MIX)}; got {self.mix}.")
+        if self.mixing == "pairs" and ("normal" not in self.mix or {*self.mix} == {"normal"}):
+            raise ValueError(
+                f"batch=pairs shows each shot as it is and with an anomaly: mix must name normal and another kind; got "
+                f"{self.mix}. For one kind alone take batch=kinds."
+            )
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter must be 0 or more and below 1; got {self.jitter}.")
 
-    def __call__(self, item: Item, seed: int) -> Item:
+    @property
+    def repeats(self) -> int:
+        """How often in a row a shot must be shown."""
+        return 2 if self.mixing == "pairs" else 1
+
+    def kind(self, place: int) -> str:
+        """What becomes of the shot at a place of the fit."""
+        if self.mixing == "kinds":
+            return self.mix[place % len(self.mix)]
+        variants = [kind for kind in self.mix if kind != "normal"]
+        pair, side = divmod(place, 2)
+        return variants[pair % len(variants)] if side else "normal"
+
+    def __call__(self, item: Item, seed: int, place: int) -> Item:
         """The item with another image, mask, label and kind; the mask is of the size of the image, (3, 2S, 2S).
 
         The tokens of a latent mask are those of the tiles.
         """
         rng = np.random.default_rng(seed)
-        kind = self.mix[rng.integers(len(self.mix))]
+        kind = self.kind(place)
         image = jitter_colours(item.image, rng, self.jitter)
         side = image.shape[-1]
         mask = torch.zeros(side, side, dtype=torch.bool)

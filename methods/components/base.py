@@ -57,6 +57,9 @@ class Method(LightningModule, ABC, Generic[Settings]):
     train_scale: ClassVar[int] = 1
     #: Whether the loss knows the shots from `adapt` and looks at no image of a batch: a fit then reads each one once.
     remembers_shots: ClassVar[bool] = False
+    #: Cross-entropies of normal and anomalous images among its terms, each with the term that is the share of anomalous
+    #: ones: a fit whose entropy is not below that of the share has learnt nothing but how frequent they are.
+    shares: ClassVar[dict[str, str]] = {}
 
     @dataclass(kw_only=True)
     class Config:
@@ -85,6 +88,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
         object.__setattr__(self, "backbone", backbone)
         self.categories = dict(categories)
         self.remarks: list[str] = []  # what a record must say of a run besides its settings
+        self.terms: dict[str, Tensor] = {}  # scalars that the last loss was made of, logged as train/NAME
         values = {} if config is None else config
         self.config = cast(Settings, type(self).Config(**values) if isinstance(values, Mapping) else values)
         self.save_hyperparameters({"categories": self.categories, "config": asdict(cast(Any, self.config))})
@@ -93,7 +97,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
 
     @property
     def steps(self) -> int:
-        """Batches of a fit on shots resampled with replacement; 0, without such a setting, shows each once an epoch."""
+        """Batches of a fit on shots resampled evenly; 0, without such a setting, shows each once an epoch."""
         return getattr(self.config, "steps", 0)
 
     @property
@@ -194,7 +198,8 @@ class Method(LightningModule, ABC, Generic[Settings]):
             loss = self.loss(batch)
         except StopIteration as error:
             raise self._stopped("training") from error
-        self.log("train/loss", loss, batch_size=len(batch.label), prog_bar=False)
+        logged = {"train/loss": loss} | {f"train/{name}": term for name, term in self.terms.items()}
+        self.log_dict(logged, batch_size=len(batch.label), prog_bar=False)
         return loss
 
     def test_step(self, batch: UnlabelledBatch, batch_idx: int) -> Prediction:  # type: ignore[override]  # callbacks measure it

@@ -1,6 +1,7 @@
 """Losses of prompt learners. Maps hold the probabilities of both classes: 0 is normal, 1 anomalous."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,16 @@ class LocalTerms(NamedTuple):
     dice_normal: Tensor
 
 
+def named_terms(terms: Any) -> dict[str, Tensor]:
+    """The scalars of a named tuple or a mapping, without gradient, by name; of nested ones by path, "seg.margin"."""
+    fields: Mapping[str, Any] = terms if isinstance(terms, Mapping) else terms._asdict()
+    found: dict[str, Tensor] = {}
+    for name, value in fields.items():
+        nested = {"": value} if isinstance(value, Tensor) else named_terms(value)
+        found |= {f"{name}.{inner}".rstrip("."): scalar.detach() for inner, scalar in nested.items()}
+    return found
+
+
 def focal_loss(maps: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
     """Focal loss of pixels (arXiv:1708.02002, section 3.2), without class weights.
 
@@ -55,6 +66,11 @@ def focal_loss(maps: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
+    """The mean over images of `dice_losses`."""
+    return dice_losses(probability, mask).mean()
+
+
+def dice_losses(probability: Tensor, mask: Tensor) -> Tensor:
     """One minus the smoothed Dice coefficient (2 Σ p m + 1) / (Σ p + Σ m + 1) of each image (arXiv:1606.04797).
 
     Args:
@@ -62,12 +78,12 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
         mask: (B, H, W) bool.
 
     Returns:
-        Scalar mean over images.
+        (B,), in [0, 1).
     """
     target = mask.to(probability)
     overlap = (probability * target).sum(dim=(1, 2))
     sizes = probability.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
-    return (1 - (2 * overlap + 1) / (sizes + 1)).mean()
+    return 1 - (2 * overlap + 1) / (sizes + 1)
 
 
 def local_terms(maps: Tensor, mask: Tensor) -> LocalTerms:

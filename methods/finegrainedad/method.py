@@ -18,6 +18,7 @@ from methods.components.base import Method, Prediction
 from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
+from methods.components.losses import named_terms
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
 from methods.components.scoring import fuse, to_map
@@ -252,11 +253,13 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
     def loss(self, batch: Batch) -> Tensor:
         cfg, parts = self.config, []
         for category in dict.fromkeys(batch.category):
-            terms = self.loss_terms(category)
-            loss = add_up(terms["seg"], cfg.align_weight, cfg.reg_weight)
-            loss = loss + add_up(terms["cls"], cfg.align_weight, 0.0) if self.cls else loss
-            parts.append(loss * (batch.category.count(category) / len(batch.category)))
-        return torch.stack(parts).sum()
+            share = batch.category.count(category) / len(batch.category)
+            heads = self.loss_terms(category).items()
+            weights = {"seg": cfg.reg_weight, "cls": 0.0}
+            parts.append({head: share * add_up(terms, cfg.align_weight, weights[head]) for head, terms in heads})
+        losses = {head: torch.stack([part[head] for part in parts]).sum() for head in parts[0]}
+        self.terms = named_terms(losses)
+        return torch.stack([*losses.values()]).sum()
 
     def loss_terms(self, category: str) -> dict[str, LevelTerms]:
         """What `loss` adds up for one category, by head.

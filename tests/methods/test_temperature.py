@@ -36,7 +36,7 @@ def text_pairs(method):
     """The texts that a method compares patches with, (2, D)."""
     backbone = method.backbone
     if isinstance(method, AnoPLe):
-        return method.network.read_texts(backbone, method.network.prompts(), ["thing"])[0]
+        return method.read_texts(method.prompts())[0]
     return method.text[0] if isinstance(method, WinCLIP) else method.seg.prototypes(backbone, ["thing"])[0].view(2, -1)
 
 

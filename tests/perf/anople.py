@@ -58,9 +58,11 @@ def medians(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
 
 
 def synthesise_batch(method: AnoPLe, images: Tensor) -> Batch:
-    """Normal images (B, 3, 2S, 2S) with the anomalies that a fit makes of them."""
+    """Normal images (B, 3, 2S, 2S), the places of a fit in turn, with the anomalies that it makes of them."""
     none, augment = torch.zeros(images.shape[-2:], dtype=torch.bool), method.augmentation()
-    return collate([augment(Item(image, none, False, CATEGORY, ""), seed) for seed, image in enumerate(images)])
+    return collate(
+        [augment(Item(image, none, False, CATEGORY, ""), place, place) for place, image in enumerate(images)]
+    )
 
 
 def plain_pass(backbone: CLIPBackbone, views: Tensor, n_tokens: int) -> Callable[[], None]:
@@ -87,7 +89,7 @@ def compare_steps(label: str, backbone: CLIPBackbone, n_images: int, rounds: int
         clip_grad_norm_(method.parameters(), method.config.clip)
         optimizer.step()
 
-    n_tokens = method.network.prompts().visual[0].shape[-2] + 1  # one signal
+    n_tokens = method.prompts().visual[0].shape[-2] + 1  # one signal
     ours, prompted, patches, synthesis, cutting = medians(
         (
             step,
@@ -145,7 +147,9 @@ def watch_memory(backbone: CLIPBackbone, steps: int) -> AnoPLe:
         for sample in samples:
             Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(sample.image)
         reader = SampleImages(samples, Path(folder), side, side)
-        loader = DataLoader(ResampledImages(reader, steps, 0, method.augmentation()), collate_fn=collate)
+        augment = method.augmentation()
+        images = ResampledImages(reader, batches=steps, batch_size=1, seed=0, augment=augment, repeats=augment.repeats)
+        loader = DataLoader(images, batch_size=augment.repeats, collate_fn=collate)
         make_trainer(torch.device("cpu"), [], max_epochs=1, callbacks=[watch]).fit(method, loader)
     at = sorted({*range(49, steps, 50), steps - 1})
     print("resident at its highest, MiB, " + ", ".join(f"step {i + 1}: {watch.highest[i]:.0f}" for i in at), flush=True)

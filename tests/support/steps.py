@@ -35,6 +35,6 @@ def shorten_fits(monkeypatch):
         method.max_epochs = 1
         first = next(iter(source.fit_loader(method.fit_data)))
         monkeypatch.setattr(source, "fit_loader", lambda wanted: DataLoader([first], batch_size=None))
-        real(method, source, device, loggers)
+        return real(method, source, device, loggers)
 
     monkeypatch.setattr(fitting, "_train", first_batch)

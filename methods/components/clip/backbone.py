@@ -176,6 +176,12 @@ class CLIPBackbone(nn.Module):
 
         return recall_image(self, images, request, run)
 
+    def post_norm(self, taps: Tensor) -> Tensor:
+        """Raw tokens (..., width) of any block through the norm in front of the projection, `ln_post`."""
+        with self.autocast():
+            normed: Tensor = self.clip.visual.ln_post(taps)
+            return normed
+
     @torch.no_grad()
     def encode_windows(self, images: Tensor, windows: Windows) -> Tensor:
         """Class features of images of which the tower sees one window of patches at a time (WinCLIP, arXiv:2303.14814).

@@ -16,7 +16,6 @@ from benchmark.request import registry
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose
 from methods.components.base import Method
-from methods.components.clip.weights import hash_weights
 
 WORDS = ("run", "--methods", "toy_transfers", "--seeds", "0")
 
@@ -66,7 +65,7 @@ def test_one_fit_serves_all_categories_and_later_runs(bench, cells, auxiliary, t
 
 def write(path, state, key):
     """A fit that is whole."""
-    save_file(state, path, {"key": key, "sha256": hash_weights(state)})
+    save_file(state, path, fitting._seal(key, fitting._Kept(state, {})))
 
 
 @pytest.mark.slow
@@ -121,13 +120,16 @@ def test_no_flipped_bit_of_a_kept_fit_is_loaded(bench, cells, auxiliary, tmp_pat
     bench(*WORDS, *cells, "--results", tmp_path / "r")
     (path,) = (tmp_path / "r" / "fits").iterdir()
     whole, state = path.read_bytes(), load_file(path)
-    assert fitting._read(path, path.stem).keys() == state.keys()
+    kept = fitting._read(path, path.stem)
+    assert kept.state.keys() == state.keys()
     for bit in range(8 * len(whole)):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         found = fitting._read(path, path.stem)
-        assert found is None or all(torch.equal(found[name], value) for name, value in state.items()), bit
+        if found is not None:
+            assert found.fit == kept.fit, bit
+            assert all(torch.equal(found.state[name], value) for name, value in state.items()), bit
 
 
 @pytest.mark.slow

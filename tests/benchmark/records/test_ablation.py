@@ -117,6 +117,33 @@ def test_cells_of_other_data_are_no_pair(tmp_path):
     assert found["mean"] == pytest.approx(fmean([0.65, 0.6, 0.725]))  # measured all the same
 
 
+def ended(image, guess=0.69):
+    return {"steps": 2, "terms": {"image": image, "dice": 0.9}, "uninformed": {"image": guess}}
+
+
+@pytest.mark.parametrize("end", [0.69, 0.8, None])
+def test_a_fit_that_learnt_no_more_than_the_base_rate_is_said(tmp_path, end):
+    def fitted(r):
+        high = is_cell(r, "less", 1, "b") or is_cell(r, "less", 0, "a")
+        return replace(r, fit=ended(end if high else 0.5))
+
+    table, found = compare(tmp_path, change=fitted)
+    assert found["status"] == "not converged: image in seeds 0, 1"
+    assert table.rows[0][-1] == "ok"
+    words = "inf" if end is None else f"{end:.3f}"
+    assert table.notes[2] == (
+        f"Highest loss at the end of a fit, of what a guess by the base rate loses: full image 0.500 of 0.690; "
+        f"less image {words} of 0.690."
+    )
+
+
+def test_a_fit_is_judged_where_it_tells_what_a_guess_loses(tmp_path):
+    silent = {"steps": 2, "terms": {"image": 0.8}}
+    table, found = compare(tmp_path, change=lambda r: replace(r, fit=silent if r.cell.seed else {}))
+    assert found["status"] == "ok"
+    assert len(table.notes) == 2
+
+
 def test_without_any_record_there_is_a_table_that_says_so(tmp_path):
     table, found = compare(tmp_path, change=lambda r: None)
     assert found["status"] == "partial: 0 of 6 pairs"

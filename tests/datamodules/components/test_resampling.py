@@ -1,20 +1,25 @@
 """A fit by steps resamples the same whatever number of workers reads, however long it is, whatever came before."""
 
 import hashlib
+from collections import Counter
 
 import pytest
 import torch
 from twins import write_mvtec_ad
 
 from datamodules.components.fit_data import FitData
-from datamodules.components.resampling import unchanged
+from datamodules.components.resampling import deal, unchanged
 from datamodules.components.sample import DataError
 from datamodules.mvtec_ad import MVTecAD
 
 
-def shade(item, seed):
+def shade(item, seed, place):
     """Shows the seed in the image."""
     return item._replace(image=item.image * (seed % 1000) / 1000, simulated=str(seed))
+
+
+def place_of(item, seed, place):
+    return item._replace(simulated=str(place))
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +43,56 @@ def assert_equal(first, second):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
-def test_samples_are_those_of_the_hash(root):
+def test_a_place_shows_the_image_that_was_dealt_with_the_seed_of_its_hash(root):
     data = open_set(root, seed=5)
     shots = [data.relative(sample.image) for category in data.chosen for sample in data.sample_shots(category)]
     batches = read(root, seed=5)
     assert [len(batch.label) for batch in batches] == [3] * 4
     found = [(path, int(seed)) for batch in batches for path, seed in zip(batch.path, batch.simulated, strict=True)]
-    digests = [hashlib.sha256(f"5/{index}".encode()).digest() for index in range(12)]
-    expected = [(shots[int.from_bytes(d[:8], "big") % 4], int.from_bytes(d[8:16], "big") // 2) for d in digests]
-    assert found == expected
+    dealt = deal(["bottle", "bottle", "metal_nut", "metal_nut"], 4, 3, 5)
+    digests = [hashlib.sha256(f"5/{place}".encode()).digest() for place in range(12)]
+    assert found == [(shots[i], int.from_bytes(d[:8], "big") // 2) for i, d in zip(dealt, digests, strict=True)]
 
 
-def test_every_shot_is_sampled_about_as_often(root):
-    """Of 400 samples from four, 100 each within four standard deviations."""
-    paths = [path for batch in read(root, steps=100, batch_size=4, augment=unchanged) for path in batch.path]
-    counts = [paths.count(path) for path in set(paths)]
-    assert len(counts) == 4
-    assert all(65 < count < 135 for count in counts)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 13])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "images", [{"a": 1}, {"a": 4}, {"a": 1, "b": 1, "c": 1}, {"a": 2, "b": 3, "c": 2, "d": 1, "e": 2}]
+)
+def test_categories_and_their_images_are_dealt_evenly(images, size, seed):
+    """In each batch, after each batch, and image by image."""
+    categories = [name for name, count in images.items() for _ in range(count)]
+    dealt = deal(categories, 25, size, seed)
+    assert len(dealt) == 25 * size
+    for batch in range(25):
+        for shown in (dealt[batch * size : (batch + 1) * size], dealt[: (batch + 1) * size]):
+            counts = Counter(categories[image] for image in shown)
+            assert max(counts.values()) - min(counts[name] for name in images) <= 1
+    for name in images:
+        counts = Counter(image for image in dealt if categories[image] == name)
+        assert max(counts.values()) - min(counts[i] for i, own in enumerate(categories) if own == name) <= 1
+
+
+def test_what_is_dealt_is_mixed():
+    """Each category stands at each place of a batch about as often: what takes turns by place meets all categories."""
+    dealt = deal(["a", "b", "c", "d"], 400, 4, 0)
+    counts = Counter((image, place % 4) for place, image in enumerate(dealt))
+    assert len(counts) == 16
+    assert all(65 < count < 135 for count in counts.values())  # of 100, within four standard deviations
+    assert deal(["a", "b", "c", "d"], 400, 4, 1) != dealt
+
+
+def test_a_repeated_image_comes_twice_in_a_row_with_two_seeds(root):
+    plain, loader = read(root), open_set(root).fit_loader(FitData("shots", steps=4, augment=shade, repeats=2))
+    batches = list(loader)
+    assert [batch.path for batch in batches] == [[p for p in batch.path for _ in range(2)] for batch in plain]
+    seeds = [seed for batch in batches for seed in batch.simulated]
+    assert len(set(seeds)) == len(seeds) == 24
+
+
+def test_the_place_counts_all_items_of_a_fit(root):
+    batches = read(root, augment=place_of)
+    assert [batch.simulated for batch in batches] == [[str(3 * step + i) for i in range(3)] for step in range(4)]
 
 
 def test_no_seed_comes_twice(root):

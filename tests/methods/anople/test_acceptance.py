@@ -11,12 +11,11 @@ from torch.testing import assert_close
 from datamodules.components.reading import Item, collate
 from methods.anople.losses import evidence_alignment
 from methods.anople.method import AnoPLe
-from methods.anople.simulation import Simulation, cut
+from methods.anople.simulation import cut
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.scoring import log_harmonic_mean
-from methods.components.synthesis.pipeline import Synthesis
 from methods.components.synthesis.views import cut_views
-from tests.methods.anople.test_method import SIZE, build, noise_batch, noise_images, remembered
+from tests.methods.anople.test_method import build, distances, noise_batch, noise_images, remembered
 
 
 def narrow_clip(side, patch):
@@ -45,12 +44,12 @@ def tokens_in(tower, run):
 def test_token_counts_at_240_pixels():
     backbone = narrow_clip(240, 16)
     method = AnoPLe(backbone, {"nut": "nut"}, AnoPLe.Config(decoder_width=16))
-    prompts = method.network.prompts()
+    prompts = method.prompts()
     images = torch.rand(1, 3, 240, 240)
-    vision = tokens_in(backbone.clip.visual.transformer, lambda: method.network.encode(backbone, images, prompts))
+    vision = tokens_in(backbone.clip.visual.transformer, lambda: method.encode(images, prompts))
     assert vision == [1 + 1 + 8 + 225]
-    assert method.network.texts.ids.shape == (1, 2, 77)
-    assert method.network.texts.ids[0, 0, 9:].tolist() == backbone.tokenize(["nut."]).ids[0, 1:69].tolist()
+    assert method.texts.ids.shape == (1, 2, 77)
+    assert method.texts.ids[0, 0, 9:].tolist() == backbone.tokenize(["nut."]).ids[0, 1:69].tolist()
 
 
 @pytest.mark.parametrize("term", ["dice", "focal", "image", "alignment"])
@@ -58,12 +57,11 @@ def test_each_loss_reaches_what_is_learnt(backbone, term):
     """Each row of prompts, projections and prefix; the decoder from all but the image's loss."""
     method = build(backbone).train()
     getattr(method.loss_terms(noise_batch(("pixel",) * 3)), term).backward()
-    network = method.network
-    for rows in (network.prompts.text, network.prompts.visual, network.prefix):
+    for rows in (method.prompts.text, method.prompts.visual, method.prefix):
         assert rows.grad.norm(dim=-1).min() > 0
-    for linear in (*network.prompts.to_text, *network.prompts.to_visual):
+    for linear in (*method.prompts.to_text, *method.prompts.to_visual):
         assert linear.weight.grad.norm() > 0
-    for parameter in network.reader.decoder.parameters():
+    for parameter in method.reader.decoder.parameters():
         assert (parameter.grad is None) if term == "image" else parameter.grad.norm() > 0
     assert all(p.grad is None for p in backbone.parameters())
 
@@ -73,24 +71,24 @@ def test_the_test_path_touches_the_first_prefix_alone(backbone):
     before = method(noise_images(2), ["nut", "pcb"])
     score, anomaly_map = method.predict(noise_images(2), ["nut", "pcb"])
     (score.sum() + anomaly_map.sum()).backward()
-    grad = method.network.prefix.grad.norm(dim=-1)
+    grad = method.prefix.grad.norm(dim=-1)
     assert grad[0] > 0
     assert (grad[1:] == 0).all()
     with torch.no_grad():
-        method.network.prefix[1:] = float("nan")
+        method.prefix[1:] = float("nan")
     assert_close(method(noise_images(2), ["nut", "pcb"]), before, rtol=0, atol=0)
 
 
 @torch.no_grad()
 def test_a_test_image_is_the_whole_view_of_a_fit(backbone):
     method, batch = build(backbone), noise_batch(("normal",) * 3)
-    views, prompts = cut(batch, 5, backbone.patch_size), method.network.prompts()
+    views, prompts = cut(batch, 5, backbone.patch_size), method.prompts()
     assert views.view.tolist() == [0, 1, 2, 3, 4] * 3
-    together = method.network.encode(backbone, views.image, prompts, views.view)
-    alone = method.network.encode(backbone, cut_views(batch.image)[:, 0], prompts)
+    together = method.encode(views.image, prompts, views.view)
+    alone = method.encode(cut_views(batch.image)[:, 0], prompts)
     assert_close(together.image[::5], alone.image)
     assert_close(together.patches[:, ::5], alone.patches)
-    assert not torch.allclose(together.image[1::5], method.network.encode(backbone, views.image[1::5], prompts).image)
+    assert not torch.allclose(together.image[1::5], method.encode(views.image[1::5], prompts).image)
 
 
 def test_views_carry_their_own_masks_and_labels(backbone):
@@ -115,9 +113,9 @@ def test_views_carry_their_own_masks_and_labels(backbone):
 def test_latent_noise_changes_masked_views_alone(backbone):
     method, batch = build(backbone), noise_batch(("latent", "latent"), ("nut", "pcb"))
     batch.mask[1] = False
-    views, prompts = cut(batch, 5, 16), method.network.prompts()
-    plain = method.network.encode(backbone, views.image, prompts, views.view)
-    noised = method.network.encode(backbone, views.image, prompts, views.view, edit=method._noise(views.noised))
+    views, prompts = cut(batch, 5, 16), method.prompts()
+    plain = method.encode(views.image, prompts, views.view)
+    noised = method.encode(views.image, prompts, views.view, edit=method._noise(views.noised))
     moved = (plain.image - noised.image).norm(dim=-1)
     assert (moved > 1e-4).tolist() == views.noised.any(dim=1).tolist()
     assert method.latent_block == 4
@@ -132,10 +130,7 @@ def test_harmonic_mean():
 
 def test_a_shot_is_no_distance_from_its_own_bank(backbone):
     method = remembered(build(backbone))
-    prompts = method.network.prompts()
-    features = method.network.encode(backbone, noise_images(2, 1), prompts, taps=method.taps)
-    distances = method._compare(noise_images(2, 1), features, ["nut", "nut"], prompts)
-    assert distances.max() < 1e-6
+    assert distances(method, noise_images(2, 1), ["nut", "nut"]).max() < 1e-6
 
 
 def test_alignment_against_hand_values():
@@ -166,28 +161,6 @@ def test_alignment_moves_the_sides_that_are_asked(side, still):
     parts = [part.requires_grad_() for part in parts]
     evidence_alignment(*parts, torch.tensor([True, True]), side).backward()
     assert tuple(i for i, part in enumerate(parts) if part.grad is None) == still
-
-
-def test_simulation_samples_all_kinds_from_the_seed_alone():
-    simulate = Simulation(
-        synthesis=Synthesis(kinds=("perlin",)), mix=("normal", "pixel", "latent"), jitter=0.1, patch=16
-    )
-    shot = Item(
-        noise_images(1, size=2 * SIZE)[0], torch.zeros(2 * SIZE, 2 * SIZE, dtype=torch.bool), False, "nut", "a.png"
-    )
-    items = [simulate(shot, seed) for seed in range(30)]
-    assert {item.simulated for item in items} == {"normal", "pixel", "latent"}
-    for seed, item in enumerate(items):
-        again = simulate(shot, seed)
-        assert torch.equal(again.image, item.image)
-        assert torch.equal(again.mask, item.mask)
-        assert item.label == (item.simulated != "normal") == bool(item.mask.any())
-        assert 0 <= item.image.min() <= item.image.max() <= 1
-    latent = next(item for item in items if item.simulated == "latent")
-    tokens = latent.mask.unflatten(1, (-1, 16)).unflatten(0, (-1, 16))
-    assert torch.equal(tokens.any(dim=1).any(dim=-1), tokens.all(dim=1).all(dim=-1))
-    with pytest.raises(ValueError, match=r"mix must name.*got \('real',\)"):
-        Simulation(synthesis=Synthesis(), mix=("real",), jitter=0.1, patch=16)
 
 
 def toy_images(category, count, seed=0, side=128):
@@ -235,9 +208,7 @@ def test_overfits_a_toy_set_and_its_bank_separates_an_inserted_square():
         assert anomaly_map[row][marked].mean() > 2 * anomaly_map[row][~marked].mean()
     fresh = F.avg_pool2d(toy_images("stripes", 1, seed=5), 2)
     fresh[:, :, 8:24, 8:24] = 1 - fresh[:, :, 8:24, 8:24]
-    prompts = method.network.prompts()
-    features = method.network.encode(backbone, fresh, prompts, taps=method.taps)
-    distances = method._compare(fresh, features, ["stripes"], prompts).view(8, 8)
+    apart = distances(method, fresh, ["stripes"]).view(8, 8)
     inside = torch.zeros(8, 8, dtype=torch.bool)
     inside[1:3, 1:3] = True
-    assert distances[inside].min() > distances[~inside].max()
+    assert apart[inside].min() > apart[~inside].max()

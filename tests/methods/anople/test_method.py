@@ -1,6 +1,5 @@
 """AnoPLe's settings, its fit, its memory of prompted shots, and what it refuses."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,6 @@ from datamodules.components.sample import Batch
 from datamodules.mvtec_ad import MVTecAD
 from methods.anople.method import AnoPLe, image_score
 from methods.anople.schedules import warm_cosine
-from methods.anople.simulation import jitter_colours
 from methods.components.memory import ShotMemory
 
 SIZE = 64
@@ -51,6 +49,14 @@ def remembered(method, images=None):
     return method
 
 
+def distances(method, images, keys):
+    """Of the patches of test images to those of the shots."""
+    prompts = method.prompts()
+    features = method.encode(images, prompts, taps=method.taps)
+    seen, memory = method._remember(images, features, prompts)
+    return method.memory.distances(memory, seen, keys)
+
+
 SETTINGS = [
     {},
     {"prompts": "text"},
@@ -65,6 +71,7 @@ SETTINGS = [
     {"decoder_layers": (0.25, 0.5, 0.75, 1.0), "memory_features": "plain"},
     {"image_texts": "all", "image_views": "whole", "align_on": "all", "align_detach": "patches"},
     {"image_score": "map_top", "bank": "pooled"},
+    {"batch": "kinds", "dice_on": "all"},
 ]
 
 
@@ -88,14 +95,14 @@ def test_v1_is_one_model_per_category(backbone):
 
 def test_v1_tells_the_decoder_which_view_it_reads(backbone):
     method = build(backbone, {"nut": "nut"}, variant="v1")
-    assert method.network.prefix is None
-    assert method.network.reader.signals.shape == (5, 48)
+    assert method.prefix is None
+    assert method.reader.signals.shape == (5, 48)
     method.loss(noise_batch(keys=["nut"] * 3)).backward()
-    assert method.network.reader.signals.grad.norm(dim=1).min() > 0
+    assert method.reader.signals.grad.norm(dim=1).min() > 0
     method.adapt(noise_images(2, 1), "nut")
     before = method(noise_images(2), ["nut"] * 2)
     with torch.no_grad():
-        method.network.reader.signals[1:] = float("nan")
+        method.reader.signals[1:] = float("nan")
     assert_close(method(noise_images(2), ["nut"] * 2), before, rtol=0, atol=0)
 
 
@@ -125,7 +132,7 @@ def test_decoder_has_a_rate_of_its_own(backbone):
     method = build(backbone)
     others, decoder = method.configure_optimizers()["optimizer"].param_groups
     assert (others["initial_lr"], decoder["initial_lr"], others["weight_decay"]) == (5e-4, 1e-3, 1e-4)
-    assert {id(p) for p in decoder["params"]} == {id(p) for p in method.network.reader.decoder.parameters()}
+    assert {id(p) for p in decoder["params"]} == {id(p) for p in method.reader.decoder.parameters()}
     assert len(others["params"]) + len(decoder["params"]) == len(list(method.parameters()))
 
 
@@ -150,20 +157,40 @@ def test_memory_follows_the_prompts(backbone):
 
 def test_memory_holds_shots_as_prompts_and_whole_view_show_them(backbone):
     method = remembered(build(backbone))
-    prompts = method.network.prompts()
+    prompts = method.prompts()
     seen = backbone.encode_image(
         torch.cat([noise_images(2, 1), noise_images(2)]),
         taps=(2, 5),
         deep_prompts=prompts.visual,
-        prefix=method.network.prefix[:1],
+        prefix=method.prefix[:1],
     )
     unit = F.normalize(seen.taps, dim=-1)
     memory = ShotMemory()
     memory.remember("nut", unit[:, :2])
     expected = torch.stack(memory.distances(unit[:, 2:], ["nut", "nut"])).mean(dim=0) / 2
-    features = method.network.encode(backbone, noise_images(2), prompts, taps=method.taps)
     assert method.taps == (2, 5)
-    assert_close(method._compare(noise_images(2), features, ["nut"] * 2, prompts), expected)
+    assert_close(distances(method, noise_images(2), ["nut"] * 2), expected)
+
+
+@pytest.mark.parametrize("memory_features", ["prompted", "plain"])
+@pytest.mark.parametrize("text", ["retrieved", "argmax"])
+def test_texts_are_those_that_the_image_chooses(backbone, text, memory_features):
+    """As if they were told the category of the nearest shot, or of the likest text; the label is not read."""
+    told, free = (
+        remembered(build(backbone, bank="pooled", memory_features=memory_features, text=each))
+        for each in ("known", text)
+    )
+    images, keys, prompts = noise_images(8, 5), [*NAMES], told.prompts()
+    prompted = told.encode(images, prompts).image
+    if text == "retrieved":
+        see = backbone.encode_image if memory_features == "plain" else lambda some: told.encode(some, prompts)
+        shots = see(torch.cat([noise_images(2, 1), noise_images(2, 2)])).image
+        chosen = [keys[int(row) // 2] for row in (see(images).image @ shots.T).argmax(dim=1)]
+    else:
+        likeness = torch.einsum("bd,ktd->bkt", prompted, told.read_texts(prompts)).amax(dim=2)
+        chosen = [keys[int(row)] for row in likeness.argmax(dim=1)]
+    assert_close(free(images, ["nobody knows"] * 8), told(images, chosen), rtol=0, atol=0)
+    assert not torch.allclose(told(images, chosen).score, told(images, [keys[key == keys[0]] for key in chosen]).score)
 
 
 def test_encodes_shots_and_texts_once(backbone, monkeypatch):
@@ -195,14 +222,3 @@ def test_a_fit_is_the_same_again_and_with_a_worker(backbone, tmp_path):
     for name, value in states[0].items():
         assert not torch.equal(value, initial[name]), name
         assert all(torch.equal(value, state[name]) for state in states[1:]), name
-
-
-def test_a_jittered_shot_is_the_same_whatever_threads_torch_has():
-    """A worker has one: a mean over all pixels would otherwise be added up in another order."""
-    images, threads = torch.rand(20, 3, 128, 128, generator=torch.Generator().manual_seed(0)), torch.get_num_threads()
-    found = []
-    for count in (1, 2, 3):
-        torch.set_num_threads(count)
-        found.append([jitter_colours(image, np.random.default_rng(0), 0.1) for image in images])
-    torch.set_num_threads(threads)
-    assert all(torch.equal(one, other) for others in found[1:] for one, other in zip(found[0], others, strict=True))

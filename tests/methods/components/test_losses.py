@@ -8,11 +8,13 @@ from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
 from methods.components.losses import (
+    LocalTerms,
     check_masks,
     dice_loss,
     focal_cross_entropy,
     focal_loss,
     local_terms,
+    named_terms,
     orthogonality_loss,
 )
 
@@ -81,3 +83,17 @@ def test_masks_of_another_size_are_refused():
     assert check_masks(batch) == (8, 6)
     with pytest.raises(ValueError, match=r"size of the images, 8 x 6,.*got 6 x 8"):
         check_masks(batch._replace(mask=batch.mask.transpose(1, 2)))
+
+
+def test_terms_are_named_by_their_path_and_hold_no_graph():
+    one, two, three = (torch.tensor(float(i), requires_grad=True) for i in range(3))
+    terms = {"image": one, "local": LocalTerms(one, two, three), "heads": {"cls": {"margin": three}}}
+    found = named_terms(terms)
+    assert {name: value.item() for name, value in found.items()} == {
+        "image": 0,
+        "local.focal": 0,
+        "local.dice_anomalous": 1,
+        "local.dice_normal": 2,
+        "heads.cls.margin": 2,
+    }
+    assert not any(value.requires_grad for value in found.values())
