@@ -4,15 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.clip.weights import check_choice
-from methods.components.maps import class_maps
 from methods.components.prompts import new_prompt
+from methods.components.scoring import to_map
 
 MaskHeadKind = Literal["text", "conv"]
 
@@ -21,7 +20,7 @@ class Decoded(NamedTuple):
     """What is seen of each patch."""
 
     patches: Tensor  # (B, N, D) unit features
-    logits: Tensor  # (B, 2, h, w); their softmax is the probabilities of both classes
+    odds: Tensor  # (B, h, w) logarithm of the odds of an anomaly, whose sigmoid is its probability
 
 
 class FeatureDecoder(nn.Module):
@@ -69,17 +68,16 @@ class MaskHead(nn.Module):
         )
 
     def forward(self, patches: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Logits of both classes, (B, 2, h, w) of `size`, from features (B, N, D)."""
+        """Log odds, (B, h, w) of `size`, from features (B, N, D)."""
         raised = self.layers(patches.transpose(1, 2).unflatten(2, grid)).float()
-        logits = F.interpolate(raised, size, mode="bilinear", align_corners=False)  # (B, 1, h, w)
-        return torch.cat([-logits, logits], dim=1) / 2  # whose softmax is the sigmoid of `logits`
+        return F.interpolate(raised, size, mode="bilinear", align_corners=False).squeeze(1)
 
 
 class LocalReader(nn.Module):
     """Reads maps off an image's features.
 
-    The mask head "text" compares decoded patches with both texts, enlarges the cosines and takes their softmax at
-    CLIP's own temperature; "conv" is a `MaskHead`.
+    The mask head "text" compares decoded patches with both texts and enlarges the difference of the cosines at CLIP's
+    own temperature: the softmax of both is the sigmoid of it, at half the cost. "conv" is a `MaskHead`.
     """
 
     def __init__(
@@ -139,8 +137,9 @@ class LocalReader(nn.Module):
         if self.head is not None:
             with backbone.autocast():
                 return Decoded(patches, self.head(patches, features.grid, size))
-        cosines = patches @ text.transpose(1, 2)  # (B, N, 2)
-        return Decoded(patches, class_maps(self.scale * cosines, features.grid, size))
+        normal, anomalous = text.unbind(dim=1)  # (B, D)
+        odds = self.scale * (patches @ (anomalous - normal).unsqueeze(-1)).squeeze(-1)  # (B, N)
+        return Decoded(patches, to_map(odds, features.grid, size))
 
     def decode(self, backbone: CLIPBackbone, features: ImageFeatures, views: Tensor | None) -> Tensor:
         """Unit features of patches, (B, N, D): CLIP's own ones, corrected if there is a decoder."""

@@ -153,8 +153,8 @@ class AnoPLe(Method["AnoPLe.Config"]):
         own = own.repeat_interleave(self.n_views)  # (B·V,)
         features = self.encode(views.image, prompts, views.view, edit=self._noise(views.noised))
         size = (height // 2, width // 2)
-        patches, logits = self.reader(self.backbone, features, texts[own], size, views.view)
-        maps = logits.softmax(dim=1)  # (B·V, 2, S, S)
+        patches, odds = self.reader(self.backbone, features, texts[own], size, views.view)
+        maps = torch.stack([-odds, odds], dim=1).sigmoid()  # (B·V, 2, S, S)
         dice = dice_loss if self.config.dice_on == "all" else anomalous_dice_loss
         return AnoPLeTerms(
             dice(maps[:, 1], views.mask),
@@ -208,7 +208,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
         features = self.encode(images, prompts, taps=self.taps)
         seen, memory = self._remember(images, features, prompts)
         text = self._choose_texts(features, seen, memory, categories, prompts)  # (B, 2, D)
-        textual = self.reader(self.backbone, features, text, size).logits.log_softmax(dim=1)[:, 1]  # (B, h, w)
+        textual = F.logsigmoid(self.reader(self.backbone, features, text, size).odds)  # (B, h, w)
         visual = to_map(self.memory.distances(memory, seen, categories), features.grid, size)
         fused = log_harmonic_mean(textual, visual.log()).exp()
         probability = log_text_probability(features.image.unsqueeze(1), text, 1 / self.scale).squeeze(1)  # (B,)

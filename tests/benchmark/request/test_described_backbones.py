@@ -7,7 +7,7 @@ import shutil
 import pytest
 from described_model import CONFIG, write
 
-from benchmark.request.cell import CellSettings, from_json
+from benchmark.request.cell import VERSIONS, CellSettings, from_json
 from benchmark.request.groups import BackboneSettings
 from benchmark.request.inputs import named_files
 from benchmark.request.plan import make_plan
@@ -86,8 +86,9 @@ def test_what_a_backbone_offers_is_said_and_changes_no_identity():
         cell("backbone.offers=[captions]")
 
 
-def test_ids_of_requests_of_before_stand():
-    """Written down before the schemas and `offers` were there, and WinCLIP's setting `text`."""
+def test_ids_of_requests_of_before_stand(monkeypatch):
+    """Written down under protocol 4, before the schemas and `offers` were there, and WinCLIP's setting `text`."""
+    monkeypatch.setitem(VERSIONS, "protocol", 4)
     sweep = AXES | {"methods": ["winclip", "faprompt"], "categories": ["screw"]}
     cells = make_plan(compose([Layer("test", {"sweep": sweep})]), {}).cells
     for each in cells:

@@ -36,11 +36,11 @@ def texts(count=2):
 def test_begins_as_plain_clip(backbone):
     reader = build(backbone)
     features = look(backbone, reader)
-    patches, logits = reader(backbone, features, texts(), (20, 28))
+    patches, odds = reader(backbone, features, texts(), (20, 28))
     assert_close(patches, features.patches[0])
     cosines = (features.patches[0] @ texts().transpose(1, 2)).view(2, 4, 4, 2).permute(0, 3, 1, 2)
     enlarged = F.interpolate(cosines, (20, 28), mode="bilinear", align_corners=False)
-    assert_close(logits, math.exp(backbone.logit_scale) * enlarged)
+    assert_close(odds.sigmoid(), (math.exp(backbone.logit_scale) * enlarged).softmax(dim=1)[:, 1])
 
 
 def test_without_decoder_nothing_is_learnt(backbone):
@@ -91,14 +91,13 @@ def test_signals_change_what_is_decoded(backbone):
     assert not torch.allclose(first, second, atol=1e-3)
 
 
-def test_conv_head_gives_probabilities_and_reads_no_text(backbone):
+def test_conv_head_gives_odds_and_reads_no_text(backbone):
     reader = build(backbone, mask_head="conv")
     wake(reader)
     features = look(backbone, reader)
-    maps = reader(backbone, features, texts(), (20, 28)).logits.softmax(dim=1)
-    assert maps.shape == (2, 2, 20, 28)
-    assert_close(maps.sum(dim=1), torch.ones(2, 20, 28))
-    assert_close(maps, reader(backbone, features, -texts(), (20, 28)).logits.softmax(dim=1))
+    odds = reader(backbone, features, texts(), (20, 28)).odds
+    assert odds.shape == (2, 20, 28)
+    assert_close(odds, reader(backbone, features, -texts(), (20, 28)).odds)
 
 
 def test_what_does_not_fit_is_refused(backbone):
