@@ -26,6 +26,7 @@ LENGTHS = {
     # RetoFan233/FineGrainedAD aa6b041, which fits the second head for 50. All shots are one batch, as in PromptAD.
     "finegrainedad": Length(100, batch_size=100),
     "nearest_patch": Length(0),
+    "patchcore": Length(0),
     "promptad": Length(100, batch_size=400),  # FuNz-0/PromptAD 0f86ce0; all shots are one batch
     "trivial_colour_knn": Length(0),
     "trivial_colour_outlier": Length(0),
