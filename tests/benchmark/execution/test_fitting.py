@@ -187,3 +187,21 @@ def test_no_method_gets_hold_of_a_datamodule_whatever_it_overrides(bench, cells,
     assert bench(*words, "--results", tmp_path / "peeking").code == 0
     assert handed == []
     assert metrics(tmp_path / "honest") == metrics(tmp_path / "peeking")
+
+
+@pytest.mark.slow
+def test_one_fit_serves_a_test_without_shots_and_with_some(bench, auxiliary, tmp_path, fits):
+    """Shots are remembered after the fit, and a row of scores that depend on other test images says so."""
+    words = ("run", "--methods", "april_gan", "--protocols", "zero_shot,few_shot", "--shots", "2", "--seeds", "0")
+    one = ("--datasets", "mvtec_ad", "--categories", "bottle", "protocol.evaluation_size=24")
+    for score in ("inductive", "transductive"):
+        done = bench(*words, *one, f"method.few_shot_score={score}", "--results", tmp_path / score)
+        assert done.code == 0, done.err
+        assert len(fits) == 1 + (score == "transductive")
+        made = records(tmp_path / score)
+        assert {record["data"]["auxiliary"]["dataset"] for record in made} == {"visa"}
+        for record in made:
+            shots, remarks = record["cell"]["shots"], record["remarks"]
+            assert [len(its) for its in record["data"]["shots"].values()] == ([2] if shots else [])
+            assert len(remarks) == (score == "transductive" and shots > 0)
+            assert all("transductive: each depends on the other test images" in remark for remark in remarks)
