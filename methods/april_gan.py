@@ -165,7 +165,6 @@ class AprilGAN(Method["AprilGAN.Config"]):
         dice = torch.stack([dice_loss(each[:, 1], batch.mask) for each in maps])
         return AprilGANTerms(focal.sum(), dice.sum())
 
-    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def encode_text(self, categories: Sequence[str], device: torch.device) -> Tensor:
         """Unit features of the normal and the anomalous texts of each image's category, (B, 2, D), encoded once."""
