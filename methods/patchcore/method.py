@@ -44,7 +44,9 @@ class PatchCore(Method["PatchCore.Config"]):
 
         Attributes:
             layers: blocks whose tokens are compared, as fractions of the tower's depth.
-            neighbourhood: side of a patch's neighbourhood, in patches; odd.
+            neighbourhood: side of what is averaged around a patch, in patches; odd. The released network has cells of
+                8 px, a transformer patches of 14 or more, where a token that stands out reaches nine of them; 1 keeps
+                each token apart.
             layer_dim: dimensions that each block is pooled to; None takes the tower's width (1024 as released).
             dim: dimensions that both blocks together are pooled to; None takes the width (1024 as released).
             norm: tokens as they leave a block ("none", faithful), of "unit" length, or "layer_norm" without weights. A

@@ -191,17 +191,16 @@ def test_no_method_gets_hold_of_a_datamodule_whatever_it_overrides(bench, cells,
 
 @pytest.mark.slow
 def test_one_fit_serves_a_test_without_shots_and_with_some(bench, auxiliary, tmp_path, fits):
-    """Shots are remembered after the fit, and a row of scores that depend on other test images says so."""
+    """Shots are remembered after the fit, and a record of scores that depend on other test images says so."""
     words = ("run", "--methods", "april_gan", "--protocols", "zero_shot,few_shot", "--shots", "2", "--seeds", "0")
     one = ("--datasets", "mvtec_ad", "--categories", "bottle", "protocol.evaluation_size=24")
-    for score in ("inductive", "transductive"):
-        done = bench(*words, *one, f"method.few_shot_score={score}", "--results", tmp_path / score)
-        assert done.code == 0, done.err
-        assert len(fits) == 1 + (score == "transductive")
-        made = records(tmp_path / score)
-        assert {record["data"]["auxiliary"]["dataset"] for record in made} == {"visa"}
-        for record in made:
-            shots, remarks = record["cell"]["shots"], record["remarks"]
-            assert [len(its) for its in record["data"]["shots"].values()] == ([2] if shots else [])
-            assert len(remarks) == (score == "transductive" and shots > 0)
-            assert all("transductive: each depends on the other test images" in remark for remark in remarks)
+    done = bench(*words, *one, "method.few_shot_score=transductive", "--results", tmp_path)
+    assert done.code == 0, done.err
+    assert len(fits) == 1
+    made = {record["cell"]["protocol"]: record for record in records(tmp_path)}
+    assert {record["data"]["auxiliary"]["dataset"] for record in made.values()} == {"visa"}
+    zero, few = made["zero_shot"], made["few_shot"]
+    assert (zero["data"]["shots"], zero["remarks"]) == ({}, [])
+    assert [len(shots) for shots in few["data"]["shots"].values()] == [2]
+    (remark,) = few["remarks"]
+    assert "transductive: each depends on the other test images" in remark

@@ -178,6 +178,21 @@ def test_a_checkpoint_refuses_the_same_weights_with_another_activation(checkpoin
         NearestPatch.load_from_checkpoint(checkpoint, backbone=CLIPBackbone(clip, open_clip.SimpleTokenizer()))
 
 
+def test_the_evaluator_measures_what_a_transductive_method_makes_of_all_its_scores(backbone, mvtec, monkeypatch):
+    """Here each score is turned round once the test is over."""
+
+    def measured():
+        plain_trainer(callbacks=[evaluator := Evaluator(32)]).test(few(WinCLIP, backbone), mvtec(), verbose=False)
+        return evaluator.measured.metrics["bottle"]
+
+    before = measured()
+    monkeypatch.setattr(WinCLIP, "transductive", True)
+    monkeypatch.setattr(WinCLIP, "rescore", lambda self, predicted: -predicted.score)
+    after = measured()
+    assert after["image_AUROC"].value == pytest.approx(1 - before["image_AUROC"].value)
+    assert after["pixel_AUROC"] == before["pixel_AUROC"]
+
+
 def test_the_evaluator_logs_each_category_and_the_mean(backbone, mvtec):
     method, evaluator = few(WinCLIP, backbone), Evaluator(32)
     (logged,) = plain_trainer(callbacks=[evaluator]).test(method, mvtec(list(WORDS)), verbose=False)
