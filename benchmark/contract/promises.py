@@ -164,6 +164,7 @@ def _check_values(score: Tensor, maps: Tensor) -> None:
 def scores_need_no_other_image(candidate: Candidate) -> None:
     """An image scores as if it were alone."""
     method, images, keys = candidate.prepared, noise_images(4), candidate.keys(4)
+    require(not method.transductive, "its scores depend on the other test images, as `transductive` says.")
     together = method(images, keys)
     for i, category in enumerate(keys):
         alone = method(images[i : i + 1], [category])

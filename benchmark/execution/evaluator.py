@@ -17,9 +17,10 @@ from benchmark.metrics.table import MetricValue, metric_names
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.reading import RegionRule, Regions, read_regions
 from datamodules.components.sample import Sample, UnlabelledBatch
-from methods.components.base import Prediction
+from methods.components.base import Method, Prediction
 
 NO_MASKS = "no masks in this data set"
+TRANSDUCTIVE = "Image scores are transductive: each depends on the other test images of its category."
 
 
 class Kept(NamedTuple):
@@ -61,6 +62,35 @@ class Predictions(Callback):
         return sorted((kept for part in parts for kept in part), key=lambda kept: int(kept.indices[0]))
 
 
+def rescored(method: Method, kept: list[Kept], samples: Sequence[Sample]) -> list[Kept]:
+    """What was kept, with the scores that a transductive method makes of all images of a category at once.
+
+    The method's remarks then say so.
+
+    Args:
+        method: who predicted; one that is not transductive changes nothing.
+        kept: of a `Predictions`.
+        samples: the test images, in the order of `Kept.indices`; their categories alone are looked at.
+
+    Raises:
+        ValueError: the method gives another number of scores.
+    """
+    if not method.transductive:
+        return kept
+    if TRANSDUCTIVE not in method.remarks:
+        method.remarks.append(TRANSDUCTIVE)
+    images = {index: (part, row) for part in kept for row, index in enumerate(part.indices.tolist())}
+    scores: dict[int, Tensor] = {}
+    for category in dict.fromkeys(samples[index].category for index in images):
+        its = [index for index in images if samples[index].category == category]
+        found = [(part.score[row], part.anomaly_map[row]) for part, row in (images[index] for index in its)]
+        new = method.rescore(Prediction(*map(torch.stack, zip(*found, strict=True))))
+        if new.shape != (len(its),):
+            raise ValueError(f"rescore must return ({len(its)},), one score for each image; got {tuple(new.shape)}.")
+        scores |= zip(its, new.detach().cpu(), strict=True)
+    return [part._replace(score=torch.stack([scores[index] for index in part.indices.tolist()])) for part in kept]
+
+
 class Measured(NamedTuple):
     """What a test run came to, by category."""
 
@@ -98,6 +128,8 @@ class Evaluator(Predictions):
         if missing and (isinstance(limit, int) or limit < 1):
             rank_zero_warn(f"nothing is measured: limit_test_batches={limit} leaves {missing} test images out.")
             return
+        if isinstance(pl_module, Method):
+            kept = rescored(pl_module, kept, data.test_samples)
         self.measured = measure_test(kept, data, self.rule, published=self.published)
         pl_module.log_dict(_flat(self.measured.metrics))
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 
 from benchmark.execution.build import build_method, close_backbone, open_backbone
 from benchmark.execution.data import auxiliary, open_data, target
-from benchmark.execution.evaluator import Kept, Predictions, measure_test
+from benchmark.execution.evaluator import Kept, Predictions, measure_test, rescored
 from benchmark.execution.fitting import fit, make_trainer
 from benchmark.execution.leaks import find_leaks
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
@@ -113,7 +113,7 @@ def predict_tests(
     predictions = Predictions(size)
     trainer = make_trainer(device, loggers, callbacks=[predictions])
     trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
-    return predictions.kept
+    return rescored(method, predictions.kept, data.test_samples)
 
 
 def loading(cell: Cell) -> dict[str, int]:

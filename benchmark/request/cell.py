@@ -126,6 +126,8 @@ class Cell:
             found[group][name] = sha256
         for name in STATED:
             del found["backbone"][name]
+        if found["backbone"]["forced_activation"] is None:  # it came later and changed no number of what was there
+            del found["backbone"]["forced_activation"]
         return found
 
     @property
@@ -152,10 +154,11 @@ class Cell:
 
     @property
     def backbone_label(self) -> str:
-        """The weights by their content, with what differs from the model's own size, bilinear positions and fp32."""
+        """The weights by their content, with what differs from the model as trained, bilinear positions and fp32."""
         backbone, precision = self.settings.backbone, self.settings.protocol.precision
         parts = [
             self._weights_label,
+            *([f"run with {backbone.forced_activation}"] if backbone.forced_activation else []),
             *([f"{backbone.image_size}px"] if backbone.image_size else []),
             *([f"positions {backbone.position_resize}"] if backbone.position_resize != "bilinear" else []),
             *([precision] if precision != "fp32" else []),

@@ -43,6 +43,8 @@ class BackboneSettings:
         name: "embedded", or a model of open_clip with a ViT.
         pretrained: a tag of open_clip, "demo" or "random" of the embedded CLIP, or the path of a checkpoint.
         activation: activation of a checkpoint that the suite does not know; null takes the model's.
+        forced_activation: activation that the towers run with against their training, as some released code does; null
+            takes that of the training.
         image_size: side of the input in px; null takes the model's.
         position_resize: how position embeddings are resized to another `image_size`.
         offers: parts that hold learnt features; a method that needs another one is refused.
@@ -51,6 +53,7 @@ class BackboneSettings:
     name: str = "embedded"
     pretrained: str = "demo"
     activation: Literal["gelu", "quick_gelu"] | None = None
+    forced_activation: Literal["gelu", "quick_gelu"] | None = None
     image_size: Annotated[int | None, ">= 1, <= 4096"] = None
     position_resize: Literal["bilinear", "open_clip"] = "bilinear"
     offers: tuple[Literal["text_tower", "patch_tokens"], ...] = ("text_tower", "patch_tokens")

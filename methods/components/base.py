@@ -118,6 +118,11 @@ class Method(LightningModule, ABC, Generic[Settings]):
             once=self.remembers_shots,
         )
 
+    @property
+    def transductive(self) -> bool:
+        """Whether image scores are those of `rescore`, each of which depends on other test images; remarks say so."""
+        return False
+
     def augmentation(self) -> Augment:
         """What every resampled shot passes through with a seed of its own; no part of the method: workers take it."""
         return unchanged
@@ -135,6 +140,14 @@ class Method(LightningModule, ABC, Generic[Settings]):
     @abstractmethod
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         """Score images, (B, 3, H, W) in [0, 1], of B category keys."""
+
+    def rescore(self, predicted: Prediction) -> Tensor:
+        """Scores (n,) of all n test images of one category, from what `predict` said of them.
+
+        Asked once a test is over, of a transductive method alone; maps (n, s, s) have the size at which they are
+        measured. `Trainer.predict` knows no end of a category and gives what `predict` said.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is transductive but defines no rescore.")
 
     def begin_fit(self, data: AnomalyDataModule) -> None:
         """See the shots of the data that a fit begins on; an auxiliary set shows none."""
@@ -248,7 +261,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
     @property
     def _backbone_facts(self) -> dict[str, Any]:
         backbone = self.backbone
-        facts = {name: getattr(backbone, name) for name in ("image_size", "position_resize", "precision")}
+        facts = {name: getattr(backbone, name) for name in ("activation", "image_size", "position_resize", "precision")}
         return {"weights_sha256": backbone.weights_hash, **facts}
 
     @torch.no_grad()

@@ -28,6 +28,7 @@ FITTED = [each for each in CANDIDATES if each.facts.fits_on != "nothing"]
 VARIANTS = {
     "anople": ("method.vv_attention=true", "method.image_texts=all", "method.memory_features=plain"),
     "faprompt": ("method.prior_selection=first", "method.round_deep_prompts=true"),
+    "patchcore": ("method.image_score=reweighted_memory", "method.n_neighbours=3"),
 }
 #: Banks that every memory has.
 BANKS = ("pooled", "retrieved")

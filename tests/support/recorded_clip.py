@@ -40,4 +40,5 @@ def open_recorded(config, weights):
         | {key: text[key] for key in ("width", "heads", "layers")},
     )
     clip.load_state_dict({name: value.float() for name, value in weights.items()})
-    return CLIPBackbone(clip, open_clip.SimpleTokenizer(), image_size=config["image_size"])
+    resize = "open_clip" if config.get("position_resize") == "bicubic_antialias" else "bilinear"
+    return CLIPBackbone(clip, open_clip.SimpleTokenizer(), image_size=config["image_size"], position_resize=resize)

@@ -17,7 +17,7 @@ from methods.components.clip import image_tower, text_tower
 from methods.components.clip.cached_passes import describe_tower, recall_image, recall_windows
 from methods.components.clip.image_tower import ImageFeatures, ImageRequest, PositionResize, Stream, TapPoint, Windows
 from methods.components.clip.precision import AUTOCAST, Precision
-from methods.components.clip.published_weights import EMBEDDED
+from methods.components.clip.published_weights import EMBEDDED, Activation
 from methods.components.clip.text_tower import Tokens
 from methods.components.clip.weights import BackboneError, check_choice, check_supported, create_clip, hash_weights
 from methods.components.feature_store.store import FeatureStore
@@ -73,6 +73,8 @@ class CLIPBackbone(nn.Module):
         self.embed_dim = int(visual.proj.shape[1])
         self.n_image_blocks = len(visual.transformer.resblocks)
         self.n_text_blocks = len(self.clip.transformer.resblocks)
+        quick = isinstance(visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
+        self.activation: Activation = "quick_gelu" if quick else "gelu"
         self.logit_scale = float(self.clip.logit_scale)  # a logarithm, ln 100 = 4.605 in most released weights
         config = open_clip.get_model_preprocess_cfg(clip)
         for name, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
@@ -87,6 +89,7 @@ class CLIPBackbone(nn.Module):
         pretrained: str = "demo",
         *,
         activation: str | None = None,
+        forced_activation: str | None = None,
         image_size: int | None = None,
         position_resize: PositionResize = "bilinear",
         precision: Precision = "fp32",
@@ -98,6 +101,7 @@ class CLIPBackbone(nn.Module):
             name: a model name of open_clip, "embedded", "local-dir:PATH" or "hf-hub:ORG/NAME".
             pretrained: a tag of that model or the path of a checkpoint; see `weights.create_clip`.
             activation: of the weights' training; see there too.
+            forced_activation: that the towers run with against it; see there too.
             image_size: see `__init__`.
             position_resize: see `__init__`.
             precision: see `__init__`.
@@ -106,7 +110,7 @@ class CLIPBackbone(nn.Module):
         Raises:
             BackboneError: see `weights.create_clip` and `__init__`.
         """
-        clip = create_clip(name, pretrained, activation)
+        clip = create_clip(name, pretrained, activation, forced_activation)
         settings: dict[str, Any] = {"position_resize": position_resize, "precision": precision}
         backbone = cls(clip, open_clip.SimpleTokenizer(), image_size=image_size, **settings)
         return backbone.to(device)

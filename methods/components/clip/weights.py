@@ -15,7 +15,7 @@ from open_clip.constants import HF_WEIGHTS_NAME
 from open_clip.factory import load_state_dict
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.pretrained import download_pretrained_from_hf
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from datamodules.components.content import file_digest
@@ -34,7 +34,9 @@ class BackboneError(UserError):
     """The backbone cannot do what it was asked; the message says what is allowed and what came."""
 
 
-def create_clip(name: str, pretrained: str, activation: str | None = None) -> nn.Module:
+def create_clip(
+    name: str, pretrained: str, activation: str | None = None, forced_activation: str | None = None
+) -> nn.Module:
     """An open_clip model in float32 on the CPU.
 
     Args:
@@ -43,11 +45,21 @@ def create_clip(name: str, pretrained: str, activation: str | None = None) -> nn
             for the last two, which bring their weights and their description.
         activation: that of the weights' training, "gelu" or "quick_gelu"; it must be said of a checkpoint that
             `PUBLISHED_FILES` does not know, unless the name is "embedded".
+        forced_activation: that both towers run with against their training, as some released code does; None leaves
+            them as trained.
 
     Raises:
         BackboneError: the name, tag or file is unknown, the tower is not supported, the file does not fit, the model
-            has another activation than its weights, or the weights could not be fetched.
+            has another activation than its weights or already the one that is forced on it, or the weights could not be
+            fetched.
     """
+    clip = _create(name, pretrained, activation)
+    if forced_activation is not None:
+        _force(clip, name, forced_activation)
+    return clip
+
+
+def _create(name: str, pretrained: str, activation: str | None) -> nn.Module:
     if name.startswith(SCHEMAS):
         return _from_files(name, pretrained, activation)
     config = model_config(name)
@@ -257,6 +269,17 @@ def _check_activation(name: str, config: dict[str, Any], wanted: str | None, rea
     known = other in open_clip.list_models()
     mend = f"Give the name {other}." if known else f"There is no {name} with {wanted}."
     raise BackboneError(f"{reason}, but the model {name} has {_activation(config)}. {mend}")
+
+
+def _force(clip: Any, name: str, activation: str) -> None:
+    """Give every block another activation than it was trained with."""
+    check_choice("backbone.forced_activation", activation, get_args(Activation))
+    wanted = QuickGELU if activation == "quick_gelu" else nn.GELU
+    for tower in (clip.visual.transformer, clip.transformer):
+        for block in tower.resblocks:
+            if type(block.mlp.gelu) is wanted:
+                raise BackboneError(f"backbone.forced_activation={activation} is what {name} has anyway; leave it out.")
+            block.mlp.gelu = wanted()
 
 
 def _activation(config: dict[str, Any]) -> Activation:

@@ -211,6 +211,10 @@ BREAKS = {
         contract.scores_need_no_other_image,
         {"predict": lambda self, images, _: with_maps(images.mean(1) / images.mean())},
     ),
+    "depend on the other test images, as `transductive` says": (
+        contract.scores_need_no_other_image,
+        {"transductive": True},
+    ),
     "Tensor-likes are not close": (
         contract.other_categories_change_nothing,
         {"adapt": lambda self, shots, category: self.means.update(dict.fromkeys(self.categories, shots.mean(0)))},

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmark.execution.evaluator import Kept, Predictions, measure
+from benchmark.execution.evaluator import TRANSDUCTIVE, Kept, Predictions, measure, rescored
 from benchmark.metrics.table import metric_names
 from datamodules.components.sample import Sample, UnlabelledBatch
-from methods.components.base import Prediction
+from methods.components.base import Method, Prediction
 
 SIZE = 16
 
@@ -113,3 +113,54 @@ def test_a_method_that_writes_to_its_last_prediction_changes_none_that_is_kept()
         kept.on_test_batch_end(SimpleNamespace(), SimpleNamespace(), Prediction(score, maps), batch, index)
     assert [part.score.tolist() for part in kept.kept] == [[0, 0], [1, 1]]
     assert [part.anomaly_map.unique().tolist() for part in kept.kept] == [[0], [1]]
+
+
+class Ranks(Method):
+    """Scores an image by how many of its category have a lower maximum."""
+
+    transductive = True
+
+    def predict(self, images, categories):
+        raise AssertionError
+
+    def rescore(self, predicted):
+        highest = predicted.anomaly_map.amax(dim=(1, 2))
+        return predicted.score + (highest[:, None] > highest).sum(dim=1)
+
+
+@pytest.mark.parametrize("order", [None, [7, 2, 5, 0, 1, 6, 3, 4]])
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_a_transductive_method_scores_a_whole_category_at_once(backbone, samples, order, size):
+    (whole,) = predict(samples, size=8)
+    highest, method = whole.anomaly_map.amax(dim=(1, 2)).tolist(), Ranks(backbone, {})
+    expected = [
+        float(whole.score[i])
+        + sum(highest[i] > highest[j] for j in range(8) if samples[i].category == samples[j].category)
+        for i in range(8)
+    ]
+    before = predict(samples, order, size)
+    found = rescored(method, before, samples)
+    for part, old in zip(found, before, strict=True):
+        assert torch.equal(part.indices, old.indices)
+        assert torch.equal(part.anomaly_map, old.anomaly_map)
+        assert part.score.tolist() == pytest.approx([expected[index] for index in part.indices.tolist()])
+    rescored(method, before, samples)
+    assert method.remarks == [TRANSDUCTIVE]
+
+
+def test_other_methods_scores_stay(backbone, samples):
+    class Alone(Ranks):
+        transductive = False
+
+    kept, method = predict(samples), Alone(backbone, {})
+    assert rescored(method, kept, samples) is kept
+    assert method.remarks == []
+
+
+def test_a_transductive_method_gives_each_image_a_score(backbone, samples):
+    class Forgets(Ranks):
+        def rescore(self, predicted):
+            return predicted.score[1:]
+
+    with pytest.raises(ValueError, match=r"rescore must return \(4,\), one score for each image; got \(3,\)"):
+        rescored(Forgets(backbone, {}), predict(samples), samples)

@@ -189,3 +189,20 @@ def test_no_method_gets_hold_of_a_datamodule_whatever_it_overrides(bench, cells,
     assert bench(*words, "--results", tmp_path / "peeking").code == 0
     assert handed == []
     assert metrics(tmp_path / "honest") == metrics(tmp_path / "peeking")
+
+
+@pytest.mark.slow
+def test_one_fit_serves_a_test_without_shots_and_with_some(bench, auxiliary, tmp_path, fits):
+    """Shots are remembered after the fit, and a record of scores that depend on other test images says so."""
+    words = ("run", "--methods", "april_gan", "--protocols", "zero_shot,few_shot", "--shots", "2", "--seeds", "0")
+    one = ("--datasets", "mvtec_ad", "--categories", "bottle", "protocol.evaluation_size=24")
+    done = bench(*words, *one, "method.few_shot_score=transductive", "--results", tmp_path)
+    assert done.code == 0, done.err
+    assert len(fits) == 1
+    made = {record["cell"]["protocol"]: record for record in records(tmp_path)}
+    assert {record["data"]["auxiliary"]["dataset"] for record in made.values()} == {"visa"}
+    zero, few = made["zero_shot"], made["few_shot"]
+    assert (zero["data"]["shots"], zero["remarks"]) == ({}, [])
+    assert [len(shots) for shots in few["data"]["shots"].values()] == [2]
+    (remark,) = few["remarks"]
+    assert "transductive: each depends on the other test images" in remark

@@ -1,5 +1,6 @@
 """What a plain Trainer does with a method and a datamodule, and what it refuses; `bench check` compares the scores."""
 
+import open_clip
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
@@ -12,7 +13,7 @@ from datamodules.mvtec_ad import MVTecAD
 from datamodules.visa import VisA
 from methods.anomalyclip import AnomalyCLIP
 from methods.components.base import Method, Prediction
-from methods.components.clip.backbone import BackboneError
+from methods.components.clip.backbone import BackboneError, CLIPBackbone
 from methods.faprompt import FAPrompt
 from methods.nearest_patch import NearestPatch
 from methods.promptad import PromptAD
@@ -167,6 +168,29 @@ def test_a_checkpoint_refuses_another_clip(checkpoint):
     other.clip.visual.proj.data.mul_(2)
     with pytest.raises(BackboneError, match=r"checkpoint of NearestPatch needs the CLIP that it was made with"):
         NearestPatch.load_from_checkpoint(checkpoint, backbone=other)
+
+
+def test_a_checkpoint_refuses_the_same_weights_with_another_activation(checkpoint):
+    clip = small_backbone().clip
+    for block in clip.visual.transformer.resblocks:
+        block.mlp.gelu = open_clip.transformer.QuickGELU()
+    with pytest.raises(BackboneError, match=r"'activation': 'gelu'.*; got .*'activation': 'quick_gelu'"):
+        NearestPatch.load_from_checkpoint(checkpoint, backbone=CLIPBackbone(clip, open_clip.SimpleTokenizer()))
+
+
+def test_the_evaluator_measures_what_a_transductive_method_makes_of_all_its_scores(backbone, mvtec, monkeypatch):
+    """Here each score is turned round once the test is over."""
+
+    def measured():
+        plain_trainer(callbacks=[evaluator := Evaluator(32)]).test(few(WinCLIP, backbone), mvtec(), verbose=False)
+        return evaluator.measured.metrics["bottle"]
+
+    before = measured()
+    monkeypatch.setattr(WinCLIP, "transductive", True)
+    monkeypatch.setattr(WinCLIP, "rescore", lambda self, predicted: -predicted.score)
+    after = measured()
+    assert after["image_AUROC"].value == pytest.approx(1 - before["image_AUROC"].value)
+    assert after["pixel_AUROC"] == before["pixel_AUROC"]
 
 
 def test_the_evaluator_logs_each_category_and_the_mean(backbone, mvtec):

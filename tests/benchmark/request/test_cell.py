@@ -95,6 +95,7 @@ def test_a_cell_of_before_is_read_as_it_was_and_written_as_it_was():
     written = json.loads(json.dumps(dataclasses.asdict(cell)))
     assert written.pop("label") == ""
     assert written["settings"]["backbone"].pop("offers") == ["text_tower", "patch_tokens"]
+    assert written["settings"]["backbone"].pop("forced_activation") is None
     assert written == RECORDED["cell"]
 
 

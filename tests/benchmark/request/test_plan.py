@@ -87,6 +87,18 @@ def test_labels_name_what_was_overridden():
     cell = plan(["toy_mean"], words=["method.scale=2", "protocol.precision=bf16", "backbone.image_size=64"]).cells[0]
     assert cell.method_label == "toy_mean(scale=2.0)"
     assert cell.backbone_label == "embedded-demo 64px bf16"
+    forced = plan(["toy_mean"], words=["backbone=vit_l_14_336_gelu"]).cells[0]
+    assert forced.backbone_label == "ViT-L-14-336/openai run with gelu 518px positions open_clip"
+
+
+def test_an_activation_against_the_training_is_another_cell():
+    same, forced = (
+        plan(["toy_mean"], words=[f"backbone.forced_activation={said}"]).cells[0] for said in ("null", "quick_gelu")
+    )
+    assert same.id == plan(["toy_mean"]).cells[0].id
+    assert "forced_activation" not in same.by_content["backbone"]
+    assert forced.id != same.id
+    assert (forced.setup, forced.backbone_label) != (same.setup, same.backbone_label)
 
 
 @pytest.mark.parametrize(

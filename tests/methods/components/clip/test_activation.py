@@ -85,6 +85,23 @@ def test_a_model_with_another_activation_than_was_said_is_refused(trained):
     )
 
 
+def test_a_forced_activation_runs_the_weights_in_the_other_model(trained):
+    """Both towers, and only by a word of its own: `activation` says what the weights were trained with."""
+    activation, original, path = trained
+    forced = CLIPBackbone.load(NAMES[activation], str(path), activation=activation, forced_activation=OTHER[activation])
+    other = CLIPBackbone.load(NAMES[OTHER[activation]], str(path), activation=OTHER[activation])
+    assert_same_features(forced, other)
+    assert forced.weights_hash == original.weights_hash
+    assert forced.image_tower_hash != original.image_tower_hash
+    assert (original.activation, forced.activation) == (activation, OTHER[activation])
+    for said, message in (
+        (activation, f"backbone.forced_activation={activation} is what {NAMES[activation]} has anyway; leave it out"),
+        ("relu", "backbone.forced_activation is one of gelu, quick_gelu; got 'relu'"),
+    ):
+        with pytest.raises(BackboneError, match=message):
+            CLIPBackbone.load(NAMES[activation], str(path), activation=activation, forced_activation=said)
+
+
 @pytest.mark.usefixtures("published")
 def test_a_known_checkpoint_needs_no_word(trained):
     activation, original, path = trained
