@@ -150,7 +150,7 @@ class CLIPBackbone(nn.Module):
                 (arXiv:2304.05653), AnomalyCLIP (arXiv:2310.18961), FAPrompt (arXiv:2410.10289) and PromptAD
                 (arXiv:2404.05231). "vv_from_itself" reads them from the V-V stream, s = u, which none of these does.
             vv_from: number of blocks before the V-V stream branches off; FAPrompt: 5 of 24, PromptAD: 0.
-            taps: blocks whose raw patch tokens are returned, 1 is the first.
+            taps: blocks whose raw tokens are returned, those of patches and the class token; 1 is the first.
             tap_point: "next_attention" adds the next block's attention to the taps, which is what PromptAD's released
                 code stores, since it writes in place to the tensor it keeps.
             deep_prompts: entry j, (n, width) or (B, n, width), stands before block j (from 0) between class token

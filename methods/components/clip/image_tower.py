@@ -23,6 +23,7 @@ class ImageFeatures(NamedTuple):
     image: Tensor  # (B, D) class token of the ordinary stream
     patches: Tensor  # (L, B, N, D) patch tokens of the asked stream, in the order of `layers`
     taps: Tensor  # (T, B, N, width) patch tokens of the ordinary stream, neither normed nor projected
+    class_taps: Tensor  # (T, B, width) class token beside the patches of each tap
     grid: tuple[int, int]  # rows and columns, N = rows * columns in raster order
 
 
@@ -172,13 +173,14 @@ def run_image(
         if depth in request.taps:
             block = request.tap_point == "block"
             tapped = tokens.ordinary if block else attention_residual(blocks[depth], tokens.ordinary)
-            taps[depth] = tapped[:, request.first_patch :].float()
+            taps[depth] = tapped.float()
     image = project(visual, tokens.ordinary[:, 0], norm=request.class_norm)
-    shape = (len(images), grid[0] * grid[1])
+    shape, width = (len(images), grid[0] * grid[1]), x.shape[-1]
     return ImageFeatures(
         image,
         _stack([patches[k] for k in request.layers], (*shape, image.shape[-1]), image),
-        _stack([taps[k] for k in request.taps], (*shape, x.shape[-1]), image),
+        _stack([taps[k][:, request.first_patch :] for k in request.taps], (*shape, width), image),
+        _stack([taps[k][:, 0] for k in request.taps], (len(images), width), image),
         grid,
     )
 

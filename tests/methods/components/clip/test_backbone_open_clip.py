@@ -51,10 +51,14 @@ def test_image_feature_is_open_clips(tiny, images):
 
 def test_layers_and_taps_are_open_clips_intermediates(tiny, images):
     visual = tiny.clip.visual
-    expected = visual.forward_intermediates(_normalised(images), indices=[0, 1, 2], output_fmt="NLC")
+    expected = visual.forward_intermediates(
+        _normalised(images), indices=[0, 1, 2], output_fmt="NLC", output_extra_tokens=True
+    )
     raw = torch.stack(expected["image_intermediates"])
+    class_tokens = torch.stack(expected["image_intermediates_prefix"])[:, :, 0]
     got = tiny.encode_image(images, layers=(3, 1), taps=(2, 3))
     torch.testing.assert_close(got.taps, raw[[1, 2]], atol=2e-6, rtol=0)
+    torch.testing.assert_close(got.class_taps, class_tokens[[1, 2]], atol=2e-6, rtol=0)
     projected = F.normalize(visual.ln_post(raw[[2, 0]]) @ visual.proj, dim=-1)
     torch.testing.assert_close(got.patches, projected, atol=1e-6, rtol=0)
     assert got.grid == (4, 4)
