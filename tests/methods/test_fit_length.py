@@ -25,6 +25,7 @@ LENGTHS = {
     "faprompt": Length(7, batch_size=8),
     # RetoFan233/FineGrainedAD aa6b041, which fits the second head for 50. All shots are one batch, as in PromptAD.
     "finegrainedad": Length(100, batch_size=100),
+    "linear_heads": Length(15, batch_size=8),  # unknown: UniADet has no code; as AnomalyCLIP
     "nearest_patch": Length(0),
     "promptad": Length(100, batch_size=400),  # FuNz-0/PromptAD 0f86ce0; all shots are one batch
     "trivial_colour_knn": Length(0),
