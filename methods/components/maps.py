@@ -26,10 +26,13 @@ def class_probabilities(features: Tensor, text: Tensor, temperature: float) -> T
     return (features @ text.transpose(-1, -2) / temperature).softmax(dim=-1)
 
 
-def class_maps(probabilities: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Lay patches (B, N, C) in raster order out on `grid` and resize bilinearly (corners not aligned): (B, C, h, w)."""
-    on_grid = probabilities.transpose(1, 2).unflatten(2, grid)  # (B, C, rows, columns)
-    return F.interpolate(on_grid, size, mode="bilinear", align_corners=False)
+def class_maps(values: Tensor, grid: tuple[int, int], size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Lay what C classes get from patches (B, N, C), in raster order, out on `grid`; resize bilinearly: (B, C, h, w).
+
+    `align_corners` as in `scoring.to_map`.
+    """
+    on_grid = values.transpose(1, 2).unflatten(2, grid)  # (B, C, rows, columns)
+    return F.interpolate(on_grid, size, mode="bilinear", align_corners=align_corners)
 
 
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:

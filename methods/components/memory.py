@@ -103,7 +103,7 @@ class ShotMemory:
         """
         features = tuple(features)
         distances = [kind.new_empty(kind.shape[:-1]) for kind in features]
-        for rows, memories in self._banks(categories, images, features[0].device):
+        for rows, memories in self.banks(categories, images, features[0].device):
             for kind, memory, distance in zip(features, memories, distances, strict=True):
                 distance[rows] = nearest_distance(kind[rows], memory)
         return distances
@@ -124,9 +124,10 @@ class ShotMemory:
             rows = [row for row, key in enumerate(categories) if key == category]
             yield rows, _flat(self._recall(category, device))
 
-    def _banks(
+    def banks(
         self, categories: Sequence[str], images: Tensor | None, device: torch.device
     ) -> Iterator[tuple[list[int], tuple[Tensor, ...]]]:
+        """Rows of a batch that share a bank, and that bank, (M, D) of each kind, on `device`; arguments as above."""
         if self.bank == "per_class":
             yield from self.by_category(categories, device)
         elif self.bank == "pooled":

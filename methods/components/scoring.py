@@ -28,10 +28,16 @@ def to_grid(patch_scores: Tensor, grid: tuple[int, int]) -> Tensor:
     return patch_scores.reshape(*patch_scores.shape[:-1], *grid)
 
 
-def to_map(patch_scores: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Lay patch scores (B, N) out on `grid` and resize bilinearly (corners not aligned) to `size`: (B, h, w)."""
+def to_map(
+    patch_scores: Tensor, grid: tuple[int, int], size: tuple[int, int], *, align_corners: bool = False
+) -> Tensor:
+    """Lay patch scores (B, N) out on `grid` and resize bilinearly to `size`: (B, h, w).
+
+    With `align_corners` the centres of the corner patches meet those of the corner pixels, and what lies between is
+    stretched; without it each patch keeps its own pixels.
+    """
     on_grid = to_grid(patch_scores, grid).unsqueeze(1)  # (B, 1, rows, columns)
-    return F.interpolate(on_grid, size, mode="bilinear", align_corners=False).squeeze(1)
+    return F.interpolate(on_grid, size, mode="bilinear", align_corners=align_corners).squeeze(1)
 
 
 def log_harmonic_mean(*logs: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ LENGTHS = {
     "finegrainedad": Length(100, batch_size=100),
     "linear_heads": Length(15, batch_size=8),  # unknown: UniADet has no code; as AnomalyCLIP
     "nearest_patch": Length(0),
+    "patchcore": Length(0),
     "promptad": Length(100, batch_size=400),  # FuNz-0/PromptAD 0f86ce0; all shots are one batch
     "trivial_colour_knn": Length(0),
     "trivial_colour_outlier": Length(0),

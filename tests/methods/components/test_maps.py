@@ -45,6 +45,8 @@ def test_maps_lie_in_raster_order():
     got = class_maps(probabilities, (2, 3), (2, 3))
     assert got[0, 1].tolist() == [[1, 3, 5], [7, 9, 11]]
     assert class_maps(probabilities, (2, 3), (4, 6))[0, 1, 0].tolist() == [1, 1.5, 2.5, 3.5, 4.5, 5]
+    aligned = class_maps(probabilities, (2, 3), (2, 5), align_corners=True)
+    assert aligned[0, 1].tolist() == [[1, 2, 3, 4, 5], [7, 8, 9, 10, 11]]
 
 
 def test_blocks_of_the_papers_tower_and_of_shallower_ones():

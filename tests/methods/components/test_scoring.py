@@ -67,6 +67,17 @@ def test_map_is_bilinear_without_aligned_corners():
         np.testing.assert_allclose(got[row], _bilinear(scores[row].view(2, 3).numpy(), 7, 12), atol=1e-6)
 
 
+def test_map_with_aligned_corners_meets_the_corner_patches():
+    """Against a plain interpolation between patches whose outermost centres lie on the outermost pixels."""
+    scores = torch.rand(2, 6, generator=torch.Generator().manual_seed(0))
+    got = to_map(scores, (2, 3), (7, 12), align_corners=True)
+    rows, columns = np.linspace(0, 1, 7), np.linspace(0, 2, 12)
+    for its, found in zip(scores.view(2, 2, 3).numpy(), got.numpy(), strict=True):
+        across = np.stack([np.interp(columns, range(3), row) for row in its])  # (2, 12)
+        expected = np.stack([np.interp(rows, range(2), column) for column in across.T], axis=1)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_harmonic_mean():
     a, b, c = torch.tensor([0.2, 1.0, 3.0]), torch.tensor([0.6, 1.0, 0.5]), torch.tensor(0.4)
     expected = [2 * x * y / (x + y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
