@@ -21,6 +21,7 @@ class Length(NamedTuple):
 LENGTHS = {
     "anomalyclip": Length(15, batch_size=8),  # train.py of zqhang/AnomalyCLIP
     "anople": Length(1, steps=600, batch_size=8),  # unknown: neither paper nor code was at hand
+    "anovl": Length(0),  # five steps on each test image are its own affair
     "coop": Length(15, batch_size=32),  # unknown: no detector is released; batches are KaiyangZhou/CoOp's
     # mala-lab/FAPrompt 7e9d9d2: train.sh fits 15 epochs without a schedule, test.sh takes the checkpoint of epoch 7.
     "faprompt": Length(7, batch_size=8),

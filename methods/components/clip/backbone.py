@@ -138,6 +138,7 @@ class CLIPBackbone(nn.Module):
         prefix: Tensor | None = None,
         patch_edit: tuple[int, Callable[[Tensor], Tensor]] | None = None,
         class_norm: bool = True,
+        normalise: bool = True,
     ) -> ImageFeatures:
         """Encode images. Gradients are recorded only when a prompt or the prefix needs them.
 
@@ -161,12 +162,15 @@ class CLIPBackbone(nn.Module):
             patch_edit: (j, f): before block j (from 0) the patch tokens (B, N, width) become f of them, for
                 anomalies simulated in latent space.
             class_norm: False leaves `ln_post` out of the class feature (AnomalyCLIP and FAPrompt).
+            normalise: whether the features become unit vectors.
 
         Raises:
             BackboneError: a size, block or prompt does not fit; the message says what does.
         """
         deep = tuple(deep_prompts)  # a stacked tensor becomes its rows
-        request = ImageRequest(layers, stream, vv_from, taps, tap_point, deep, prefix, patch_edit, class_norm)
+        request = ImageRequest(
+            layers, stream, vv_from, taps, tap_point, deep, prefix, patch_edit, class_norm, normalise
+        )
 
         def run(some: Tensor) -> ImageFeatures:
             normalised, positions, grid = self._prepare(some)

@@ -39,6 +39,7 @@ BASE = {"layers": (8, 3), "stream": "vv_from_ordinary", "vv_from": 2, "taps": (2
         {"taps": ()},
         {"tap_point": "next_attention"},
         {"class_norm": False},
+        {"normalise": False},
     ],
     ids=str,
 )

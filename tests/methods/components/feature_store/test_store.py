@@ -17,6 +17,7 @@ REQUESTS = {
     "taps": {"taps": (5, 1)},
     "taps after attention": {"layers": (8,), "taps": (3,), "tap_point": "next_attention"},
     "no class norm": {"class_norm": False},
+    "of any length": {"layers": (8,), "normalise": False},
 }
 WINDOWS = Windows(torch.tensor([[0, 1, 4, 5], [10, 11, 14, 15], [0, 5, 10, 15]]), (4, 4))
 FIRST_TWO = Windows(WINDOWS.patches[:2], (4, 4))
