@@ -19,6 +19,7 @@ class Length(NamedTuple):
 
 
 LENGTHS = {
+    "af_clip": Length(2, batch_size=8),  # main.py of Faustinaqq/AF-CLIP bb7edec
     "anomalyclip": Length(15, batch_size=8),  # train.py of zqhang/AnomalyCLIP
     "anople": Length(1, steps=600, batch_size=8),  # unknown: neither paper nor code was at hand
     "anovl": Length(0),  # five steps on each test image are its own affair
