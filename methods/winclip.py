@@ -176,9 +176,10 @@ class WinCLIP(Method["WinCLIP.Config"]):
         return Prediction(score, (prediction.anomaly_map + association) / 2)
 
     def _encode(self, images: Tensor) -> Features:
-        image, patches, _, grid = self.backbone.encode_image(images, layers=(self.backbone.n_image_blocks,))
-        windows = [self.backbone.encode_windows(images, square_windows(grid, side)) for side in self.config.scales]
-        return Features(image, patches[0], windows, grid)
+        seen = self.backbone.encode_image(images, layers=(self.backbone.n_image_blocks,))
+        squares = [square_windows(seen.grid, side) for side in self.config.scales]
+        windows = [self.backbone.encode_windows(images, each) for each in squares]
+        return Features(seen.image, seen.patches[0], windows, seen.grid)
 
     def _compare_text(self, features: Features, categories: Sequence[str]) -> Prediction:
         nearest, known = self.memory.nearest_category, tuple(self.categories)

@@ -94,6 +94,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
         self.save_hyperparameters({"categories": self.categories, "config": asdict(cast(Any, self.config))})
         self.shots_seen: dict[str, dict[str, Any]] = {}  # shots that `adapt` saw, by category
         self.fitted_on: dict[str, Any] = {}  # what its parameters were fitted on
+        self._fit_words: dict[str, str] = {}  # as `categories`, of what it is fitted on
 
     @property
     def steps(self) -> int:
@@ -156,6 +157,11 @@ class Method(LightningModule, ABC, Generic[Settings]):
             Method.see_shots(self, data)
         if self.fits_on != "nothing":
             self.fitted_on = {"on": self.fits_on, "root": str(data.root), "categories": list(data.chosen)}
+            self._fit_words = {category: data.object_name(category) for category in data.chosen}
+
+    def words_of(self, category: str) -> str:
+        """The words that name the object of a training image, which an auxiliary data set may name in its own way."""
+        return self._fit_words.get(category) or self.categories[category]
 
     def see_shots(self, data: AnomalyDataModule) -> None:
         """Adapt to the shots of each category of `data`, but to those that were seen before.

@@ -31,7 +31,7 @@ def write_context(template: Tokens, context: Tensor) -> Tokens:
     """Write learnt tokens over the first words of a template.
 
     Args:
-        template: of one text, ids (1, C), whose first n words hold the place.
+        template: of one text, ids (1, C), or of T, whose first n words hold the place.
         context: (T, n, W).
 
     Returns:

@@ -19,14 +19,18 @@ class Length(NamedTuple):
 
 
 LENGTHS = {
+    "af_clip": Length(2, batch_size=8),  # main.py of Faustinaqq/AF-CLIP bb7edec
     # zqhang/AnomalyCLIP 45ed4dd: train.sh fits 15 epochs, test.sh takes the checkpoint of the last.
     "anomalyclip": Length(15, batch_size=8),
     "anople": Length(1, steps=600, batch_size=8),  # unknown: neither paper nor code was at hand
+    "anovl": Length(0),  # five steps on each test image are its own affair
     "april_gan": Length(3, batch_size=8),  # train.sh of ByChelsea/VAND-APRIL-GAN on MVTec AD; 15 on VisA
+    "coop": Length(15, batch_size=32),  # unknown: no detector is released; batches are KaiyangZhou/CoOp's
     # mala-lab/FAPrompt 7e9d9d2: train.sh fits 15 epochs without a schedule, test.sh takes the checkpoint of epoch 7.
     "faprompt": Length(7, batch_size=8),
     # RetoFan233/FineGrainedAD aa6b041, which fits the second head for 50. All shots are one batch, as in PromptAD.
     "finegrainedad": Length(100, batch_size=100),
+    "linear_heads": Length(15, batch_size=8),  # unknown: UniADet has no code; as AnomalyCLIP
     "nearest_patch": Length(0),
     "patchcore": Length(0),
     "promptad": Length(100, batch_size=400),  # FuNz-0/PromptAD 0f86ce0; all shots are one batch

@@ -60,6 +60,7 @@ def test_the_order_of_patches_survives_at_scale_100(trained, monkeypatch, name):
             torch.zeros(N_IMAGES, seen.shape[-1]),  # of probability a half
             seen.unsqueeze(0),
             torch.ones(max(1, len(taps)), N_IMAGES, math.prod(GRID), width),
+            torch.ones(max(1, len(taps)), N_IMAGES, width),
             GRID,
         )
 

@@ -142,6 +142,7 @@ class CLIPBackbone(nn.Module):
         prefix: Tensor | None = None,
         patch_edit: tuple[int, Callable[[Tensor], Tensor]] | None = None,
         class_norm: bool = True,
+        normalise: bool = True,
     ) -> ImageFeatures:
         """Encode images. Gradients are recorded only when a prompt or the prefix needs them.
 
@@ -154,7 +155,7 @@ class CLIPBackbone(nn.Module):
                 (arXiv:2304.05653), AnomalyCLIP (arXiv:2310.18961), FAPrompt (arXiv:2410.10289) and PromptAD
                 (arXiv:2404.05231). "vv_from_itself" reads them from the V-V stream, s = u, which none of these does.
             vv_from: number of blocks before the V-V stream branches off; FAPrompt: 5 of 24, PromptAD: 0.
-            taps: blocks whose raw patch tokens are returned, 1 is the first.
+            taps: blocks whose raw tokens are returned, those of patches and the class token; 1 is the first.
             tap_point: "next_attention" adds the next block's attention to the taps, which is what PromptAD's released
                 code stores, since it writes in place to the tensor it keeps.
             deep_prompts: entry j, (n, width) or (B, n, width), stands before block j (from 0) between class token
@@ -165,12 +166,15 @@ class CLIPBackbone(nn.Module):
             patch_edit: (j, f): before block j (from 0) the patch tokens (B, N, width) become f of them, for
                 anomalies simulated in latent space.
             class_norm: False leaves `ln_post` out of the class feature (AnomalyCLIP and FAPrompt).
+            normalise: whether the features become unit vectors.
 
         Raises:
             BackboneError: a size, block or prompt does not fit; the message says what does.
         """
         deep = tuple(deep_prompts)  # a stacked tensor becomes its rows
-        request = ImageRequest(layers, stream, vv_from, taps, tap_point, deep, prefix, patch_edit, class_norm)
+        request = ImageRequest(
+            layers, stream, vv_from, taps, tap_point, deep, prefix, patch_edit, class_norm, normalise
+        )
 
         def run(some: Tensor) -> ImageFeatures:
             normalised, positions, grid = self._prepare(some)

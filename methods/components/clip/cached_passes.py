@@ -19,9 +19,9 @@ def recall_image(
     if backbone.store is None or prompted:
         return run(images)
     fields = (list(request.layers), request.stream, request.vv_from)
-    asked = f"image {fields} {list(request.taps)} {request.tap_point} {request.class_norm}"
-    parts = backbone.store.recall(images, _request(backbone, images, asked), lambda some: run(some)[:3], (0, 1, 1))
-    return ImageFeatures(parts[0], parts[1], parts[2], patch_grid(backbone.clip.visual, *images.shape[2:]))
+    asked = f"image {fields} {list(request.taps)} {request.tap_point} {request.class_norm} {request.normalise}"
+    parts = backbone.store.recall(images, _request(backbone, images, asked), lambda some: run(some)[:4], (0, 1, 1, 1))
+    return ImageFeatures(parts[0], parts[1], parts[2], parts[3], patch_grid(backbone.clip.visual, *images.shape[2:]))
 
 
 def recall_windows(backbone: Any, images: Tensor, windows: Windows, run: Callable[[Tensor], Tensor]) -> Tensor:

@@ -18,11 +18,12 @@ _TOKENS_AT_ONCE = 16_384  # of windows; about 300 MB of activations at width 102
 
 
 class ImageFeatures(NamedTuple):
-    """Float32 features; `image` and `patches` are unit vectors of the joint space."""
+    """Float32 features; `image` and `patches` are vectors of the joint space, of unit length unless asked otherwise."""
 
     image: Tensor  # (B, D) class token of the ordinary stream
     patches: Tensor  # (L, B, N, D) patch tokens of the asked stream, in the order of `layers`
     taps: Tensor  # (T, B, N, width) patch tokens of the ordinary stream, neither normed nor projected
+    class_taps: Tensor  # (T, B, width) class token beside the patches of each tap
     grid: tuple[int, int]  # rows and columns, N = rows * columns in raster order
 
 
@@ -61,6 +62,7 @@ class ImageRequest(NamedTuple):
     prefix: Tensor | None = None
     patch_edit: tuple[int, Callable[[Tensor], Tensor]] | None = None
     class_norm: bool = True
+    normalise: bool = True
 
     @property
     def first_prompt(self) -> int:
@@ -149,10 +151,17 @@ def run_blocks(visual: Any, x: Tensor, request: ImageRequest) -> Iterator[Stream
         yield Streams(x, asked)
 
 
-def project(visual: Any, tokens: Tensor, *, norm: bool = True) -> Tensor:
-    """Unit float32 features of `tokens` (..., width) in the joint space, (..., D); `norm` applies `ln_post` first."""
-    projected: Tensor = (visual.ln_post(tokens) if norm else tokens) @ visual.proj
-    return F.normalize(projected.float(), dim=-1)
+def project(visual: Any, tokens: Tensor, *, norm: bool = True, normalise: bool = True) -> Tensor:
+    """Float32 features of `tokens` (..., width) in the joint space, (..., D).
+
+    Args:
+        visual: open_clip's `VisionTransformer`.
+        tokens: of any of its blocks.
+        norm: whether `ln_post` comes first.
+        normalise: whether they become unit vectors.
+    """
+    projected: Tensor = ((visual.ln_post(tokens) if norm else tokens) @ visual.proj).float()
+    return F.normalize(projected, dim=-1) if normalise else projected
 
 
 def run_image(
@@ -168,17 +177,18 @@ def run_image(
     patches, taps = {}, {}
     for depth, tokens in enumerate(run_blocks(visual, visual.ln_pre(x), request), start=1):
         if depth in request.layers:
-            patches[depth] = project(visual, tokens.asked[:, request.first_patch :])
+            patches[depth] = project(visual, tokens.asked[:, request.first_patch :], normalise=request.normalise)
         if depth in request.taps:
             block = request.tap_point == "block"
             tapped = tokens.ordinary if block else attention_residual(blocks[depth], tokens.ordinary)
-            taps[depth] = tapped[:, request.first_patch :].float()
-    image = project(visual, tokens.ordinary[:, 0], norm=request.class_norm)
-    shape = (len(images), grid[0] * grid[1])
+            taps[depth] = tapped.float()
+    image = project(visual, tokens.ordinary[:, 0], norm=request.class_norm, normalise=request.normalise)
+    shape, width = (len(images), grid[0] * grid[1]), x.shape[-1]
     return ImageFeatures(
         image,
         _stack([patches[k] for k in request.layers], (*shape, image.shape[-1]), image),
-        _stack([taps[k] for k in request.taps], (*shape, x.shape[-1]), image),
+        _stack([taps[k][:, request.first_patch :] for k in request.taps], (*shape, width), image),
+        _stack([taps[k][:, 0] for k in request.taps], (len(images), width), image),
         grid,
     )
 

@@ -49,12 +49,24 @@ def test_image_feature_is_open_clips(tiny, images):
     torch.testing.assert_close(tiny.encode_image(images).image, expected, atol=1e-6, rtol=0)
 
 
+def test_features_of_any_length_are_open_clips(tiny, images):
+    visual = tiny.clip.visual
+    got = tiny.encode_image(images, layers=(1,), normalise=False)
+    torch.testing.assert_close(got.image, tiny.clip.encode_image(_normalised(images)), atol=2e-6, rtol=0)
+    raw = visual.forward_intermediates(_normalised(images), indices=[0], output_fmt="NLC")["image_intermediates"][0]
+    torch.testing.assert_close(got.patches[0], visual.ln_post(raw) @ visual.proj, atol=2e-6, rtol=0)
+
+
 def test_layers_and_taps_are_open_clips_intermediates(tiny, images):
     visual = tiny.clip.visual
-    expected = visual.forward_intermediates(_normalised(images), indices=[0, 1, 2], output_fmt="NLC")
+    expected = visual.forward_intermediates(
+        _normalised(images), indices=[0, 1, 2], output_fmt="NLC", output_extra_tokens=True
+    )
     raw = torch.stack(expected["image_intermediates"])
+    class_tokens = torch.stack(expected["image_intermediates_prefix"])[:, :, 0]
     got = tiny.encode_image(images, layers=(3, 1), taps=(2, 3))
     torch.testing.assert_close(got.taps, raw[[1, 2]], atol=2e-6, rtol=0)
+    torch.testing.assert_close(got.class_taps, class_tokens[[1, 2]], atol=2e-6, rtol=0)
     projected = F.normalize(visual.ln_post(raw[[2, 0]]) @ visual.proj, dim=-1)
     torch.testing.assert_close(got.patches, projected, atol=1e-6, rtol=0)
     assert got.grid == (4, 4)
