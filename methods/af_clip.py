@@ -14,7 +14,7 @@ from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone, Tokens
 from methods.components.clip.depth import blocks_at
 from methods.components.clip.image_tower import project
-from methods.components.losses import check_masks
+from methods.components.losses import check_masks, named_terms
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
 from methods.components.prompts import Templates, Unchanged
@@ -165,6 +165,7 @@ class AFCLIP(Method["AFCLIP.Config"]):
 
     def loss(self, batch: Batch) -> Tensor:
         terms, cfg = self.loss_terms(batch), self.config
+        self.terms = named_terms(terms)
         local = cfg.map_weight * (terms.map_focal + terms.map_l1)
         return terms.image_focal + local + cfg.alignment_weight * terms.alignment
 

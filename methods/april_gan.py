@@ -13,7 +13,7 @@ from datamodules.components.sample import Batch
 from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.depth import blocks_at
-from methods.components.losses import check_masks, dice_loss, focal_loss
+from methods.components.losses import check_masks, dice_loss, focal_loss, named_terms
 from methods.components.maps import class_maps
 from methods.components.memory import Bank, ShotMemory
 from methods.components.prompts import ensemble
@@ -150,7 +150,9 @@ class AprilGAN(Method["AprilGAN.Config"]):
         return (predicted.score + scaled / scaled.max().clamp(min=torch.finfo(scaled.dtype).tiny)) / 2
 
     def loss(self, batch: Batch) -> Tensor:
-        return torch.stack(self.loss_terms(batch)).sum()
+        terms = self.loss_terms(batch)
+        self.terms = named_terms(terms)
+        return torch.stack(terms).sum()
 
     def loss_terms(self, batch: Batch) -> AprilGANTerms:
         """What `loss` adds up.

@@ -14,7 +14,7 @@ from methods.components.base import Method, Prediction
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.depth import blocks_at
 from methods.components.clip.image_tower import project
-from methods.components.losses import check_masks, local_terms
+from methods.components.losses import check_masks, local_terms, named_terms
 from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
 from methods.components.prompts import new_prompt
 from methods.components.scoring import to_map
@@ -108,7 +108,8 @@ class LinearHeads(Method["LinearHeads.Config"]):
         return Prediction(score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
 
     def loss(self, batch: Batch) -> Tensor:
-        *local, image_ce = self.loss_terms(batch)
+        *local, image_ce = terms = self.loss_terms(batch)
+        self.terms = named_terms(terms)
         return image_ce + self.config.local_weight * torch.stack(local).sum()
 
     def loss_terms(self, batch: Batch) -> LinearHeadsTerms:

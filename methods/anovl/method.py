@@ -53,7 +53,7 @@ class AnoVL(Method["AnoVL.Config"]):
             adapter: False takes the map from the patches as they are.
             adapter_steps: of the fit on one image.
             lr: AdamW's learning rate in it.
-            weight_decay: AdamW's.
+            weight_decay: weight decay of AdamW, of its five steps on an image.
             noise: deviation of the noise that makes a patch anomalous in it.
             draw: another number draws other weights and other noise.
             temperature: divisor of the logits of every softmax. 1 holds all probabilities near a half; the fit sees it.

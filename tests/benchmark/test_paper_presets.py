@@ -13,12 +13,18 @@ from benchmark.request.settings import CONFIGS, choices
 PAPERS = [name for name in choices("preset") if name.startswith("paper/")]
 BOTH = 15 + 12  # categories of MVTec AD and VisA
 PLANS = {  # cells = models x shots x seeds, and the side in px at which maps are compared
+    "paper/af_clip": (BOTH + BOTH * 3, 518),
     "paper/anomalyclip": (BOTH, 518),
     "paper/anople": (2 * 3 * 3, 256),  # one model for a data set
     "paper/anople-v1": (BOTH * 3 * 3, 400),
+    "paper/anovl": (BOTH, 240),
+    "paper/april_gan": (2 * (BOTH + BOTH * 3), 518),  # two scores
+    "paper/coop": (2 * BOTH * 3, 518),  # two methods
     "paper/faprompt": (2 * BOTH, 518),  # two methods
     "paper/finegrainedad": (BOTH * 3 * 5, 400),
     "paper/finegrainedad-released": (BOTH * 3 * 5, 400),
+    "paper/linear_heads": (2 * BOTH * 3, 518),  # two methods
+    "paper/patchcore": (4 * BOTH * 3 * 5, 240),  # four forms
     "paper/promptad": (BOTH * 3 * 5, 400),
     "paper/promptad-released": (BOTH * 3 * 5, 400),
     "paper/winclip": (BOTH + BOTH * 3 * 5, 240),  # zero-shot needs no seed
@@ -77,10 +83,13 @@ def test_one_category_runs(name, bench, data, tmp_path, monkeypatch):
     )
     records = [json.loads(path.read_text()) for path in (tmp_path / "r").glob("cells/*/attempt-1.json")]
     assert done.code == 0, [record["error"] for record in records]
-    sweep, cells = read(name)["sweep"], [record["cell"] for record in records]
+    sweep, forms, cells = read(name)["sweep"], read(name).get("variants", {}), [record["cell"] for record in records]
     assert {record["status"] for record in records} == {"ok"}
     assert sorted((cell["method"], cell["protocol"]) for cell in cells) == sorted(
-        (method, protocol) for method in sweep["methods"] for protocol in sweep["protocols"]
+        (method, protocol)
+        for method in sweep["methods"]
+        for protocol in sweep["protocols"]
+        for _ in forms.get(method, "1")
     )
     settings = [cell["settings"]["method"] for cell in cells]
     wanted = RELEASED.get(name, {})

@@ -30,6 +30,7 @@ def records(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", JOINT)
 def test_one_cell_has_the_metrics_of_each_category_and_their_mean(method, bench, data, cells, tmp_path):
+    write_visa(data.parent / "visa", VISA_ALL)  # the auxiliary set of MVTec AD
     words = ("run", "--methods", method, "--protocols", "multi_class", *WORDS)
     done = bench(*words, *cells, "--results", tmp_path / "r")
     (record,) = records(tmp_path / "r")
