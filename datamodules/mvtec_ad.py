@@ -34,6 +34,23 @@ class MVTecAD(ListedShots):
         "wood": "texture",
         "zipper": "object",
     }
+    test_counts: ClassVar[dict[str, int]] = {
+        "bottle": 83,
+        "cable": 150,
+        "capsule": 132,
+        "carpet": 117,
+        "grid": 78,
+        "hazelnut": 110,
+        "leather": 124,
+        "metal_nut": 115,
+        "pill": 167,
+        "screw": 160,
+        "tile": 117,
+        "toothbrush": 42,
+        "transistor": 100,
+        "wood": 79,
+        "zipper": 151,
+    }
     source = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
     licence = "CC BY-NC-SA 4.0"
     folder_name = "mvtec_ad"

@@ -43,6 +43,20 @@ class VisA(ListedShots):
         "pcb3": "printed circuit board",
         "pcb4": "printed circuit board",
     }
+    test_counts: ClassVar[dict[str, int]] = {
+        "candle": 200,
+        "capsules": 160,
+        "cashew": 150,
+        "chewinggum": 150,
+        "fryum": 150,
+        "macaroni1": 200,
+        "macaroni2": 200,
+        "pcb1": 200,
+        "pcb2": 200,
+        "pcb3": 201,
+        "pcb4": 201,
+        "pipe_fryum": 150,
+    }
     source = "https://github.com/amazon-science/spot-diff"
     licence = "CC BY 4.0"
     layout = "<root>/split_csv/1cls.csv and <root>/<category>/Data/{Images/{Normal,Anomaly}, Masks/Anomaly}"

@@ -12,6 +12,7 @@ from benchmark.execution.data import data_of
 from benchmark.execution.states import State, absent_data, cell_states
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import Store, alone, check_writable, sweep_up, write_atomic
+from benchmark.request import costs
 from benchmark.request.cell import Cell
 from benchmark.request.compose import Request, plan
 from benchmark.request.plan import Plan
@@ -27,7 +28,7 @@ AGAIN = {
 
 
 def dry_run(request: Request, folder: Path) -> None:
-    """Print every cell with its state; data may be absent, and then that is said."""
+    """Print every cell with its state, and what those that are not done would take; data may be absent."""
     planned = plan(request, data_needed=False)
     states = cell_states(planned.cells, Store(folder), absent := absent_data(planned.cells))
     for cell in planned.cells:
@@ -38,6 +39,8 @@ def dry_run(request: Request, folder: Path) -> None:
         print("  ".join(words))
     for note in (*planned.notes, *absent.values()):
         print(f"note: {note}")
+    for line in costs.lines([cell for cell in planned.cells if states[cell.id].name != "done"]):
+        print(line)
     print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
 
 

@@ -63,6 +63,7 @@ class DatasetFacts(Facts):
     folder_name: str = ""
     object_names: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+    test_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Claim(NamedTuple):

@@ -51,6 +51,8 @@ class AnomalyDataModule(LightningDataModule, ABC):
     known_duplicates: ClassVar[tuple[str, ...]] = ()
     #: Every category to "texture" or "object" where a set has both: tables report the two apart.
     kinds: ClassVar[dict[str, str]] = {}
+    #: Category to the published number of its test images, by which a run's cost is estimated; empty where it varies.
+    test_counts: ClassVar[dict[str, int]] = {}
 
     @dataclass(kw_only=True)
     class Config:
