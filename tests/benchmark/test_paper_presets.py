@@ -91,6 +91,7 @@ def test_one_category_runs(name, bench, data, tmp_path, monkeypatch):
         (method, protocol)
         for method in sweep["methods"]
         for protocol in sweep["protocols"]
+        if protocol in registry.method(method).protocols
         for _ in forms.get(method, "1")
     )
     settings = [cell["settings"]["method"] for cell in cells]
