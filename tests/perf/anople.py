@@ -146,7 +146,7 @@ def watch_memory(backbone: CLIPBackbone, steps: int) -> AnoPLe:
         samples = [Sample(Path(folder) / f"{i}.png", CATEGORY) for i in range(SHOTS)]
         for sample in samples:
             Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(sample.image)
-        reader = SampleImages(samples, Path(folder), side, side)
+        reader = SampleImages(samples, Path(folder), side)
         augment = method.augmentation()
         images = ResampledImages(reader, batches=steps, batch_size=1, seed=0, augment=augment, repeats=augment.repeats)
         loader = DataLoader(images, batch_size=augment.repeats, collate_fn=collate)
