@@ -43,23 +43,27 @@ class VisA(ListedShots):
         "pcb3": "printed circuit board",
         "pcb4": "printed circuit board",
     }
-    test_counts: ClassVar[dict[str, int]] = {
-        "candle": 200,
-        "capsules": 160,
-        "cashew": 150,
-        "chewinggum": 150,
-        "fryum": 150,
-        "macaroni1": 200,
-        "macaroni2": 200,
-        "pcb1": 200,
-        "pcb2": 200,
-        "pcb3": 201,
-        "pcb4": 201,
-        "pipe_fryum": 150,
+    counts: ClassVar[dict[str, dict[str, tuple[int, int, int]]]] = {
+        "standard": {
+            "candle": (900, 100, 100),
+            "capsules": (542, 60, 100),
+            "cashew": (450, 50, 100),
+            "chewinggum": (453, 50, 100),
+            "fryum": (450, 50, 100),
+            "macaroni1": (900, 100, 100),
+            "macaroni2": (900, 100, 100),
+            "pcb1": (904, 100, 100),
+            "pcb2": (901, 100, 100),
+            "pcb3": (905, 101, 100),
+            "pcb4": (904, 101, 100),
+            "pipe_fryum": (450, 50, 100),
+        }
     }
     source = "https://github.com/amazon-science/spot-diff"
     licence = "CC BY 4.0"
     layout = "<root>/split_csv/1cls.csv and <root>/<category>/Data/{Images/{Normal,Anomaly}, Masks/Anomaly}"
+    citation = "Zou et al., SPot-the-Difference, ECCV 2022, arXiv:2207.14315"
+    aliases = ("VisA", "visa_pytorch")
     folder_name = "visa"
 
     def normals(self, category: str) -> list[Sample]:

@@ -72,7 +72,7 @@ def _estimate(cells: Sequence[Cell]) -> Estimate:
     parts = [_fitting(cell) for cell in by_fit.values()] + [_testing(cell) for cell in cells]
     known = [part for part in parts if part is not None]
     whole = len(known) == len(parts)
-    images = [_sum_counts(cell.dataset, cell.categories, cell.limit) for cell in cells]
+    images = [_sum_counts(cell.dataset, cell.variant, cell.categories, cell.limit) for cell in cells]
     return Estimate(
         method=cells[0].method,
         cells=len(cells),
@@ -99,8 +99,9 @@ def _fitting(cell: Cell) -> tuple[float, float] | None:
     if facts.fits_on == "shots":
         images = cell.shots * len(cell.fitted or cell.categories)
     elif facts.fits_on == "auxiliary":
-        name = cell.settings.protocol.auxiliary or ""
-        images = _sum_counts(name, registry.dataset(name).categories, None)
+        auxiliary = registry.dataset(cell.settings.protocol.auxiliary or "")
+        variant = auxiliary.variant_of(cell.settings.auxiliary)
+        images = _sum_counts(auxiliary.name, variant, auxiliary.categories, None)
     if cost is None or images is None:
         return None
     batch = cell.settings.method.get("batch_size", cell.where.trainer.batch_size)
@@ -113,7 +114,7 @@ def _fitting(cell: Cell) -> tuple[float, float] | None:
 
 def _testing(cell: Cell) -> tuple[float, float] | None:
     """Seconds of the shots and the test images of a cell, likewise."""
-    cost, images = _cost(cell), _sum_counts(cell.dataset, cell.categories, cell.limit)
+    cost, images = _cost(cell), _sum_counts(cell.dataset, cell.variant, cell.categories, cell.limit)
     if cost is None or images is None:
         return None
     shots = cell.shots * len(cell.seen)
@@ -121,12 +122,13 @@ def _testing(cell: Cell) -> tuple[float, float] | None:
     return own, (shots * cost.shot_passes + images * cost.test_passes) * cost.tower
 
 
-def _sum_counts(dataset: str, categories: Iterable[str], limit: int | None) -> int | None:
+def _sum_counts(dataset: str, variant: str, categories: Iterable[str], limit: int | None) -> int | None:
     """The test images of some categories; None where the data set does not say."""
-    counts = registry.dataset(dataset).test_counts
+    counts = registry.dataset(dataset).counts.get(variant, {})
     if not {*categories} <= {*counts}:
         return None
-    return sum(min(counts[name], limit or counts[name]) for name in categories)
+    tests = [normal + anomalous for _, normal, anomalous in (counts[name] for name in categories)]
+    return sum(min(count, limit or count) for count in tests)
 
 
 def _cost(cell: Cell) -> Cost | None:

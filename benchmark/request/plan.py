@@ -154,7 +154,7 @@ def _cells(
         yield Cell(
             method=method.name,
             dataset=dataset.name,
-            variant=dataset.variant,
+            variant=dataset.variant_of(resolved.dataset),
             protocol=protocol,
             categories=part.tested,
             shots=k,

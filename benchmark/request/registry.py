@@ -63,7 +63,16 @@ class DatasetFacts(Facts):
     folder_name: str = ""
     object_names: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
-    test_counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, tuple[int, int, int]]] = field(default_factory=dict)
+    unconfirmed: tuple[str, ...] = ()
+    citation: str = ""
+    aliases: tuple[str, ...] = ()
+    archives: tuple[Mapping[str, Any], ...] = ()
+    obtain: str = ""
+
+    def variant_of(self, settings: Mapping[str, Any]) -> str:
+        """Which split in circulation the set is with these settings: its setting `variant` where it has one."""
+        return str(settings.get("variant", self.variant))
 
 
 class Claim(NamedTuple):
@@ -98,6 +107,8 @@ def method(name: str) -> MethodFacts:
 
 def dataset(name: str) -> DatasetFacts:
     """Facts of a data set; ConfigError if there is none of this name or its file is broken."""
+    if name not in _modules("dataset") and (meant := _known_as(name)):
+        raise ConfigError(f"the data set {name!r} is called {meant!r} here.")
     facts: DatasetFacts = _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))
     return facts
 
@@ -125,6 +136,12 @@ def unknown(kind: str, name: object, allowed: Iterable[object]) -> ConfigError:
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"unknown {kind} {str(name)!r}.{hint} Allowed: {', '.join(known) or 'none'}.")
+
+
+def _known_as(alias: str) -> str | None:
+    """The data set that is elsewhere known by a name, whatever its case."""
+    whole = (dataset(name) for name in names("dataset") if not why_broken("dataset", name))
+    return next((facts.name for facts in whole if alias.lower() in map(str.lower, facts.aliases)), None)
 
 
 @cache

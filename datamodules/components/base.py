@@ -40,7 +40,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
     layout: ClassVar[str] = "<root>/<category>/{train/good, test/{good,<defect>}, ground_truth/<defect>}"
     #: Its folder below the data variable; of no use where no root is needed.
     folder_name: ClassVar[str] = ""
-    #: Which of several splits in circulation this is.
+    #: Which of several splits in circulation this is; a set that knows several has a setting `variant` instead.
     variant: ClassVar[str] = "standard"
     has_masks: ClassVar[bool] = True
     #: False: `locate` says where the images are, and `prepare_data` makes them.
@@ -51,8 +51,19 @@ class AnomalyDataModule(LightningDataModule, ABC):
     known_duplicates: ClassVar[tuple[str, ...]] = ()
     #: Every category to "texture" or "object" where a set has both: tables report the two apart.
     kinds: ClassVar[dict[str, str]] = {}
-    #: Category to the published number of its test images, by which a run's cost is estimated; empty where it varies.
-    test_counts: ClassVar[dict[str, int]] = {}
+    #: Variant, category, then the published numbers of normal training, normal test and anomalous test images: what a
+    #: set on disk is verified against and a run's cost is estimated by; empty where they vary.
+    counts: ClassVar[dict[str, dict[str, tuple[int, int, int]]]] = {}
+    #: Variants whose `counts` were recalled and not found in any file: a difference to them is no failure.
+    unconfirmed: ClassVar[tuple[str, ...]] = ()
+    #: Who is to be cited.
+    citation: ClassVar[str] = ""
+    #: Names of the set elsewhere, for whoever asks for one of them.
+    aliases: ClassVar[tuple[str, ...]] = ()
+    #: What `bench data prepare` may download: each a {"name": file name, "urls": mirrors in order, "sha256": of it}.
+    archives: ClassVar[tuple[dict[str, Any], ...]] = ()
+    #: What to fetch, where, and where to put it, where nothing may be downloaded without the user.
+    obtain: ClassVar[str] = ""
 
     @dataclass(kw_only=True)
     class Config:

@@ -92,8 +92,9 @@ def test_a_total_names_what_is_unknown():
 def test_published_numbers_of_test_images():
     for name, total in {"mvtec_ad": 467 + 1258, "visa": 962 + 1200}.items():
         facts = registry.dataset(name)
-        assert {*facts.test_counts} == {*facts.categories}
-        assert sum(facts.test_counts.values()) == total
+        counts = facts.counts["standard"]
+        assert {*counts} == {*facts.categories}
+        assert sum(normal + anomalous for _, normal, anomalous in counts.values()) == total
 
 
 def test_the_figures_are_those_of_methods_in_their_present_shape():

@@ -131,3 +131,8 @@ def test_a_broken_auxiliary_set_stops_only_what_is_fitted_on_it(bench, data, plu
     assert bench("run", "--methods", "toy_mean", *cells, "--dry-run").code == 0
     done = bench("run", "--methods", "toy_transfers", *cells, "--dry-run")
     assert (done.code, "visa" in done.err) == (2, True)
+
+
+def test_a_data_set_asked_for_by_a_name_that_it_has_elsewhere():
+    with pytest.raises(ConfigError, match=r"the data set 'MVTec' is called 'mvtec_ad' here\."):
+        registry.dataset("MVTec")

@@ -205,5 +205,5 @@ def test_unknown_names_are_refused_with_the_nearest():
         ConfigError, match=r"unknown method 'toy_maen'. Did you mean 'toy_mean'\? Allowed: .*toy_learns"
     ):
         registry.method("toy_maen")
-    with pytest.raises(ConfigError, match=r"unknown dataset 'mvtec'. Did you mean 'mvtec_ad'"):
-        registry.dataset("mvtec")
+    with pytest.raises(ConfigError, match=r"unknown dataset 'mvtec_a'. Did you mean 'mvtec_ad'"):
+        registry.dataset("mvtec_a")
