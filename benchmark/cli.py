@@ -58,6 +58,9 @@ def run(
         int | None, typer.Option(help="test images per category; rows become invalid for a leaderboard")
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="stop at the first cell that fails")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: run that part of the cells, i from 0; several may share --results")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cells and their states, run nothing")] = False,
 ) -> None:
     """Run every missing cell of methods × datasets × protocols × shots × seeds, then print the leaderboard."""
@@ -68,12 +71,15 @@ def run(
     axes = dict(zip(requests.AXES, (methods, datasets, protocols, categories, shots, seeds), strict=True))
     request = requests.read_request(preset, config, axes, backbone, limit, words or [])
     from benchmark.commands import run as running  # noqa: PLC0415  (torch)
+    from benchmark.request.sharing import read_shard  # noqa: PLC0415
 
     folder = results or request.default_folder
     if dry_run:
         running.dry_run(request, folder)
         return
-    raise typer.Exit(running.run(request, folder, overwrite, fail_fast, [Path(sys.argv[0]).name, *sys.argv[1:]]))
+    part = read_shard(shard) if shard else None
+    argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    raise typer.Exit(running.run(request, folder, overwrite, fail_fast, argv, part))
 
 
 @app.command("list")

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmark.commands.report import reason
 from benchmark.execution.build import open_backbone
-from benchmark.execution.local import Interrupted, Sweep, run_sweep, verify_data
+from benchmark.execution.heart import Running
 from benchmark.execution.loggers import log_leaderboard, resolve_wandb_mode
+from benchmark.execution.sweep import Interrupted, Sweep, run_sweep, verify_data
 from benchmark.records.leaderboard import describe_leaks, write_tables
 from benchmark.records.store import Record, Store, StoreError
 from benchmark.request.cell import Cell
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+SHOWN = 3  # running cells in the live line
 
 
 def check_before(todo: Sequence[Cell]) -> None:
@@ -26,15 +29,13 @@ def check_before(todo: Sequence[Cell]) -> None:
     open_backbone(todo[0])
 
 
-def run(
-    todo: Sequence[Cell], name: str, store: Store, argv: Sequence[str], console: Console, *, fail_fast: bool
-) -> tuple[int, pd.DataFrame]:
+def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, pd.DataFrame]:
     """Run cells; the exit code and the leaderboard, which W&B gets too where it is asked for."""
-    placed = _placed(todo, store.folder)
-    code, table = _run(Sweep(name, argv, store, fail_fast), placed, console)
+    placed = _placed(todo, sweep.store.folder)
+    code, table = _run(sweep, placed, console)
     logger = placed[0].where.logger
     if logger.name == "wandb" and code != INTERRUPTED:
-        log_leaderboard(table, logger, store.folder, name)
+        log_leaderboard(table, logger, sweep.store.folder, sweep.name)
     return code, table
 
 
@@ -45,7 +46,7 @@ def _placed(todo: Sequence[Cell], folder: Path) -> list[Cell]:
 
 
 def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.DataFrame]:
-    counts: Counter[str] = Counter()
+    ended: dict[str, Record] = {}  # the last attempt at each cell
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -57,17 +58,24 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
         transient=True,
     ) as progress:
         task = progress.add_task(f"done 0 failed 0 left {len(todo)}", total=len(todo))
+        live = progress.add_task("", total=None, visible=False)
 
         def report(cell: Cell, record: Record) -> None:
-            counts[record.status] += 1
-            left = len(todo) - sum(counts.values())
-            progress.update(task, advance=1, description=f"done {counts['ok']} failed {counts['failed']} left {left}")
+            ended[cell.id] = record
+            counts = Counter(its.status for its in ended.values())
+            words = f"done {counts['ok']} failed {counts['failed']} left {len(todo) - len(ended)}"
+            progress.update(task, completed=len(ended), description=words)
             progress.console.print(_line(cell, record), highlight=False, soft_wrap=True)
             for remark in record.remarks:
                 progress.console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
 
+        def show(running: Sequence[Running]) -> None:
+            more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
+            words = "; ".join(escape(str(its)) for its in running[:SHOWN]) + more
+            progress.update(live, description=words, visible=bool(running))
+
         try:
-            table = run_sweep(sweep, todo, report)
+            table = run_sweep(sweep, todo, report, show)
         except Interrupted:
             console.print("interrupted; the same command goes on from here")
             return INTERRUPTED, write_tables(sweep.store.folder, sweep.store.all_current())
@@ -76,7 +84,16 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
                 f"[red]error:[/red] {error} Make room, then run the same command: it goes on from here.", soft_wrap=True
             )
             raise SystemExit(FAILED) from error
-    return (FAILED if counts["failed"] else OK), table
+    failures = [record for record in ended.values() if record.status == "failed"]
+    for line in _failures(failures, sweep.store):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return (FAILED if failures else OK), table
+
+
+def _failures(failures: Sequence[Record], store: Store) -> list[str]:
+    """What failed and where to read more, a line each."""
+    lines = [f"  {its.cell_id}: {reason(its)}  {store.path(its)}" for its in failures]
+    return [f"{len(failures)} cells failed:", *lines] if failures else []
 
 
 def _line(cell: Cell, record: Record) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.report import open_store, reason
+from benchmark.execution.attempt import attempt
 from benchmark.execution.content import Contents, code
-from benchmark.execution.local import Sweep, attempt
 from benchmark.execution.states import absent_data
+from benchmark.execution.sweep import Sweep, next_job
 from benchmark.records import superseding
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import Record, Store, alone
@@ -44,7 +45,7 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
         measured = []
         unknown: set[str] = set()
         for record in (record for its in chosen.values() for record in its):
-            again = _measure(record, Sweep("recertify", argv, store), folder)
+            again = _measure(record, Sweep("recertify", argv, store))
             if problem := _difference(record, again):
                 console.print(f"nothing adopted: {record.cell_id} {problem}", markup=False, soft_wrap=True)
                 return DIFFERENT
@@ -97,10 +98,10 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
     return sorted(records, key=lambda record: hashlib.sha256(record.cell_id.encode()).hexdigest())[:count]
 
 
-def _measure(record: Record, sweep: Sweep, folder: Path) -> Record:
+def _measure(record: Record, sweep: Sweep) -> Record:
     cell: Cell = record.cell
-    where = replace(cell.where, logger=replace(cell.where.logger, name="csv"), results=str(folder))
-    return attempt(sweep, replace(cell, where=where))
+    where = replace(cell.where, logger=replace(cell.where.logger, name="csv"), results=str(sweep.store.folder))
+    return attempt(next_job(sweep, replace(cell, where=where)))
 
 
 def _difference(before: Record, after: Record) -> str:

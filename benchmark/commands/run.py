@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -10,12 +11,14 @@ from rich.console import Console
 from benchmark.commands.report import print_ablations, print_leaderboard
 from benchmark.execution.data import data_of
 from benchmark.execution.states import State, absent_data, cell_states
+from benchmark.records import claims
 from benchmark.records.leaderboard import write_tables
-from benchmark.records.store import Store, alone, check_writable, sweep_up, write_atomic
+from benchmark.records.store import DIED, Record, Store, alone, check_writable, sweep_up, write_atomic
 from benchmark.request import costs
 from benchmark.request.cell import Cell
 from benchmark.request.compose import Request, plan
 from benchmark.request.plan import Plan
+from benchmark.request.sharing import Shard
 from benchmark.request.variants import trials
 from datamodules.components.sample import DataError
 
@@ -44,37 +47,66 @@ def dry_run(request: Request, folder: Path) -> None:
     print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
 
 
-def run(request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: Sequence[str]) -> int:
-    """Run what `overwrite` allows; the exit code says whether all requested cells are there."""
+def run(
+    request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: Sequence[str], shard: Shard | None = None
+) -> int:
+    """Run what `overwrite` allows; the exit code says whether all requested cells, of a shard its own, are there."""
     console = Console()
     planned = plan(request, data_needed=True)
     for note in planned.notes:
         console.print(f"note: {note}", soft_wrap=True)
     check_writable(folder)
-    with alone(folder):
-        store = _open(folder, console)
-        todo = _choose(planned.cells, store, overwrite, console)
+    cells = [cell for cell in planned.cells if shard is None or shard.holds(cell)]
+    with alone(folder, shard=str(shard) if shard else ""):
+        store = _open(folder, console, whole=shard is None)
+        _record_fallen(store, cells, request.sweep, argv, console)
+        todo = _choose(cells, store, overwrite, console)
         _write_request(folder, request, planned, argv)
         if todo:
             from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
+            from benchmark.execution.sweep import Sweep  # noqa: PLC0415
 
-            code, table = progress.run(todo, request.sweep, store, argv, console, fail_fast=fail_fast)
+            settings = request.settings
+            sweep = Sweep(request.sweep, argv, store, settings.executor, settings.ray, fail_fast)
+            code, table = progress.run(todo, sweep, console)
         else:
             code, table = OK, write_tables(folder, store.all_current())
+        if shard:
+            table = write_tables(folder, Store(folder).all_current())
         print_leaderboard(table, folder, console)
         print_ablations(store, console)
-    return code if code != OK or _all_there(planned.cells, store) else FAILED
+    return code if code != OK or _all_there(cells, store) else FAILED
 
 
-def _open(folder: Path, console: Console) -> Store:
-    """What the results folder holds; says which records count for nothing."""
-    sweep_up(folder)
+def _open(folder: Path, console: Console, *, whole: bool) -> Store:
+    """What the results folder holds; says which records count for nothing. Others write there unless it is `whole`."""
+    if whole:
+        sweep_up(folder)
     store = Store(folder)
     if store.outdated:
         console.print(f"note: {store.outdated} records of an older version of the suite stand in no table")
     for path in store.set_aside:
         console.print(f"note: a corrupt record was set aside as {path}; its cell runs again", soft_wrap=True)
     return store
+
+
+def _record_fallen(store: Store, cells: Sequence[Cell], sweep: str, argv: Sequence[str], console: Console) -> None:
+    """Record the attempts whose process has ended without a record as failed, so that their cells run with care."""
+    known = {cell.id: cell for cell in cells}
+    for path in claims.claims_of(store.folder):
+        cell = known.get(path.parent.name)
+        if cell is None or claims.holder(path):
+            continue
+        claim = claims.read(path)
+        began = datetime.fromtimestamp(claim.started if claim else path.stat().st_mtime, UTC).isoformat()
+        told = {
+            "type": DIED,
+            "message": f"{claim or 'its process'} has ended without a record: killed, out of memory, or crashed.",
+            "traceback": "",
+        }
+        store.save(Record(cell.id, claims.number_of(path), "failed", sweep, [*argv], cell, began, error=told))
+        claims.release(path)
+        console.print(f"note: {cell.id}: {told['message']}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _choose(cells: Sequence[Cell], store: Store, overwrite: str, console: Console) -> list[Cell]:

@@ -100,7 +100,18 @@ def print_settings(what: str, name: str | None) -> None:
         raise ConfigError(f"`bench show {what}` needs a name of `bench list {what}s`, got none.")
     if what == "preset":
         settings = compose([chosen("preset", name)])
-        groups = ("sweep", "backbone", "protocol", "trainer", "features", "logger", "method", "dataset")
+        groups = (
+            "sweep",
+            "backbone",
+            "protocol",
+            "trainer",
+            "features",
+            "logger",
+            "executor",
+            "ray",
+            "method",
+            "dataset",
+        )
         print("\n".join((*_yaml(settings, groups), *_variants(settings))))
         return
     facts: registry.Facts = registry.method(name) if what == "method" else registry.dataset(name)

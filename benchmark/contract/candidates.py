@@ -19,6 +19,7 @@ from benchmark.execution.data import fitted_on, open_data, target
 from benchmark.execution.evaluator import Kept, Predictions
 from benchmark.execution.fitting import fit
 from benchmark.execution.run_cell import loading, predict_tests
+from benchmark.execution.watch import NOBODY
 from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.merging import Layer
@@ -170,8 +171,8 @@ def run(cell: Cell, root: Path, *, turned: bool = False) -> list[Kept]:
     """Fit and test as `bench run` does, on images with labels as they are or `turned` round."""
     data, method = _begin(cell, root, turned=turned)
     device = torch.device("cpu")
-    fit(method, _at(cell, root), data, device, ())
-    return predict_tests(method, data, SEEN_AT, device, ())
+    fit(method, _at(cell, root), data, device, NOBODY)
+    return predict_tests(method, data, SEEN_AT, device)
 
 
 def live(cell: Cell, root: Path) -> Life:

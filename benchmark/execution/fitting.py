@@ -24,6 +24,7 @@ from lightning.pytorch.loggers import Logger
 
 from benchmark.execution.content import hash_captions
 from benchmark.execution.data import fitted_on, open_data
+from benchmark.execution.watch import Watch
 from benchmark.records.store import write_atomic
 from benchmark.request import registry
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
@@ -83,7 +84,7 @@ def idle_cores(wanted: FitData, device: torch.device) -> int:
     return max(0, min(MOST_WORKERS, cores - busy))
 
 
-def fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]) -> Learnt:
+def fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, watch: Watch) -> Learnt:
     """Let the method see what its protocol allows.
 
     The trainer gets a loader alone: a datamodule knows the test images and their labels. Shots of `data` that the fit
@@ -97,9 +98,9 @@ def fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.devic
     Method.begin_fit(method, source)  # the base's own: who overrides it would be handed the labels
     learnt = Learnt({}, {})
     if method.fits_on == "shots":
-        learnt = Learnt({}, _train(method, source, device, loggers))
+        learnt = Learnt({}, _train(method, source, device, watch))
     elif method.fits_on == "auxiliary":
-        learnt = _fit_once(method, cell, source, device, loggers)
+        learnt = _fit_once(method, cell, source, device, watch)
     Method.see_shots(method, data)
     return learnt
 
@@ -109,7 +110,7 @@ def _fit_once(
     cell: Cell,
     source: AnomalyDataModule,
     device: torch.device,
-    loggers: Sequence[Logger],
+    watch: Watch,
 ) -> Learnt:
     fingerprints = {category: source.fingerprint(category) for category in source.chosen}
     key = _key(method, cell, fingerprints)
@@ -117,7 +118,7 @@ def _fit_once(
     path = Path(folder) / "fits" / f"{key}.safetensors" if folder else None
     kept = _read(path, key) if path else None
     reused = kept is not None and _load(method, kept.state)
-    fit = kept.fit if kept and reused else _train(method, source, device, loggers)
+    fit = kept.fit if kept and reused else _train(method, source, device, watch)
     if path and not reused:
         _write(path, key, _Kept(method.state_dict(), fit))
     facts = {
@@ -157,9 +158,7 @@ def binary_entropy(share: float) -> float:
     return -sum(p * math.log(p) for p in (share, 1 - share) if p > 0)
 
 
-def _train(
-    method: Method, source: AnomalyDataModule, device: torch.device, loggers: Sequence[Logger]
-) -> dict[str, Any]:
+def _train(method: Method, source: AnomalyDataModule, device: torch.device, watch: Watch) -> dict[str, Any]:
     """Fit to the last batch of the last epoch; returns `Learnt.fit`.
 
     Raises:
@@ -168,7 +167,8 @@ def _train(
     loader: Any = source.fit_loader(method.fit_data)
     wanted = method.max_epochs * len(loader)
     steps = _Steps(wanted)
-    make_trainer(device, loggers, max_epochs=method.max_epochs, callbacks=[steps]).fit(method, loader)
+    trainer = make_trainer(device, watch.loggers, max_epochs=method.max_epochs, callbacks=[steps, watch.pulse])
+    trainer.fit(method, loader)
     if steps.count != wanted:
         raise RuntimeError(
             f"the fit of {type(method).__name__} must see {wanted} batches ({method.max_epochs} epochs of "

@@ -4,20 +4,21 @@ import hashlib
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import seed_everything
-from lightning.pytorch.loggers import Logger
 
+from benchmark.execution import stopping
 from benchmark.execution.build import build_method, close_backbone, open_backbone
 from benchmark.execution.data import auxiliary, open_data, target
 from benchmark.execution.evaluator import Kept, Predictions, measure_test, rescored
 from benchmark.execution.fitting import fit, make_trainer
 from benchmark.execution.leaks import find_leaks
+from benchmark.execution.watch import NOBODY, Watch
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.pixel_probe import pixel_probe
@@ -51,12 +52,13 @@ class Measurement(NamedTuple):
     remarks: list[str]
 
 
-def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
-    """Measure `cell`, writing curves to `loggers`.
+def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
+    """Measure `cell` under the eyes of `watch`.
 
     Raises:
         BackboneAlteredError: the method changed the shared CLIP; what it wrote to the feature store is taken back, and
             the next cell loads the CLIP anew.
+        Stopped: the sweep was asked to stop.
     """
     clock = [time.perf_counter()]
     arithmetic = set_arithmetic(cell.settings.protocol.precision)
@@ -70,10 +72,11 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
         data = open_data(target(cell), backbone.image_size, **loading(cell))
         method = build_method(cell, backbone, data).to(device)
         clock.append(time.perf_counter())
-        learnt = fit(method, cell, data, device, loggers)
+        learnt = fit(method, cell, data, device, watch)
         clock.append(time.perf_counter())
-        kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, loggers)
+        kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, watch)
         clock.append(time.perf_counter())
+    stopping.check()
     protocol = cell.settings.protocol
     measured = measure_test(kept, data, protocol.regions, published=protocol.published_metric)
     clock.append(time.perf_counter())
@@ -103,17 +106,42 @@ def run_cell(cell: Cell, loggers: Sequence[Logger] = ()) -> Measurement:
     )
 
 
+def fit_ahead(cell: Cell, watch: Watch) -> dict[str, Any]:
+    """Make the fit on an auxiliary set that `cell` shares with others, unless it is kept already.
+
+    Returns:
+        what a record says of that fit.
+    """
+    set_arithmetic(cell.settings.protocol.precision)
+    backbone = open_backbone(cell)
+    with unaltered(backbone):
+        seed_everything(cell.seed, workers=True, verbose=False)
+        data = open_data(target(cell), backbone.image_size, **loading(cell))
+        method = build_method(cell, backbone, data).to(backbone.mean.device)
+        return fit(method, cell, data, backbone.mean.device, watch).auxiliary
+
+
 def predict_tests(
-    method: Method, data: AnomalyDataModule, size: int, device: torch.device, loggers: Sequence[Logger]
+    method: Method, data: AnomalyDataModule, size: int, device: torch.device, watch: Watch = NOBODY
 ) -> list[Kept]:
     """What a method says of every test image, maps as squares of side `size`.
 
-    The trainer gets the loader alone, not the datamodule, which knows the labels.
+    The trainer gets the loader alone, not the datamodule, which knows the labels. Where memory does not suffice, the
+    test begins again with half the batch, as often as there is a half; the method's remarks then say so.
     """
-    predictions = Predictions(size)
-    trainer = make_trainer(device, loggers, callbacks=[predictions])
-    trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
-    return rescored(method, predictions.kept, data.test_samples)
+    while True:
+        predictions = Predictions(size)
+        trainer = make_trainer(device, watch.loggers, callbacks=[predictions, watch.pulse])
+        try:
+            trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
+            return rescored(method, predictions.kept, data.test_samples)
+        except (torch.cuda.OutOfMemoryError, MemoryError):
+            if data.batch_size == 1:
+                raise
+            data.batch_size //= 2
+            method.remarks.append(f"Out of memory: the test ran with {data.batch_size} images per batch.")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def loading(cell: Cell) -> dict[str, int]:

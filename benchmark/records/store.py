@@ -15,6 +15,8 @@ from benchmark.request.cell import Cell, Where, canonical, differences, from_jso
 from datamodules.components.sample import UserError
 
 SCHEMA = 2
+LOCK = ".lock"
+DIED = "ProcessDied"  # type of the error of an attempt whose process has ended without a record
 #: Fields that neither states nor tables read, so that they are not kept in memory.
 UNHELD = ("argv", "data", "counts", "regions", "seconds", "remarks", "provenance")
 
@@ -81,6 +83,10 @@ class Store:
         good = (r for r in reversed(attempts) if r.status == "ok" and not differences(r.content, newest.content))
         return next(good, newest)
 
+    def last(self, cell_id: str) -> Record | None:
+        """The last attempt at a cell."""
+        return next(reversed(self._records.get(cell_id, [])), None)
+
     def all_current(self) -> list[Record]:
         """The current record of every cell, in the order of their ids."""
         return [record for cell_id in sorted(self._records) if (record := self.current(cell_id))]
@@ -95,27 +101,28 @@ class Store:
         Raises:
             StoreError: it is gone or altered since.
         """
-        read = self._read(self._path(record))
+        read = self._read(self.path(record))
         if read is None:
-            raise StoreError(f"the record {self._path(record)} was altered while this command ran; start it again.")
+            raise StoreError(f"the record {self.path(record)} was altered while this command ran; start it again.")
         return read
 
     def attempt_folder(self, cell_id: str) -> tuple[int, Path]:
         """Number of the next attempt at a cell and the folder of its logs."""
         folder = self.folder / "cells" / cell_id
-        used = [int(path.stem.split(".")[0].split("-")[1]) for path in folder.glob("attempt-*.json*")]
+        used = [int(path.name.split(".")[0].split("-")[1]) for path in folder.glob("attempt-*.*")]
         number = max(used, default=0) + 1
         return number, folder / f"attempt-{number}"
 
     def save(self, record: Record) -> Path:
         """Write a record, whole or not at all; StoreError if that fails."""
-        path = self._path(record)
+        path = self.path(record)
         fields = asdict(record)
         write_atomic(path, json.dumps(fields | {"checksum": checksum(fields)}, indent=1, allow_nan=False) + "\n")
         self._hold(record)
         return path
 
-    def _path(self, record: Record) -> Path:
+    def path(self, record: Record) -> Path:
+        """The file of a record."""
         return self.folder / "cells" / record.cell_id / f"attempt-{record.attempt}.json"
 
     def _hold(self, record: Record) -> None:
@@ -189,15 +196,27 @@ def sweep_up(folder: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a results folder; StoreError if another process does."""
+def alone(folder: Path, shard: str = "") -> Iterator[None]:
+    """Hold the lock of a results folder, or of one shard "i/n" of a sweep; StoreError if another process does.
+
+    Shards write beside each other, a whole sweep beside none of them. Where the file system knows no locks, the claims
+    to single cells are left, see `benchmark.records.claims`.
+    """
+    whole = folder / LOCK
+    own = folder / f"{LOCK}-{shard.replace('/', '-of-')}" if shard else whole
+    others = [whole] if shard else sorted(folder.glob(f"{LOCK}-*"))
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(own, timeout=0):
+            for other in others:
+                with FileLock(other, timeout=0):
+                    pass
             yield
     except Timeout:
         raise StoreError(
             f"another `bench run` is writing to {folder}; wait for it or choose another --results."
         ) from None
+    except NotImplementedError:
+        yield
 
 
 def check_writable(folder: Path) -> None:

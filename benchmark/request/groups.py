@@ -94,11 +94,13 @@ class TrainerSettings:
         batch_size: test images per step.
         num_workers: processes that read images; null takes none, and for a fit on 1,000 synthesised anomalies or more
             as many as cores are idle, at most 4.
+        devices: GPUs, or CPU processes, of one cell, which share its test images; a fit is made on each of them.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     batch_size: Annotated[int, ">= 1"] = 16
     num_workers: Annotated[int | None, ">= 0, <= 512"] = None
+    devices: Annotated[int, ">= 1, <= 64"] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,43 @@ class LoggerSettings:
     mode: Literal["online", "offline", "disabled"] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSettings:
+    """Where cells run; a file of configs/executor. It changes no number: each cell is a function of its request.
+
+    Attributes:
+        name: "local" runs one cell after another in this process, "pool" in processes of this machine, "ray" on a
+            cluster.
+        workers: cells at once, of "pool"; null takes one for each `gpus_per_cell`, without GPUs for each `cores`.
+        cores: CPU cores of a cell, so many threads torch gets; null divides those of the machine by the workers.
+        gpus_per_cell: GPUs of a cell; 0.25 lets four cells share one, whose memory nobody then guards.
+        timeout: seconds after which an attempt is ended and recorded as failed; null waits for ever.
+        retries: further attempts, in the same run, at a cell whose process has died.
+    """
+
+    name: Literal["local", "pool", "ray"] = "local"
+    workers: Annotated[int | None, ">= 1, <= 1024"] = None
+    cores: Annotated[int | None, ">= 1, <= 1024"] = None
+    gpus_per_cell: Annotated[float, "> 0, <= 64"] = 1.0
+    timeout: Annotated[float | None, "> 0"] = None
+    retries: Annotated[int, ">= 0, <= 100"] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaySettings:
+    """What `executor=ray` runs on.
+
+    Attributes:
+        address: of a running cluster, "auto" or host:port; null starts Ray on this machine and ends it with the sweep.
+        warm: true keeps a process, with its CLIP, for the next like cell; false gives each attempt a new one.
+        object_store_mib: memory that Ray may take for objects on this machine; records travel inside its messages.
+    """
+
+    address: str | None = None
+    warm: bool = True
+    object_store_mib: Annotated[int, ">= 80"] = 128
+
+
 CLASSES: dict[str, type] = {
     "sweep": SweepSettings,
     "backbone": BackboneSettings,
@@ -141,6 +180,8 @@ CLASSES: dict[str, type] = {
     "trainer": TrainerSettings,
     "features": FeatureSettings,
     "logger": LoggerSettings,
+    "executor": ExecutorSettings,
+    "ray": RaySettings,
 }
 
 

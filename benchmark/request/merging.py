@@ -8,7 +8,14 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmark.request.groups import BackboneSettings, ProtocolSettings, SweepSettings, from_values
+from benchmark.request.groups import (
+    BackboneSettings,
+    ExecutorSettings,
+    ProtocolSettings,
+    RaySettings,
+    SweepSettings,
+    from_values,
+)
 from benchmark.request.ranges import in_words, lies_in
 from benchmark.request.registry import ConfigError, unknown
 from benchmark.request.source import Setting
@@ -49,6 +56,16 @@ class Settings:
     def backbone(self) -> BackboneSettings:
         """The frozen CLIP."""
         return from_values(BackboneSettings, self["backbone"])
+
+    @property
+    def executor(self) -> ExecutorSettings:
+        """Where cells run."""
+        return from_values(ExecutorSettings, self["executor"])
+
+    @property
+    def ray(self) -> RaySettings:
+        """What `executor=ray` runs on."""
+        return from_values(RaySettings, self["ray"])
 
 
 def merge(settings: Settings, group: str, schema: Mapping[str, Setting], parts: Sequence[tuple[str, Any]]) -> None:

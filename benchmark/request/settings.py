@@ -1,12 +1,12 @@
 """Layers of YAML, defaults of methods and `key=value` words, merged and typed, with the origin of every key.
 
-Order, later wins: configs/base.yaml, the chosen files of configs/backbone and configs/logger, the defaults in the
+Order, later wins: configs/base.yaml, the chosen files of configs/backbone, logger and executor, the defaults in the
 source of methods and data sets, the preset, the user's YAML, the command line.
 
-A file of `backbone` or `logger` is chosen by its name; the last layer that chooses one decides. The group then holds
-the keys of that file, overridden by those of earlier layers except `name` and `pretrained`, which the choice replaces,
-and by those of the choosing layer and later ones. A key of `backbone` that an earlier layer set for another backbone,
-and that contradicts the chosen file, is refused unless it is set again beside the choice or later.
+A file of `backbone`, `logger` or `executor` is chosen by its name; the last layer that chooses one decides. The group
+then holds the keys of that file, overridden by those of earlier layers except `name` and `pretrained`, which the choice
+replaces, and by those of the choosing layer and later ones. A key of `backbone` that an earlier layer set for another
+backbone, and that contradicts the chosen file, is refused unless it is set again beside the choice or later.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 GROUPS = {group: read_fields(Path(groups.__file__), cls.__name__) for group, cls in groups.CLASSES.items()}
 # groups of which a word chooses a file, and the keys that say which it is
-CHOSEN = {"backbone": ("name", "pretrained"), "logger": ("name",)}
+CHOSEN = {"backbone": ("name", "pretrained"), "logger": ("name",), "executor": ("name",)}
 NAMED = {"method": "methods", "dataset": "datasets"}  # groups with one part for each name, and where the names stand
 KEYS = (*GROUPS, *NAMED, *VARIANTS)  # of a YAML file
 BASE = "configs/base.yaml"  # origin of what nobody asked for

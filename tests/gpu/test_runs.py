@@ -12,6 +12,7 @@ from benchmark.execution.data import open_data, target
 from benchmark.execution.evaluator import measure
 from benchmark.execution.fitting import fit
 from benchmark.execution.run_cell import predict_tests, run_cell
+from benchmark.execution.watch import NOBODY
 from benchmark.request import registry
 from methods.components.feature_store.store import FeatureStore
 
@@ -37,7 +38,7 @@ def assert_equal(found, wanted):
 
 
 def measured(method, data, device):
-    kept = predict_tests(method, data, 32, device, ())
+    kept = predict_tests(method, data, 32, device)
     known = {category: data.masks_known(category) for category in data.chosen}
     found = measure(kept, data.test_samples, known, root=data.root, rule="resized", published=False)
     return {c: {name: each.value for name, each in values.items()} for c, values in found.metrics.items()}
@@ -52,7 +53,7 @@ def test_metrics_of_one_fit_are_those_of_the_cpu(candidate, gpu, tmp_path):
     data = open_data(target(cell), candidates.SIZE)
     method = build_method(cell, candidates.small_backbone(), data)
     method.max_epochs = min(method.max_epochs, 1)
-    fit(method, cell, data, CPU, ())
+    fit(method, cell, data, CPU, NOBODY)
     wanted = measured(method, data, CPU)
     method.backbone.to(gpu)
     assert_equal(measured(method.to(gpu), data, gpu), wanted)

@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmark.execution.local import Sweep, attempt
+from benchmark.execution.attempt import attempt
+from benchmark.execution.sweep import Sweep, next_job
 from benchmark.records.store import Store
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose
@@ -33,7 +34,7 @@ def main() -> None:
         store = Store(Path(folder))
         for cell in cells:
             spent[0], start = 0.0, time.perf_counter()
-            record = attempt(Sweep("perf", [], store), cell)
+            record = attempt(next_job(Sweep("perf", [], store), cell))
             store.save(record)
             if record.status != "ok":
                 sys.exit(record.error["traceback"])

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.execution.content import Contents
-from benchmark.execution.local import EVERY, SHARE
+from benchmark.execution.sweep import EVERY, SHARE
 from benchmark.metrics.table import metric_names
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import Record, Store

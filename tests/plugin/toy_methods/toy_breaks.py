@@ -1,7 +1,10 @@
 """Breaks in the way it is told to."""
 
+import ctypes
 import os
 import signal
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,4 +34,18 @@ class ToyBreaks(Method):
                 anomaly_map = anomaly_map[0]
             if self.config.how == "interrupt":
                 os.kill(os.getpid(), signal.SIGINT)
+            if self.config.how == "segfault":
+                ctypes.string_at(0)
+            if self.config.how == "abort":
+                os.abort()
+            if self.config.how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.config.how == "exit":
+                sys.exit("the method leaves")
+            if self.config.how == "hard exit":
+                os._exit(3)
+            if self.config.how == "hang":
+                time.sleep(600)
+            if self.config.how == "memory" and len(images) > 2:
+                raise torch.cuda.OutOfMemoryError("imagined")
         return Prediction(images.mean(dim=(1, 2, 3)), anomaly_map)
