@@ -11,13 +11,15 @@ import math
 import os
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
@@ -100,9 +102,31 @@ def fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.devic
     if method.fits_on == "shots":
         learnt = Learnt({}, _train(method, source, device, watch))
     elif method.fits_on == "auxiliary":
-        learnt = _fit_once(method, cell, source, device, watch)
+        with _first_rank_first():
+            learnt = _fit_once(method, cell, source, device, watch)
+    _take_from_first_rank(method)
     Method.see_shots(method, data)
     return learnt
+
+
+@contextmanager
+def _first_rank_first() -> Iterator[None]:
+    """Let the first rank keep what it learns before the others look for it."""
+    several = dist.is_available() and dist.is_initialized()
+    if several and dist.get_rank():
+        dist.barrier()
+    yield
+    if several and not dist.get_rank():
+        dist.barrier()
+
+
+def _take_from_first_rank(method: Method) -> None:
+    """Let all ranks go on with the weights of the first: fits differ in the last digits on GPUs."""
+    if dist.is_available() and dist.is_initialized():
+        for value in method.state_dict().values():
+            shared = value.detach().cpu()
+            dist.broadcast(shared, 0)
+            value.copy_(shared)
 
 
 def _fit_once(

@@ -134,7 +134,7 @@ def predict_tests(
         trainer = make_trainer(device, watch.loggers, callbacks=[predictions, watch.pulse])
         try:
             trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
-            return rescored(method, predictions.kept, data.test_samples)
+            return rescored(method, predictions.gather(), data.test_samples)
         except (torch.cuda.OutOfMemoryError, MemoryError):
             if data.batch_size == 1:
                 raise

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -242,7 +243,8 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader[UnlabelledBatch]:
         """The images of `test_samples` in their order, without labels, masks and paths; dealt to ranks by batches."""
         images: Any = UnlabelledImages(self.test_samples, self.image_size)
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        several = dist.is_available() and dist.is_initialized()
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
         order = DealtBatches(len(images), self.batch_size, rank=rank, ranks=ranks)
         return self._loader(images, collate_unlabelled, order, self.batch_size)
 

@@ -4,8 +4,9 @@ from collections.abc import Generator
 from concurrent.futures import wait
 
 from benchmark.execution import stopping
-from benchmark.execution.attempt import Job, attempt
+from benchmark.execution.attempt import Job
 from benchmark.execution.executors.worker import Worker
+from benchmark.execution.ranks import run_job
 from benchmark.execution.schedule import Schedule
 from benchmark.records.store import Record
 from benchmark.request.groups import ExecutorSettings
@@ -23,7 +24,7 @@ class Local:
 
     def run(self, schedule: Schedule) -> Generator[tuple[Job, Record]]:
         while not stopping.asked() and (job := schedule.take()) is not None:
-            yield self._alone(job) if job.fell else (job, attempt(job))
+            yield self._alone(job) if job.fell else (job, run_job(job))
 
     def _alone(self, job: Job) -> tuple[Job, Record]:
         worker = Worker(threads=None, devices=None, timeout=self.settings.timeout)

@@ -1,11 +1,9 @@
 """A process that runs jobs one by one and may die of them."""
 
-import ctypes
 import faulthandler
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,12 +13,13 @@ import torch
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from benchmark.execution import stopping
-from benchmark.execution.attempt import Job, attempt, begin_record, failed
+from benchmark.execution.attempt import Job, begin_record, failed
+from benchmark.execution.executors.lifetime import end_with_parent
+from benchmark.execution.ranks import run_job
 from benchmark.records.store import DIED, Record
 from benchmark.request.cell import Cell
 
 STDERR = "stderr.log"
-DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class Worker:
@@ -112,8 +111,7 @@ def _prepare(threads: int | None, devices: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
     if threads:
         torch.set_num_threads(threads)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -121,7 +119,7 @@ def _prepare(threads: int | None, devices: str | None) -> None:
 def run_aside(job: Job) -> Record:
     """Run a job in a process whose stderr goes to the job's logs."""
     with _stderr_to(job.logs / STDERR):
-        return attempt(job)
+        return run_job(job)
 
 
 @contextmanager

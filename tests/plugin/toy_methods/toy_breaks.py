@@ -13,6 +13,16 @@ from torch import Tensor
 
 from methods.components.base import Method, Prediction
 
+ENDS = {
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: sys.exit("the method leaves"),
+    "hard exit": lambda: os._exit(3),
+    "hang": lambda: time.sleep(600),
+    "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+}
+
 
 class ToyBreaks(Method):
     paper = "https://example.org/toy"
@@ -32,20 +42,8 @@ class ToyBreaks(Method):
                 anomaly_map = torch.full_like(anomaly_map, torch.nan)
             if self.config.how == "shape":
                 anomaly_map = anomaly_map[0]
-            if self.config.how == "interrupt":
-                os.kill(os.getpid(), signal.SIGINT)
-            if self.config.how == "segfault":
-                ctypes.string_at(0)
-            if self.config.how == "abort":
-                os.abort()
-            if self.config.how == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.config.how == "exit":
-                sys.exit("the method leaves")
-            if self.config.how == "hard exit":
-                os._exit(3)
-            if self.config.how == "hang":
-                time.sleep(600)
+            if end := ENDS.get(self.config.how):
+                end()
             if self.config.how == "memory" and len(images) > 2:
                 raise torch.cuda.OutOfMemoryError("imagined")
         return Prediction(images.mean(dim=(1, 2, 3)), anomaly_map)

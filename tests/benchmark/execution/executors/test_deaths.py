@@ -46,51 +46,50 @@ def run(bench_process, data, cells, tmp_path):
     return call
 
 
-@pytest.mark.parametrize("how", DEATHS)
-def test_a_worker_of_a_pool_that_dies(run, tmp_path, how):
-    code, out = run(f"method.how={how}", *ASIDE["pool"])
+def variants(tmp_path, kinds):
+    """A YAML that runs `toy_breaks` once for each way to end."""
+    hows = {how.replace(" ", "_"): {"how": how} for how in kinds}
+    (tmp_path / "ends.yaml").write_text(json.dumps({"variants": {"toy_breaks": hows}}))
+    return ("--config", tmp_path / "ends.yaml")
+
+
+def by_how(folder, category="metal_nut"):
+    return {its["cell"]["settings"]["method"]["how"]: its for its in attempts(folder, category)}
+
+
+def test_whatever_ends_a_worker_of_a_pool(run, tmp_path):
+    code, out = run(*variants(tmp_path, [*DEATHS, "exit", "hang"]), "executor.timeout=15", *ASIDE["pool"])
     assert code == 1
-    (record,) = attempts(tmp_path / "r")
-    assert record["error"]["type"] == "ProcessDied"
-    assert DEATHS[how] in record["error"]["message"]
-    assert [its["status"] for its in attempts(tmp_path / "r", "bottle")] == ["ok"]
-    assert "1 cells failed:" in out
-    assert f"{record['cell_id']}/attempt-1.json" in out
+    found = by_how(tmp_path / "r")
+    for how, words in DEATHS.items():
+        assert found[how]["error"]["type"] == "ProcessDied"
+        assert words in found[how]["error"]["message"]
+        assert f"{found[how]['cell_id']}/attempt-1.json" in out
+    assert "Fatal Python error: Segmentation fault" in found["segfault"]["error"]["traceback"]
+    assert "toy_breaks.py" in found["segfault"]["error"]["traceback"]
+    assert (found["exit"]["status"], found["exit"]["error"]["type"]) == ("failed", "SystemExit")
+    assert found["hang"]["error"]["message"] == "it ran longer than executor.timeout=15 s and was ended."
+    assert [its["status"] for its in attempts(tmp_path / "r", "bottle")] == ["ok"] * 6
+    assert "6 cells failed:" in out
     assert not list((tmp_path / "r").glob("cells/*/*.started"))
 
 
-def test_the_stack_of_what_died_by_a_signal_is_kept(run, tmp_path):
-    run("method.how=segfault", *ASIDE["pool"])
-    (record,) = attempts(tmp_path / "r")
-    assert "Fatal Python error: Segmentation fault" in record["error"]["traceback"]
-    assert "toy_breaks.py" in record["error"]["traceback"]
-
-
-@pytest.mark.parametrize("where", ["ray", "cold ray"])
-def test_a_task_of_ray_that_dies_hangs_or_leaves(run, tmp_path, where):
-    code, out = run("method.how=killed", *ASIDE[where])
+@pytest.mark.parametrize("where", ["ray", pytest.param("cold ray", marks=pytest.mark.campaign)])
+def test_whatever_ends_a_task_of_ray(run, tmp_path, where):
+    code, out = run(*variants(tmp_path, ["killed", "hang", "exit"]), "executor.timeout=15", *ASIDE[where])
     assert code == 1, out
-    assert [its["error"]["type"] for its in attempts(tmp_path / "r")] == ["ProcessDied"]
-    code, out = run("method.how=hang", "executor.timeout=20", *ASIDE[where], folder="s")
-    assert code == 1, out
-    assert "longer than executor.timeout=20 s" in attempts(tmp_path / "s")[0]["error"]["message"]
-    for folder in ("r", "s"):
-        assert [its["status"] for its in attempts(tmp_path / folder, "bottle")] == ["ok"]
+    found = by_how(tmp_path / "r")
+    assert found["killed"]["error"]["type"] == "ProcessDied"
+    assert found["exit"]["error"]["type"] == "SystemExit"
+    assert "longer than executor.timeout=15 s" in found["hang"]["error"]["message"]
+    assert [its["status"] for its in attempts(tmp_path / "r", "bottle")] == ["ok"] * 3
 
 
-@pytest.mark.parametrize("where", [(), ASIDE["pool"]])
-def test_a_method_that_leaves_python_fails(run, tmp_path, where):
-    assert run("method.how=exit", *where)[0] == 1
+def test_a_method_that_leaves_python_fails(run, tmp_path):
+    assert run("method.how=exit")[0] == 1
     (record,) = attempts(tmp_path / "r")
     assert (record["status"], record["error"]["type"]) == ("failed", "SystemExit")
     assert record["error"]["message"] == "the method leaves"
-
-
-def test_a_hanging_cell_is_ended(run, tmp_path):
-    code, _ = run("method.how=hang", "executor.timeout=25", *ASIDE["pool"])
-    assert code == 1
-    (record,) = attempts(tmp_path / "r")
-    assert record["error"]["message"] == "it ran longer than executor.timeout=25 s and was ended."
 
 
 def test_a_dead_worker_is_tried_again(run, tmp_path):
@@ -103,7 +102,7 @@ def test_a_cell_that_took_the_sweep_with_it_is_alone_at_the_next_run(run, tmp_pa
     assert code == -signal.SIGSEGV
     assert [path.name for path in tmp_path.glob("r/cells/*-metal_nut-*/*")] != []
     assert attempts(tmp_path / "r") == []
-    code, out = run("method.how=segfault")
+    code, out = run("method.how=segfault", "executor.retries=0")
     assert code == 1, out
     first, second = attempts(tmp_path / "r")
     assert "has ended without a record: killed, out of memory, or crashed" in first["error"]["message"]
