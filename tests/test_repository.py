@@ -37,7 +37,8 @@ def test_every_dependency_has_a_reason():
 
 def test_every_imported_package_is_a_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]}
+    extras = [requirement for its in project["optional-dependencies"].values() for requirement in its]
+    declared = {re.split(r"[<>=]", requirement)[0] for requirement in (*project["dependencies"], *extras)}
     imported = set()
     for path in PYTHON:
         if path.relative_to(ROOT).parts[0] != "tests":

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmark.commands.report import open_store, reason
 from benchmark.execution.attempt import attempt
-from benchmark.execution.content import Contents, code
+from benchmark.execution.content import Contents
 from benchmark.execution.states import absent_data
 from benchmark.execution.sweep import Sweep, next_job
 from benchmark.records import superseding
@@ -24,6 +24,7 @@ from benchmark.records.store import Record, Store, alone
 from benchmark.request import registry
 from benchmark.request.cell import Cell, differences
 from benchmark.request.code import hash_code
+from benchmark.request.inputs import code
 
 DONE, DIFFERENT = 0, 1
 

@@ -2,17 +2,23 @@
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.metrics.table import metric_names
-from benchmark.records import ablation
+from benchmark.records import ablation, claims
 from benchmark.records.ablation import write_ablations
 from benchmark.records.leaderboard import FILES, entries, everything, head, legend, write_tables
 from benchmark.records.store import Record, Store, StoreError
+from benchmark.request import registry
+from benchmark.request.cell import differences
+from benchmark.request.inputs import code
 
 WIDE = 300  # columns of text; a pipe or a log file has no width of its own
 
@@ -36,21 +42,49 @@ def rebuild(folder: Path, show_all: bool = False) -> None:
 def print_status(folder: Path) -> int:
     """Print each sweep's progress and failures; 0 if every requested cell is there, else 1."""
     store = open_store(folder)
+    running = {path.parent.name: (path, claim) for path in claims.claims_of(folder) if (claim := claims.holder(path))}
     missing = 0
     for path in sorted((folder / "sweeps").glob("*.json")):
         sweep = json.loads(path.read_text(encoding="utf-8"))
-        records = {cell: store.current(cell) for cell in sweep["cells"]}
-        done = sum(record is not None and record.status == "ok" for record in records.values())
-        failed = {cell: record for cell, record in records.items() if record and record.status != "ok"}
-        absent = len(records) - done - len(failed)
-        print(f"{path.stem}: {done} done, {len(failed)} failed, {absent} missing of {len(records)}")
-        for cell, record in failed.items():
-            print(f"  {record.status} {cell}: {reason(record)}")
-        if done < len(records):
-            print(f"  go on with: {shlex.join(sweep['argv'])}")
-        missing += len(records) - done
+        missing += _print_sweep(path.stem, sweep, store, running)
     _print_set_aside(store)
     return 1 if missing else 0
+
+
+def _print_sweep(
+    name: str, sweep: dict[str, Any], store: Store, running: Mapping[str, tuple[Path, claims.Claim]]
+) -> int:
+    """Print where a sweep stands; returns how many of its cells are not there."""
+    records = {cell: store.current(cell) for cell in sweep["cells"]}
+    done = [record for record in records.values() if record is not None and record.status == "ok"]
+    at_work = {cell: running[cell] for cell in records if cell in running}
+    failed = {cell: its for cell, its in records.items() if its and its.status != "ok" and cell not in at_work}
+    absent = len(records) - len(done) - len(failed) - len(at_work)
+    words = [f"{len(done)} done", f"{len(failed)} failed", f"{absent} missing of {len(records)}"]
+    words += [f"{len(at_work)} running"] if at_work else []
+    words += [f"{stale} done by other code"] if (stale := sum(map(_is_stale, done))) else []
+    words += [f"about {hours:.1f} h left"] if at_work and (hours := _hours_left(done, absent, len(at_work))) else []
+    print(f"{name}: {', '.join(words)}")
+    for cell, (path, claim) in at_work.items():
+        print(f"  running {cell}: {claim}{claims.progress(path)}")
+    for cell, record in failed.items():
+        print(f"  {record.status} {cell}: {reason(record)}")
+    if len(done) < len(records):
+        print(f"  go on with: {shlex.join(sweep['argv'])}")
+    return len(records) - len(done)
+
+
+def _is_stale(record: Record) -> bool:
+    """Whether other code than today's has made a record; `bench run` looks at the data too."""
+    names = [("method", record.cell.method), *(("dataset", name) for name in record.cell.datasets)]
+    if any(registry.why_broken(kind, name) for kind, name in names):
+        return True
+    return bool(differences({"code": record.content.get("code", {})}, {"code": code(record.cell)}))
+
+
+def _hours_left(done: Sequence[Record], absent: int, workers: int) -> float:
+    """Hours for the cells that are missing if each takes what those that are done took on average; 0 if none is."""
+    return fmean(sum(record.seconds.values()) for record in done) * absent / workers / 3600 if done else 0.0
 
 
 def _print_set_aside(store: Store) -> None:

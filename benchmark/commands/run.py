@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.report import print_ablations, print_leaderboard
-from benchmark.execution.data import data_of
 from benchmark.execution.states import State, absent_data, cell_states
 from benchmark.records import claims
 from benchmark.records.leaderboard import write_tables
@@ -114,7 +113,7 @@ def _choose(cells: Sequence[Cell], store: Store, overwrite: str, console: Consol
     absent = absent_data(cells)
     states = cell_states(cells, store, absent)
     todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
-    if lacking := [name for cell in todo for name in data_of(cell) if name in absent]:
+    if lacking := [name for cell in todo for name in cell.datasets if name in absent]:
         raise DataError(absent[lacking[0]])
     if todo:
         from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
@@ -122,7 +121,7 @@ def _choose(cells: Sequence[Cell], store: Store, overwrite: str, console: Consol
         progress.check_before(todo)
     words = f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {store.folder}"
     console.print(words, highlight=False, soft_wrap=True)
-    unseen = {name for cell in cells if states[cell.id].name == "done" for name in data_of(cell) if name in absent}
+    unseen = {name for cell in cells if states[cell.id].name == "done" for name in cell.datasets if name in absent}
     for name in sorted(unseen):
         console.print(f"note: {name} is absent, so recorded cells were not compared with its files", soft_wrap=True)
     for why, count in Counter(its.why for its in states.values() if its.why).items():

@@ -14,7 +14,8 @@ from benchmark.execution.fitting import quiet
 from benchmark.execution.loggers import cell_loggers, log_metrics
 from benchmark.execution.provenance import provenance
 from benchmark.execution.run_cell import fit_ahead, run_cell
-from benchmark.execution.watch import FILE, Pulse, Watch
+from benchmark.execution.watch import Pulse, Watch
+from benchmark.records.claims import PROGRESS
 from benchmark.records.store import Record, StoreError
 from benchmark.request.cell import Cell, differences
 from benchmark.request.knowledge import knowledge
@@ -45,10 +46,10 @@ def attempt(job: Job) -> Record:
     cell, record = job.cell, begin_record(job)
     try:
         if job.fit_alone:
-            return replace(record, data={"auxiliary": fit_ahead(cell, Watch((), Pulse(job.logs / FILE)))})
+            return replace(record, data={"auxiliary": fit_ahead(cell, Watch((), Pulse(job.logs / PROGRESS)))})
         record = replace(record, content=Contents({}).of(cell), knows=knowledge(cell))
         with cell_loggers(cell, job.number, job.logs, job.results, job.sweep) as loggers:
-            measured = run_cell(cell, Watch(loggers, Pulse(job.logs / FILE)))
+            measured = run_cell(cell, Watch(loggers, Pulse(job.logs / PROGRESS)))
             log_metrics(loggers, measured.metrics)
         if changed := differences(record.content, Contents({}).of(cell)):
             raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")

@@ -4,13 +4,11 @@ A record keeps its content. One that differs from the content of today is stale,
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from benchmark.execution.data import DataSpec, auxiliary, data_of, open_data, target
-from benchmark.request import registry
+from benchmark.execution.data import DataSpec, auxiliary, open_data, target
 from benchmark.request.cell import VERSIONS, Cell, canonical
-from benchmark.request.code import MEASURING, code_of
+from benchmark.request.inputs import code
 from benchmark.request.settings import CONFIGS
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import folder_digest
@@ -57,14 +55,3 @@ class Contents:
 def hash_captions(cell: Cell) -> str | None:
     """Hash of all captions of the suite, of which a method may read each; None for a method that reads none."""
     return folder_digest(CONFIGS / "captions") if "captions" in cell.settings.method else None
-
-
-def code(cell: Cell) -> dict[str, str]:
-    """Hashes of all in-house files behind a cell, by name."""
-    datasets = map(registry.dataset, data_of(cell))
-    return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
-
-
-@lru_cache
-def _code(modules: tuple[str, ...]) -> dict[str, str]:
-    return code_of((MEASURING, *modules))

@@ -22,11 +22,6 @@ class DataSpec:
     limit: int | None = None
 
 
-def data_of(cell: Cell) -> tuple[str, ...]:
-    """The data sets of a cell: its target, and the one that it is fitted on if any."""
-    return tuple(name for name in (cell.dataset, cell.settings.protocol.auxiliary) if name)
-
-
 def target(cell: Cell, categories: Sequence[str] | None = None) -> DataSpec:
     """What a cell is tested on, or other categories of that data set."""
     chosen = tuple(categories or cell.categories)

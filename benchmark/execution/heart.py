@@ -1,17 +1,15 @@
-"""A thread of the driver: keeps the claims of running jobs fresh, says how far they are, and writes it to a log."""
+"""A thread of the driver: keeps the claims to running jobs fresh, says how far they are, and writes it to a log."""
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmark.execution.attempt import Job
-from benchmark.execution.watch import FILE
 from benchmark.records import claims
 
 LOOK = 1.0  # seconds between two looks at what is running
@@ -19,28 +17,25 @@ LOG = 30.0  # seconds between two lines of the log
 
 
 class Running(NamedTuple):
-    """A job under way, and what it says of itself: see `benchmark.execution.watch.Pulse`."""
+    """A job under way, and what it says of itself."""
 
     job: Job
     since: float  # seconds that it runs
-    told: Mapping[str, Any]
+    progress: str
 
     def __str__(self) -> str:
-        cell, told = self.job.cell, self.told
+        cell = self.job.cell
         words = f"{cell.method_label} {cell.dataset}/{cell.part} k={cell.shots} seed={cell.seed}"
         if self.job.fit_alone:
             words = f"fit of {cell.method_label} on {cell.settings.protocol.auxiliary} seed={cell.seed}"
-        if told:
-            loss = f", loss {told['loss']:.4g}" if told.get("loss") is not None else ""
-            words += f": {told['phase']} {told['batch']}/{told['batches'] or '?'}{loss}"
-        return f"{words} ({self.since:.0f} s)"
+        return f"{words}{self.progress} ({self.since:.0f} s)"
 
 
 Show = Callable[[Sequence[Running]], None]
 
 
 class Heart:
-    """Beats for the jobs that were added and not yet removed."""
+    """Claims jobs and beats for them until they are removed."""
 
     def __init__(self, show: Show, log: Path) -> None:
         self._show, self._log = show, log
@@ -56,15 +51,28 @@ class Heart:
         self._end.set()
         self._thread.join(timeout=5)
 
-    def add(self, job: Job) -> None:
-        """Begin to beat for a job."""
+    def add(self, job: Job) -> bool:
+        """Claim a job and begin to beat for it; False if another process has claimed it."""
+        if not claims.take(claims.path_of(job.logs)):
+            return False
         with self._lock:
             self._jobs[job.logs] = (job, time.monotonic())
+        return True
 
     def remove(self, job: Job) -> None:
-        """It has ended."""
+        """It has ended, and what there is to keep of it is on disk."""
         with self._lock:
             self._jobs.pop(job.logs, None)
+        claims.release(claims.path_of(job.logs))
+
+    @contextmanager
+    def claims(self) -> Iterator[None]:
+        """Give back what is still claimed at the end, where the sweep could keep no record of it."""
+        try:
+            yield
+        finally:
+            for job, _ in list(self._jobs.values()):
+                self.remove(job)
 
     def _live(self) -> None:
         beat = log = time.monotonic()
@@ -72,7 +80,7 @@ class Heart:
             now = time.monotonic()
             with self._lock:
                 jobs = list(self._jobs.values())
-            running = [Running(job, now - since, _told(job)) for job, since in jobs]
+            running = [Running(job, now - since, claims.progress(claims.path_of(job.logs))) for job, since in jobs]
             self._show(running)
             if now - beat >= claims.BEAT:
                 beat = now
@@ -86,11 +94,3 @@ class Heart:
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         with suppress(OSError), self._log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(f"{stamp} {its}\n" for its in running)
-
-
-def _told(job: Job) -> Mapping[str, Any]:
-    try:
-        told = json.loads((job.logs / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, Mapping) else {}

@@ -96,24 +96,24 @@ def _records(sweep: Sweep, cells: Sequence[Cell], heart: Heart) -> Iterator[tupl
     executor = open_executor(sweep.executor, sweep.ray, cells[0].where.trainer)
     schedule = Schedule(cells, lambda cell: _begin(sweep, cell, heart), shared_fits=executor.slots > 1)
     deaths: Counter[str] = Counter()
-    with closing(executor.run(schedule)) as finished:
+    with closing(executor.run(schedule)) as finished, heart.claims():
         for job, record in finished:
-            heart.remove(job)
             died = record.error.get("type") == DIED and deaths[job.cell.id] < sweep.executor.retries
             deaths[job.cell.id] += died
-            if job.fit_alone:
-                claims.release(claims.path_of(job.logs))
+            if not job.fit_alone:
+                sweep.store.save(record)
+            heart.remove(job)
+            if not job.fit_alone:
                 if died:
-                    schedule.make_again(job)
-                elif record.status != "interrupted":
-                    lost = schedule.made(job, well=record.status == "ok")
-                    yield from ((cell, _keep(sweep, _shared_failure(sweep, cell, record))) for cell in lost)
-                continue
-            _keep(sweep, record)
-            claims.release(claims.path_of(job.logs))
-            if died:
-                schedule.put_back(job.cell)
-            yield job.cell, record
+                    schedule.put_back(job.cell)
+                yield job.cell, record
+            elif died:
+                schedule.make_again(job)
+            elif record.status != "interrupted":
+                for cell in schedule.made(job, well=record.status == "ok"):
+                    lost = _shared_failure(sweep, cell, record)
+                    sweep.store.save(lost)
+                    yield cell, lost
 
 
 def _begin(sweep: Sweep, cell: Cell, heart: Heart) -> Job | None:
@@ -122,10 +122,7 @@ def _begin(sweep: Sweep, cell: Cell, heart: Heart) -> Job | None:
     if any(claims.holder(path) for path in claims.claims_of(folder, cell.id)):
         return None
     job = next_job(sweep, cell)
-    if not claims.take(claims.path_of(job.logs)):
-        return None
-    heart.add(job)
-    return job
+    return job if heart.add(job) else None
 
 
 def next_job(sweep: Sweep, cell: Cell) -> Job:
@@ -134,11 +131,6 @@ def next_job(sweep: Sweep, cell: Cell) -> Job:
     last = sweep.store.last(cell.id)
     fell = last is not None and last.error.get("type") == DIED
     return Job(cell, number, logs, sweep.store.folder, sweep.name, tuple(sweep.argv), fell=fell)
-
-
-def _keep(sweep: Sweep, record: Record) -> Record:
-    sweep.store.save(record)
-    return record
 
 
 def _shared_failure(sweep: Sweep, cell: Cell, fit: Record) -> Record:

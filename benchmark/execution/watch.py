@@ -14,7 +14,6 @@ from lightning.pytorch.loggers import Logger
 from benchmark.execution import stopping
 
 EVERY = 1.0  # seconds between two reports
-FILE = "progress.json"
 
 
 class Pulse(Callback):
@@ -55,7 +54,7 @@ class Pulse(Callback):
         self.due = time.monotonic() + EVERY
         told = {"phase": phase, "batch": done, "batches": int(total) if total < float("inf") else None, "loss": loss}
         if self.file is not None:
-            partial = self.file.with_name(f".tmp-{FILE}")
+            partial = self.file.with_name(f".tmp-{self.file.name}")
             with suppress(OSError):  # what nobody can read stops nothing
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 partial.write_text(json.dumps(told), encoding="utf-8")

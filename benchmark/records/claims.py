@@ -13,9 +13,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmark.records.store import StoreError
+
 BEAT = 5.0  # seconds between two signs of life
 SILENT = 120.0  # seconds without one after which a process of another host counts as dead
 ENDING = ".started"
+PROGRESS = "progress.json"  # in the folder of the attempt's logs
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,21 @@ def path_of(logs: Path) -> Path:
 
 
 def take(path: Path) -> bool:
-    """Claim an attempt for this process; False if another one has."""
+    """Claim an attempt for this process; False if another one has.
+
+    Raises:
+        StoreError: the disk is full or the place cannot be written.
+    """
     claim = Claim(socket.gethostname(), os.getpid(), _born(os.getpid()), time.time())
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             json.dump(asdict(claim), file)
     except FileExistsError:
         return False
+    except OSError as error:
+        release(path)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}.") from error
     return True
 
 
@@ -76,6 +86,16 @@ def claims_of(folder: Path, cell_id: str = "*") -> list[Path]:
     """The claims of a results folder, or to one cell of it, that are not followed by a record, in order."""
     found = (folder / "cells").glob(f"{cell_id}/attempt-*{ENDING}")
     return sorted(path for path in found if not path.with_suffix(".json").exists())
+
+
+def progress(path: Path) -> str:
+    """What the attempt of a claim says of itself, such as ": fit 12/100, loss 0.3"; "" if it says nothing."""
+    try:
+        told = json.loads((path.with_suffix("") / PROGRESS).read_text(encoding="utf-8"))
+        loss = "" if told["loss"] is None else f", loss {told['loss']:.4g}"
+        return f": {told['phase']} {told['batch']}/{told['batches'] or '?'}{loss}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def number_of(path: Path) -> int:

@@ -18,7 +18,7 @@ SCHEMA = 2
 LOCK = ".lock"
 DIED = "ProcessDied"  # type of the error of an attempt whose process has ended without a record
 #: Fields that neither states nor tables read, so that they are not kept in memory.
-UNHELD = ("argv", "data", "counts", "regions", "seconds", "remarks", "provenance")
+UNHELD = ("argv", "data", "counts", "regions", "remarks", "provenance")
 
 
 class StoreError(UserError):

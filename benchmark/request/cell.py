@@ -131,6 +131,11 @@ class Cell:
         return found
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets behind it: the target, and the one that it is fitted on if any."""
+        return tuple(name for name in (self.dataset, self.settings.protocol.auxiliary) if name)
+
+    @property
     def seen(self) -> tuple[str, ...]:
         """All categories that the method sees images of, tested or not."""
         return tuple(sorted((*self.fitted, *self.categories))) if self.fitted else self.categories

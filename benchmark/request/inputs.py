@@ -1,9 +1,11 @@
-"""Files and folders that settings name: they count by their content, wherever they lie."""
+"""What a cell depends on besides its words: files that settings name, and the source behind it, all by content."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from benchmark.request import registry
-from benchmark.request.cell import CellSettings
+from benchmark.request.cell import Cell, CellSettings
+from benchmark.request.code import MEASURING, code_of
 from benchmark.request.settings import choices
 from datamodules.components.content import file_digest, folder_digest
 from methods.components.clip.model_files import local_digest
@@ -38,3 +40,14 @@ def _digest(name: str) -> str | None:
     if path.is_file():
         return file_digest(path)
     return folder_digest(path) if name and path.is_dir() else None
+
+
+def code(cell: Cell) -> dict[str, str]:
+    """Hashes of all in-house files behind a cell, by name."""
+    datasets = map(registry.dataset, cell.datasets)
+    return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
+
+
+@lru_cache
+def _code(modules: tuple[str, ...]) -> dict[str, str]:
+    return code_of((MEASURING, *modules))

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from steps import shorten_fits
 from twins import VISA_ALL, image, save, write_mvtec_category, write_visa
 
+from benchmark.execution import attempt as attempting
 from benchmark.execution import content
-from benchmark.execution import local as sweep
 from datamodules.components.published_shots import LIST_FILE
 from methods.components.clip.published_weights import DEMO_FILE
 
@@ -388,13 +388,13 @@ def test_a_record_says_in_what_float32_was_computed(run, tmp_path):
 
 
 def test_files_that_change_while_a_cell_runs_make_it_fail(run, part, tmp_path, monkeypatch):
-    real = sweep.run_cell
+    real = attempting.run_cell
 
     def meanwhile(*arguments):
         measured = real(*arguments)
         save(image(77), part / "nut" / "test" / "good" / "000.png")
         return measured
 
-    monkeypatch.setattr(sweep, "run_cell", meanwhile)
+    monkeypatch.setattr(attempting, "run_cell", meanwhile)
     out = run("--categories", "nut", code=1)
     assert "files changed while the cell ran (data: nut)" in out

@@ -7,7 +7,7 @@ import pytest
 from steps import shorten_fits
 from twins import write_mvtec_category
 
-from benchmark.execution import content
+from benchmark.request import inputs
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose
 
@@ -59,4 +59,4 @@ def test_words_of_the_suite_belong_to_the_code_of_who_reads_them_and_of_no_other
     for method, reads in (("promptad", True), ("finegrainedad", True), ("winclip", False)):
         layer = Layer("test", {"sweep": {"methods": [method], "datasets": ["folder"]}})
         (cell, *_) = make_plan(compose([layer]), {"folder": ("nut",)}).cells
-        assert ("methods/components/promptad_states.json" in content.code(cell)) == reads
+        assert ("methods/components/promptad_states.json" in inputs.code(cell)) == reads

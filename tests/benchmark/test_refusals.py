@@ -164,7 +164,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_loses_nothing(bench, data, tmp
     import resource
     import signal
 
-    from benchmark.execution import local as sweep
+    from benchmark.execution import ranks as sweep
 
     real, before = sweep.attempt, resource.getrlimit(resource.RLIMIT_FSIZE)
     calls = []

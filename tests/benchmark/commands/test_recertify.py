@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark.execution import content
 from benchmark.metrics import table
-from benchmark.request import code, registry
+from benchmark.request import code, inputs, registry
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +38,7 @@ def refresh():
         code._read,
         code._digest,
         code._home,
-        content._code,
+        inputs._code,
         registry._modules,
         registry._facts,
     ):
