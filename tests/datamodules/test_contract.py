@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import twins
 from torch.utils.data import DataLoader
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.fit_data import FitData
 from datamodules.components.reading import SampleImages, collate, read_image
 from datamodules.components.sample import DataError
+from datamodules.components.tiles import TiledDataModule
 
 DATASETS = [p for p in (Path(inspect.getfile(AnomalyDataModule)).parents[1]).glob("*.py") if p.stem != "__init__"]
 LITERALS = (
@@ -44,8 +44,7 @@ def shown(data) -> list[str]:
 @pytest.mark.parametrize("file", DATASETS, ids=lambda file: file.stem)
 def test_class_attributes_are_literals(file):
     tree = ast.parse(file.read_text())
-    kinds = {"AnomalyDataModule", "SyntheticDataModule", "ListedShots"}
-    (kind,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and {ast.unparse(base) for base in n.bases} & kinds]
+    (kind,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and "source" in ast.unparse(n)[:4000] and n.bases]
     values = {}
     for node in kind.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -58,9 +57,9 @@ def test_class_attributes_are_literals(file):
     assert values.get("folder_name") or values.get("needs_root") is False
 
 
-def test_every_data_set_that_needs_a_root_has_a_twin():
-    rootless = {file.stem for file in DATASETS if "needs_root = False" in file.read_text()}
-    assert {*twins.TWINS} == {file.stem for file in DATASETS} - rootless
+def test_every_data_set_that_is_not_drawn_has_a_case(cases):
+    known = {case.kind.__module__.rpartition(".")[2] for case in cases.values()}
+    assert known == {file.stem for file in DATASETS} - {"procedural", "procedural_auxiliary"}
 
 
 @pytest.mark.slow
@@ -74,7 +73,7 @@ def test_lists_are_complete(case, root):
         assert not any(s.anomalous or s.mask for s in normals)
         assert {s.category for s in (*normals, *tests)} == {category}
         assert {s.defect_type == "good" for s in tests if s.anomalous} == {False}
-        assert {s.defect_type for s in (*normals, *tests) if not s.anomalous} == {"good"}
+        assert {s.defect_type for s in (*normals, *tests) if not s.anomalous} <= {"good"}
         assert len({s.image for s in (*normals, *tests)}) == case.normals + sum(case.tests)
         assert data.masks_known(category) == (category in case.masks)
         assert all((s.mask is not None) == (s.anomalous and category in case.masks) for s in tests)
@@ -90,11 +89,12 @@ def test_batches_of_a_fit(case, root):
     """They hold the truth, also where anomalous pixels are unknown."""
     data = case.build(root, limit=6)
     every = SampleImages(data.test_samples, data.root, 16)  # of categories without masks too
-    loaders = [DataLoader(every, 3, collate_fn=collate), case.build(root, shots=2).train_dataloader()]
+    loaders = [DataLoader(every, 3, collate_fn=collate)]
+    loaders += [case.build(root, shots=2).train_dataloader()] if case.normals else []
     loaders += [data.fit_loader(FitData("labelled"))] if case.masks else []
     labels = {path: label for loader in loaders for batch in loader for path, label in check_truth(batch, case, data)}
     truth = {data.relative(s.image): s.anomalous for c in case.categories for s in (*data.tests(c), *data.normals(c))}
-    assert {*labels.values()} == {True, False}
+    assert {*labels.values()} == ({True, False} if case.tests[0] else {True})
     assert labels.items() <= truth.items()
 
 
@@ -141,7 +141,7 @@ def test_nothing_behind_a_test_loader_holds_a_label_or_a_mask(case, root, few):
     assert {*found} == {16} | {sample.image for sample in samples} | {sample.category for sample in samples}
     assert not any(isinstance(leaf, bool) for leaf in found)
     truth = leaves(SampleImages(samples, data.root, 16).__dict__)  # the walk finds a label where there is one
-    assert {leaf for leaf in truth if isinstance(leaf, bool)} == {True, False}
+    assert {leaf for leaf in truth if isinstance(leaf, bool)} == ({True, False} if case.tests[0] else {True})
     assert {sample.mask for sample in samples} <= {*truth}
 
 
@@ -149,11 +149,17 @@ def test_nothing_behind_a_test_loader_holds_a_label_or_a_mask(case, root, few):
 def test_test_order_is_stable_and_complete(case, root, few):
     data = case.build(root, **few)
     seen = shown(data)
+    other = {"seed": 9, "shots": min(2, case.normals)}
     named = [sorted(data.relative(sample.image) for sample in data.tests(c)) for c in case.categories]
     chosen = {*seen} if few else {path for names in named for path in names}
     assert seen == [path for names in named for path in names if path in chosen]
     assert len(seen) == len(case.categories) * few.get("limit", sum(case.tests))
-    assert seen == shown(case.build(root, **few, seed=9, shots=2))
+    assert seen == shown(case.build(root, **few, **other))
+
+
+def need_normals(case):
+    if not case.normals:
+        pytest.skip("this set has no normal training images")
 
 
 def support(data):
@@ -162,6 +168,7 @@ def support(data):
 
 @pytest.mark.slow
 def test_shots_nest_and_are_recorded(case, root):
+    need_normals(case)
     one, four = case.build(root, shots=1), case.build(root, shots=4)
     for category in case.categories:
         assert support(four)[category][:1] == support(one)[category]
@@ -178,11 +185,14 @@ def test_shots_nest_and_are_recorded(case, root):
 
 
 def test_a_category_alone_gets_the_same_shots(case, root):
+    need_normals(case)
     together = support(case.build(root, shots=2))
     assert {c: support(case.build(root, shots=2, categories=[c]))[c] for c in case.categories} == together
 
 
 def test_shuffles_follow_the_seed_and_the_epoch(case, root):
+    need_normals(case)
+
     def epochs(seed):
         loader = case.build(root, shots=4, seed=seed).train_dataloader()
         orders = []
@@ -209,7 +219,8 @@ def test_labelled_loader(case, root, few):
     assert shuffled == paths(data.fit_loader(FitData("labelled")))
     assert shuffled != sorted(shuffled)
     assert shuffled != paths(case.build(root, **few, seed=1).fit_loader(FitData("labelled")))
-    assert {bool(b) for batch in data.fit_loader(FitData("labelled")) for b in batch.label} == {True, False}
+    seen = {bool(b) for batch in data.fit_loader(FitData("labelled")) for b in batch.label}
+    assert seen == ({True, False} if case.tests[0] else {True})
 
 
 @pytest.mark.slow
@@ -217,8 +228,11 @@ def test_labelled_loader(case, root, few):
 def test_limit_is_even_and_stable(case, root, limit):
     data = case.build(root, limit=limit)
     labels = [sample.anomalous for sample in data.test_samples]
-    assert len(labels) == limit * len(case.categories)
-    assert sum(labels) == (limit + 1) // 2 * len(case.categories)
+    normal, anomalous = case.tests
+    whole = min(limit, normal + anomalous)
+    assert len(labels) == whole * len(case.categories)
+    wanted = min(anomalous, max((limit + 1) // 2, limit - normal))
+    assert sum(labels) == wanted * len(case.categories)
     assert shown(data) == [data.relative(sample.image) for sample in data.test_samples]
     assert shown(data) == shown(case.build(root, limit=limit, seed=5))
 
@@ -257,10 +271,10 @@ def test_numbers_out_of_range(case, root):
 def test_a_fingerprint_knows_neither_shots_nor_seed_nor_limit(case, root):
     category = case.categories[0]
     plain = case.build(root)
-    other = case.build(root, shots=2, seed=2, limit=1)
+    other = case.build(root, shots=min(2, case.normals), seed=2, limit=1)
     assert plain.fingerprint(category) == other.fingerprint(category)
     assert plain.test_fingerprint(category) == other.test_fingerprint(category)
-    assert plain.test_fingerprint(category) != plain.fingerprint(category)
+    assert (plain.test_fingerprint(category) != plain.fingerprint(category)) == bool(case.normals)
 
 
 def turn_a_bit(path):
@@ -275,9 +289,11 @@ def turn_a_bit(path):
 def test_fingerprints_see_every_byte_and_neither_place_nor_time(case, root, tmp_path):
     if root is None:
         pytest.skip("the files of the installed package must not be changed")
+    if issubclass(case.kind, TiledDataModule):
+        pytest.skip("its tiles are told apart by the bytes of the originals: see test_tiles")
     copy = shutil.copytree(root, tmp_path / "elsewhere" / root.name)
     category = case.categories[0]
-    data = case.build(copy, shots=1)
+    data = case.build(copy)
 
     def prints():
         return data.fingerprint(category), data.test_fingerprint(category)
@@ -289,10 +305,13 @@ def test_fingerprints_see_every_byte_and_neither_place_nor_time(case, root, tmp_
     for sample in (*data.normals(category), *tests):
         os.utime(sample.image, (1, 1))
     assert prints() == seen[0]
-    for file in (tests[0].image, next(s.mask for s in tests if s.mask)):
+    for file in (tests[0].image, *[s.mask for s in tests if s.mask][:1]):
         turn_a_bit(file)
         seen.append(prints())
-    assert len({whole for whole, _ in seen}) == len({test for _, test in seen}) == 3
+    different = 3 if case.masks else 2
+    assert len({whole for whole, _ in seen}) == len({test for _, test in seen}) == different
+    if not case.normals:
+        return
     turn_a_bit(data.normals(category)[0].image)
     whole, test = prints()
     assert test == seen[-1][1]  # a training image is no test image
@@ -300,8 +319,9 @@ def test_fingerprints_see_every_byte_and_neither_place_nor_time(case, root, tmp_
 
 
 def test_pickles(case, root):
-    data = pickle.loads(pickle.dumps(case.build(root, shots=2)))
-    assert support(data) == support(case.build(root, shots=2))
+    shots = min(2, case.normals)
+    data = pickle.loads(pickle.dumps(case.build(root, shots=shots)))
+    assert support(data) == support(case.build(root, shots=shots))
     assert len(pickle.loads(pickle.dumps(data.test_dataloader().dataset))) > 0
 
 

@@ -4,7 +4,7 @@ Images are 24 wide and 20 high, so that swapped axes show. A defect is a white s
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +119,3 @@ def write_meta(root: Path) -> Path:
         meta["test"]["scan"].append(record)
     (root / "meta.json").write_text(json.dumps(meta))
     return root
-
-
-#: Key of a data set to the function that writes its twin below an empty folder. A new data set adds a line.
-TWINS: dict[str, Callable[[Path], Path]] = {"mvtec_ad": write_mvtec_ad, "visa": write_visa, "folder": write_folder}
