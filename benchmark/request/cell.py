@@ -200,6 +200,8 @@ class Cell:
             group: "method", "dataset", "auxiliary" or "protocol"; its precision stands in the backbone's label.
         """
         defaults = self.defaults.get(group, {})
+        if group == "dataset":  # its variant has a place of its own
+            return overrides({k: v for k, v in self.settings.dataset.items() if k != "variant"}, defaults)
         if group != "protocol":
             return overrides(getattr(self.settings, group), defaults)
         values = {key: value for key, value in vars(self.settings.protocol).items() if key != "precision"}

@@ -26,6 +26,9 @@ class Plan:
     notes: tuple[str, ...]  # what was left out, and why
 
 
+NO_SHOTS = "which has no normal training images"
+
+
 class Part(NamedTuple):
     """The categories of one cell."""
 
@@ -56,10 +59,45 @@ def make_plan(settings: Settings, on_disk: Mapping[str, Sequence[str]]) -> Plan:
     for method in map(registry.method, sweep.methods):
         for protocol in _protocols(method, sweep.protocols, notes):
             for dataset in map(registry.dataset, sweep.datasets):
-                if categories[dataset.name]:
-                    parts = _parts(PROTOCOLS[protocol], dataset.name, categories[dataset.name], known[dataset.name])
+                chosen, its = categories[dataset.name], _counts(dataset, settings, categories[dataset.name])
+                if PROTOCOLS[protocol].uses_shots and its and not its.train:
+                    notes.append(f"left out: {method.name} in {protocol} on {its.name}, {NO_SHOTS}")
+                elif chosen:
+                    parts = _parts(PROTOCOLS[protocol], dataset.name, chosen, known[dataset.name])
                     cells += _cells(method, protocol, dataset, parts, settings, notes)
-    return Plan(tuple(cells), tuple(dict.fromkeys(notes)))
+                    notes += [f"{its.name} {words}" for words in its.gaps()] if its else []
+    notes = [*dict.fromkeys(notes)]
+    if not cells and (lost := [note for note in notes if NO_SHOTS in note]):
+        raise ConfigError(f"nothing is left to run: {'; '.join(lost)}. Choose another variant or zero_shot.")
+    return Plan(tuple(cells), tuple(notes))
+
+
+class _Counts(NamedTuple):
+    """Published numbers of the images of some categories."""
+
+    name: str  # of the data set, with its variant
+    train: int
+    normal: int
+    anomalous: int
+    masks: bool
+
+    def gaps(self) -> Iterator[str]:
+        """What cannot be measured, and why."""
+        if not self.normal:
+            yield "has no normal test images: image metrics are undefined, a dash in tables"
+        if not self.masks:
+            yield "has no masks: pixel metrics are undefined, a dash in tables"
+
+
+def _counts(dataset: DatasetFacts, settings: Settings, categories: Sequence[str]) -> _Counts | None:
+    """None where the data set's file does not say them for each category."""
+    variant = dataset.variant_of(settings["dataset"][dataset.name])
+    known = dataset.counts.get(variant, {})
+    if not categories or not {*categories} <= {*known}:
+        return None
+    name = f"{dataset.name} ({variant})" if len(dataset.counts) > 1 else dataset.name
+    train, normal, anomalous = (sum(numbers) for numbers in zip(*(known[c] for c in categories), strict=True))
+    return _Counts(name, train, normal, anomalous, dataset.has_masks)
 
 
 def _check(settings: Settings) -> None:

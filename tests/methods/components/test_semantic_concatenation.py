@@ -70,8 +70,8 @@ def test_shared_starts_change_no_feature_and_no_gradient(backbone, after_name, a
         assert_close(ours, expected, atol=2e-6 * expected.abs().max().item(), rtol=1e-5)
 
 
-def test_every_category_that_is_shipped_has_states():
-    for dataset in map(registry.dataset, registry.names("dataset")):
+def test_every_category_of_the_sets_that_papers_describe_has_states():
+    for dataset in map(registry.dataset, ("mvtec_ad", "visa", "textile", "procedural", "procedural_auxiliary")):
         for category in dataset.categories:
             found = anomalous_states(category, "specific")
             assert found[:8] == GENERIC_STATES == anomalous_states(category, "generic"), category
