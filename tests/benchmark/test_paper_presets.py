@@ -21,6 +21,8 @@ PLANS = {  # cells = models x shots x seeds, and the side in px at which maps ar
     "paper/april_gan": (2 * (BOTH + BOTH * 3), 518),  # two scores
     "paper/coop": (2 * BOTH * 3, 518),  # two methods
     "paper/faprompt": (2 * BOTH, 518),  # two methods
+    "paper/faprompt-image-level": (BOTH + 3 + 3 + 6 + 10 + 12 + 4, 518),
+    "paper/faprompt-pixel-level": (BOTH + 2 + 3 + 6 + 10 + 12 + 6, 518),
     "paper/finegrainedad": (BOTH * 3 * 5, 400),
     "paper/finegrainedad-released": (BOTH * 3 * 5, 400),
     "paper/linear_heads": (2 * BOTH * 3, 518),  # two methods
