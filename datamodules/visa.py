@@ -1,6 +1,7 @@
 """VisA: twelve objects, the one-class split, read from the raw archive without a copy."""
 
 import csv
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from datamodules.components.layouts import describe
@@ -61,6 +62,10 @@ class VisA(ListedShots):
     licence = "CC BY 4.0"
     layout = "<root>/split_csv/1cls.csv and <root>/<category>/Data/{Images/{Normal,Anomaly}, Masks/Anomaly}"
     folder_name = "visa"
+
+    @property
+    def list_files(self) -> tuple[Path, ...]:
+        return (self.root / SPLIT_FILE,)
 
     def normals(self, category: str) -> list[Sample]:
         rows = [row for row in self._rows(category) if (row.split, row.label) == ("train", "normal")]

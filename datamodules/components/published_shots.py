@@ -13,8 +13,6 @@ from datamodules.components.sample import DataError, Sample
 LIST_FILE = "selected_samples_per_run.txt"
 #: Name of the rule of `pick`, for records; that of sampling by names is `SHOT_RULE`.
 LIST_RULE = "listed-numbers-v1"
-#: Settings of a data set that say where its shots come from. What came of them is told by the rule and the names.
-SHOT_SETTINGS = ("shot_list", "shot_numbers")
 _LINE = re.compile(r"#(\d+): *(\d+(?: +\d+)*) *")
 
 
