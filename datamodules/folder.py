@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.components.checks import check_category_name, check_root
+from datamodules.components.checks import check_name, check_root
 from datamodules.components.layouts import describe, is_mvtec_category, list_folders
 from datamodules.components.listings import META, find_tables, list_categories, read_list
 from datamodules.components.own_folders import (
@@ -86,7 +86,7 @@ class Folder(ListedShots):
         if not names:
             raise DataError(f"no category below {root}: expected {cls.layout}. {describe(root)}")
         for name in names:
-            check_category_name(name, root)
+            check_name(name, "category", root)
         return tuple(names)
 
     def normals(self, category: str) -> list[Sample]:
@@ -107,7 +107,9 @@ class Folder(ListedShots):
         if file := _list_file(self.root, self.config):
             return read_list(self.root, file, category, self.config.split)
         single = [self.root] == _category_folders(self.root, self.config)
-        return read_folders(self.root.parent if single else self.root, category, self.config)
+        parent = self.root.parent if single else self.root
+        split = self.config.layout != "flat" and is_mvtec_category(parent / category)
+        return read_folders(parent, category, self.config, split=split)
 
 
 def _list_file(root: Path, config: Folder.Config) -> Path | None:

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.components.checks import check_category, check_category_name, check_names, check_root
+from datamodules.components.checks import check_category, check_name, check_names, check_root
 from datamodules.components.content import file_digest
 from datamodules.components.fit_data import FitData
 from datamodules.components.order import DealtBatches, InOrder, ShuffledByEpoch
@@ -102,7 +102,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
         self.root = plain_path(Path(root))
         self.chosen = check_names(categories, self.find_categories(self.root, self.config))
         for category in self.chosen:
-            check_category_name(category, self.root)
+            check_name(category, "category", self.root)
 
     @abstractmethod
     def normals(self, category: str) -> list[Sample]:

@@ -79,12 +79,18 @@ def _marks(mask: Path, changed: int, length: int) -> bool:
     return read_regions(mask, 1, "native").found > 0
 
 
-def check_category_name(name: str, root: Path) -> None:
-    """Raise DataError unless a category found in `root` can name a folder of results."""
+def check_name(name: str, what: str, root: Path) -> None:
+    """Raise DataError unless a name that was found can be that of a folder.
+
+    Args:
+        name: of a category, or what else names a folder.
+        what: "category", for the message.
+        root: where it was found.
+    """
     wrong = [character for character in name if character in "/\\" or unicodedata.category(character) in ("Cc", "Cf")]
     if wrong or name in ("", ".", "..") or name != name.strip() or len(os.fsencode(name)) > LONGEST_NAME:
         raise DataError(
-            f"{name!r} of {root} cannot name a category: it must have 1 to {LONGEST_NAME} bytes, be neither . nor .., "
+            f"{name!r} in {root} cannot name a {what}: it must have 1 to {LONGEST_NAME} bytes, be neither . nor .., "
             "hold no slash, backslash or control character, and neither start nor end with a blank. Rename it."
         )
 

@@ -8,7 +8,6 @@ from typing import Annotated, NamedTuple
 
 from datamodules.components.layouts import (
     category_folder,
-    is_mvtec_category,
     list_folders,
     list_images,
     names_below,
@@ -83,15 +82,20 @@ def check_said(folders: Sequence[Path], names: FolderNames) -> None:
         raise DataError(f"no folder of masks {masks!r} in any category: looked for {folders[0] / masks}.")
 
 
-def read_folders(root: Path, category: str, names: FolderNames) -> Lists:
-    """The lists of one category, `train` and `test` told apart where it has them.
+def read_folders(root: Path, category: str, names: FolderNames, *, split: bool) -> Lists:
+    """The lists of one category.
+
+    Args:
+        root: folder of the category's folder.
+        category: its name.
+        names: what the folders in it are called.
+        split: whether they lie in `train` and `test`.
 
     Raises:
         DataError: there is no such folder, a folder of anomalous images holds one of normal images, or masks and
             images do not pair.
     """
     folder = category_folder(root, category)
-    split = is_mvtec_category(folder)
     train, test = (folder / "train", folder / "test") if split else (folder, folder)
     normal = [Sample(path, category) for path in _normal_images(folder, _named(train, names.normal), names)]
     if split or names.normal_test:
@@ -101,7 +105,8 @@ def read_folders(root: Path, category: str, names: FolderNames) -> Lists:
         normal, tested = divide(normal, names.split)
     kinds = _kinds(folder, test, names)
     masks = _mask_folder(folder, names, split)
-    pairs = _pairs(folder, kinds, masks, names, [sample.image for sample in (*normal, *tested)])
+    clean = None if split else [sample.image for sample in (*normal, *tested)]
+    pairs = _pairs(folder, kinds, masks, names, clean)
     anomalous = [
         Sample(image, category, True, mask, kind.name) for kind in kinds for image, mask in pairs[kind].items()
     ]
@@ -157,9 +162,12 @@ def _mask_folder(folder: Path, names: FolderNames, split: bool) -> Path | None:
 
 
 def _pairs(
-    folder: Path, kinds: Sequence[Path], masks: Path | None, names: FolderNames, normal: Sequence[Path]
+    folder: Path, kinds: Sequence[Path], masks: Path | None, names: FolderNames, clean: Sequence[Path] | None
 ) -> dict[Path, dict[Path, Path | None]]:
-    """The images of each kind with their masks; None where a category has no masks."""
+    """The images of each kind with their masks; None where a category has no masks.
+
+    `clean` are the normal images where one folder may hold the masks of all kinds; None where each has its own.
+    """
     if _is_pattern(names):
         return {
             kind: {image: _by_pattern(folder, kind, image, names) for image in _images(folder, kind, names)}
@@ -167,10 +175,10 @@ def _pairs(
         }
     if masks is None:
         return {kind: dict.fromkeys(list_images(kind)) for kind in kinds}
-    if is_mvtec_category(folder):
+    if clean is None:
         _check_kinds(kinds, masks, names)
     elif not any((masks / kind.name).is_dir() for kind in kinds):
-        return _shared(kinds, masks, normal)
+        return _shared(kinds, masks, clean)
     return {kind: {**pair_masks(kind, masks / kind.name)} for kind in kinds}
 
 

@@ -41,6 +41,13 @@ CASES = {
     "folder": Case(Folder, "write_folder", ("blue part", "red_part"), masks=("blue part",)),
     "folder-single": Case(Folder, "write_single", ("folder-single",), masks=("folder-single",)),
     "folder-meta": Case(Folder, "write_meta", ("part",), masks=("part",), config={"layout": "meta"}),
+    "folder-flat": Case(Folder, "write_flat", ("part",), masks=("part",), config={"split": 0.625}),
+    "folder-anomalib": Case(
+        *(Folder, "write_anomalib", ("folder-anomalib",)),
+        masks=("folder-anomalib",),
+        config={"normal": ["normals"], "abnormal": ["faults"], "normal_test": ["clean"], "masks": "truth"},
+    ),
+    "folder-table": Case(Folder, "write_table", ("folder-table",), masks=("folder-table",)),
     "textile": Case(Textile, "", ("textile",), normals=500, tests=(500, 1000)),
 }
 
