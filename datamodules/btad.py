@@ -30,4 +30,4 @@ class BTAD(MVTecLayout):
     )
     layout = "<root>/<01|02|03>/{train/ok, test/{ok,ko}, ground_truth/ko}"
     folder_name = "btad"
-    normal_names: ClassVar[tuple[str, ...]] = ("ok",)
+    normal_name = "ok"

@@ -53,7 +53,7 @@ class DAGM(AnomalyDataModule):
 
     def _half(self, category: str, name: str) -> tuple[list[Path], dict[str, Path]]:
         folder = self.root / category / name
-        images = list_images(folder)
+        images = [path for path in list_images(folder) if path.parent == folder]  # beside the folder of labels
         if not images:
             raise DataError(f"no images in {folder}: expected {self.layout}.")
         stems = {path.stem for path in images}

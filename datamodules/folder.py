@@ -1,147 +1,138 @@
-"""Your own images: MVTec layout with any names, or a meta.json as AnomalyCLIP's family of code reads it."""
+"""Your own images: folders with any names, a table, or a meta.json as AnomalyCLIP's family of code reads it."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal
 
-from datamodules.components.base import AnomalyDataModule
-from datamodules.components.checks import check_root
-from datamodules.components.layouts import describe, is_mvtec_category, list_folders, mvtec_normals, mvtec_tests
+from datamodules.components.checks import check_name, check_root
+from datamodules.components.layouts import describe, is_mvtec_category, list_folders
+from datamodules.components.listings import META, find_tables, list_categories, read_list
+from datamodules.components.own_folders import (
+    FolderNames,
+    Lists,
+    check_folder_names,
+    check_said,
+    find_flat,
+    read_folders,
+)
+from datamodules.components.published_shots import ListedShots
 from datamodules.components.roots import plain_path
 from datamodules.components.sample import DataError, Sample
 
-#: Names that a folder of normal images may have in MVTec layout.
-NORMAL = ("good", "ok")
-META = "meta.json"
 
-
-class MetaEntry(NamedTuple):
-    """What a meta.json says of one image; the mask is "" if there is none."""
-
-    image: str
-    mask: str
-    specie: str
-    anomalous: bool
-
-
-class Folder(AnomalyDataModule):
-    """Any data in one of two layouts; "auto" takes meta.json where there is one.
-
-    mvtec: every folder below the root with `train` or `test` is a category, or the root is the only one and
-    its folder's name the category. Normal images lie in folders called good or ok, no other name is normal.
-    A category without the folder `ground_truth` has no masks; with it, every anomalous image needs one.
+class Folder(ListedShots):
+    """Any data in one of four layouts; "auto" takes the first that is there of meta, mvtec, csv, flat.
 
     meta: {"train" | "test": {category: [{img_path, mask_path, specie_name, anomaly, …}]}}, paths relative to the
-    root. Of the training entries the normal ones are used; a category may have none if no shots are sampled. It has
-    masks if any anomalous test entry has one; then each needs one. Masks of normal entries are not read.
+    root. Of the training entries the normal ones are used. It has masks if any anomalous test entry has one; then each
+    needs one. Masks of normal entries are not read.
+
+    mvtec: every folder below the root with `train` or `test` is a category, or the root is the only one and
+    its folder's name the category. Normal images lie in the folders `normal`; every other folder of `test` is a kind
+    of anomaly. A category without a folder of masks has none; with it, every anomalous image needs one.
+
+    csv: a table with the columns path and label and perhaps mask, split and category, paths relative to the root.
+    Labels are good, ok, normal, 0, false, or bad, anomaly, anomalous, abnormal, defect, ng, 1, true. Normal images
+    without a split are divided as `split` says.
+
+    flat: every folder below the root that holds one of the folders `normal` or `abnormal` is a category, or the root.
+    anomalib's Folder is this one: normal_dir is `normal`, abnormal_dir `abnormal`, normal_test_dir `normal_test`,
+    mask_dir `masks`.
+
+    Images may lie further down in each folder. A category may have no normal training images if no shots are sampled,
+    no normal or no anomalous test images; what cannot be measured is then empty.
     """
 
     categories = ()
     source = "your own images"
     licence = "yours"
-    layout = "<root>[/<category>]/{train/good, test/{good,<defect>}, ground_truth/<defect>} or <root>/meta.json"
+    layout = (
+        "<root>[/<category>]/{train/good, test/{good,<defect>}, ground_truth/<defect>}, "
+        "<root>[/<category>]/{good,<defect>[, masks]}, <root>/*.csv with path and label, or <root>/meta.json"
+    )
     folder_name = "folder"
 
     @dataclass(kw_only=True)
-    class Config:
+    class Config(ListedShots.Config, FolderNames):
         """How the root is read.
 
         Attributes:
-            layout: layout of the files; "auto" takes "meta" where there is a meta.json, else "mvtec".
+            layout: layout of the files; "auto" takes the first that is there of "meta", "mvtec", "csv" and "flat".
+            table: file name of the table below the root; null takes the only one.
         """
 
-        layout: Literal["auto", "mvtec", "meta"] = "auto"
+        layout: Literal["auto", "mvtec", "flat", "meta", "csv"] = "auto"
+        table: str | None = None
+
+    config: Config
 
     @classmethod
     def find_categories(cls, root: Path, config: Any = None) -> tuple[str, ...]:
         """The categories below a root, sorted.
 
         Raises:
-            DataError: there are none, or meta.json is missing or wrong.
+            DataError: there are none, a name cannot be used, or a list or a setting is wrong.
         """
-        root = plain_path(root)
+        root, config = plain_path(root), config or cls.Config()
         check_root(root, cls.layout, cls.source)
-        if _is_meta(root, config):
-            names = sorted({*_splits(root)["train"], *_splits(root)["test"]})
-        elif is_mvtec_category(root):
-            names = [root.name]
+        if file := _list_file(root, config):
+            names = list_categories(root, file)
         else:
-            names = [folder.name for folder in list_folders(root) if is_mvtec_category(folder)]
+            check_folder_names(config)
+            folders = _category_folders(root, config)
+            if folders:
+                check_said(folders, config)
+            names = sorted(folder.name for folder in folders)
         if not names:
             raise DataError(f"no category below {root}: expected {cls.layout}. {describe(root)}")
+        for name in names:
+            check_name(name, "category", root)
         return tuple(names)
 
     def normals(self, category: str) -> list[Sample]:
-        if self._meta:
-            return [self._sample(e, category) for e in _entries(self.root, "train", category) if not e.anomalous]
-        return mvtec_normals(self._parent, category, NORMAL)
+        return self._lists(category).normals
 
     def tests(self, category: str) -> list[Sample]:
-        masks = self.masks_known(category)
-        if self._meta:
-            return [self._sample(entry, category, masks) for entry in _entries(self.root, "test", category)]
-        return mvtec_tests(self._parent, category, NORMAL, masks=masks)
+        return self._lists(category).tests
 
     def masks_known(self, category: str) -> bool:
-        if self._meta:
-            return any(entry.anomalous and entry.mask for entry in _entries(self.root, "test", category))
-        return (self._parent / category / "ground_truth").is_dir()
+        return self._lists(category).masks_known
 
     @property
-    def _meta(self) -> bool:
-        return _is_meta(self.root, self.config)
+    def list_files(self) -> tuple[Path, ...]:
+        file = _list_file(self.root, self.config)
+        return (file,) if file else ()
 
-    @property
-    def _parent(self) -> Path:
-        """The folder of the category folders."""
-        return self.root.parent if is_mvtec_category(self.root) else self.root
-
-    def _sample(self, entry: MetaEntry, category: str, masks: bool = False) -> Sample:
-        image = _file(self.root, entry.image)
-        if not entry.anomalous:
-            return Sample(image, category)
-        mask = _file(self.root, entry.mask) if masks and entry.mask else None
-        return Sample(image, category, True, mask, entry.specie)
+    def _lists(self, category: str) -> Lists:
+        if file := _list_file(self.root, self.config):
+            return read_list(self.root, file, category, self.config.split)
+        single = [self.root] == _category_folders(self.root, self.config)
+        parent = self.root.parent if single else self.root
+        split = self.config.layout != "flat" and is_mvtec_category(parent / category)
+        return read_folders(parent, category, self.config, split=split)
 
 
-def _is_meta(root: Path, config: Any) -> bool:
-    layout = "auto" if config is None else config.layout
-    return layout == "meta" or (layout == "auto" and (root / META).is_file())
+def _list_file(root: Path, config: Folder.Config) -> Path | None:
+    """The list of the data set; None where folders are read."""
+    layout = "csv" if config.layout == "auto" and config.table else config.layout
+    if layout == "meta" or (layout == "auto" and (root / META).is_file()):
+        return root / META
+    if layout in ("mvtec", "flat") or (layout == "auto" and (_mvtec(root) or not find_tables(root))):
+        return None
+    tables = [root / config.table] if config.table else find_tables(root) or sorted(root.glob("*.csv"))
+    if len(tables) != 1:
+        raise DataError(
+            f"{root} must hold one table (*.csv with the columns path and label) or table= must name it; it holds "
+            f"{[table.name for table in tables] or 'none'}. {describe(root)}"
+        )
+    return tables[0]
 
 
-def _splits(root: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    file = root / META
-    if not file.is_file():
-        raise DataError(f"no {META}: looked for {file}. {describe(root)}")
-    try:
-        splits = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON: {error}.") from error
-    if not isinstance(splits, dict) or not all(isinstance(splits.get(name), dict) for name in ("train", "test")):
-        raise DataError(f'{file} must be {{"train": {{category: [entry]}}, "test": {{…}}}}; one of the two is missing.')
-    return splits
+def _mvtec(root: Path) -> list[Path]:
+    return [root] if is_mvtec_category(root) else [path for path in list_folders(root) if is_mvtec_category(path)]
 
 
-def _entries(root: Path, split: str, category: str) -> list[MetaEntry]:
-    entries = []
-    for number, raw in enumerate(_splits(root)[split].get(category, [])):
-        try:
-            mask = str(raw["mask_path"] or "")
-            entry = MetaEntry(str(raw["img_path"]), mask, str(raw["specie_name"]), {0: False, 1: True}[raw["anomaly"]])
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{root / META}, {split}, {category}, entry {number}: needs img_path, mask_path, specie_name and "
-                f"anomaly (0 or 1), got {raw!r}."
-            ) from error
-        entries.append(entry)
-    return entries
-
-
-def _file(root: Path, name: str) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{root / META} points to {name!r}: paths must be relative to the root and stay below it.")
-    if not (root / path).is_file():
-        raise DataError(f"{root / META} points to {root / path}, which is no file.")
-    return root / path
+def _category_folders(root: Path, config: Folder.Config) -> list[Path]:
+    if config.layout == "flat":
+        return find_flat(root, config)
+    return _mvtec(root) or (find_flat(root, config) if config.layout == "auto" else [])

@@ -33,7 +33,6 @@ class MVTecAD2(AnomalyDataModule):
 
     def tests(self, category: str) -> list[Sample]:
         folder = self.root / category / "test_public"
-        masks = folder / "ground_truth" / "bad"
-        pairs = pair_masks(list_images(folder / "bad"), list_images(masks), masks)
+        pairs = pair_masks(folder / "bad", folder / "ground_truth" / "bad")
         normal = [Sample(path, category) for path in list_images(folder / "good")]
         return normal + [Sample(image, category, True, mask, "bad") for image, mask in pairs.items()]

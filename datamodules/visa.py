@@ -1,6 +1,7 @@
 """VisA: twelve objects, the one-class split, read from the raw archive without a copy."""
 
 import csv
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from datamodules.components.layouts import describe
@@ -65,6 +66,10 @@ class VisA(ListedShots):
     citation = "Zou et al., SPot-the-Difference, ECCV 2022, arXiv:2207.14315"
     aliases = ("VisA", "visa_pytorch")
     folder_name = "visa"
+
+    @property
+    def list_files(self) -> tuple[Path, ...]:
+        return (self.root / SPLIT_FILE,)
 
     def normals(self, category: str) -> list[Sample]:
         rows = [row for row in self._rows(category) if (row.split, row.label) == ("train", "normal")]

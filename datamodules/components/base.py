@@ -4,6 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.components.checks import check_category, check_names, check_root
+from datamodules.components.checks import check_category, check_name, check_names, check_root
 from datamodules.components.content import file_digest
 from datamodules.components.fit_data import FitData
 from datamodules.components.order import DealtBatches, InOrder, ShuffledByEpoch
@@ -23,6 +24,7 @@ from datamodules.components.resampling import ResampledImages
 from datamodules.components.roots import plain_path
 from datamodules.components.sample import Batch, DataError, Sample, UnlabelledBatch
 from datamodules.components.shots import SHOT_RULE, limit_evenly, sample_shots
+from datamodules.components.use import Use, account
 
 
 class AnomalyDataModule(LightningDataModule, ABC):
@@ -111,6 +113,8 @@ class AnomalyDataModule(LightningDataModule, ABC):
             root = self.locate()
         self.root = plain_path(Path(root))
         self.chosen = check_names(categories, self.find_categories(self.root, self.config))
+        for category in self.chosen:
+            check_name(category, "category", self.root)
 
     @abstractmethod
     def normals(self, category: str) -> list[Sample]:
@@ -142,12 +146,26 @@ class AnomalyDataModule(LightningDataModule, ABC):
         """Whether anomalous pixels are marked; if not, batches carry masks that are all False."""
         return self.has_masks
 
+    @property
+    def list_files(self) -> tuple[Path, ...]:
+        """Files below the root that list the images; none where folders tell."""
+        return ()
+
+    def describe_use(self) -> Use:
+        """Which files below the root are used and which are not, by the reason why; DataError as `normals`, `tests`."""
+        unchosen = []
+        for category in {*self.find_categories(self.root, self.config)} - {*self.chosen}:
+            with suppress(DataError):
+                unchosen += [*self.normals(category), *self.tests(category)]
+        used = [sample for category in self.chosen for sample in (*self.normals(category), *self.tests(category))]
+        return account(self.root, used, unchosen, self.list_files)
+
     def relative(self, path: Path) -> str:
         """The name of a file in records: relative to the root, posix."""
         return path.relative_to(self.root).as_posix()
 
     def verify(self) -> None:
-        """Look at all that will be read, without decoding pixels.
+        """Look at all that will be read; only masks are decoded.
 
         Raises:
             DataError: the first thing found wrong: root, layout, numbers of images, pairing, a damaged file.
@@ -183,7 +201,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
 
     def sample_shots(self, category: str) -> list[Sample]:
         """The shots of one category, in the order in which they were sampled."""
-        return sample_shots(self.normals(category), self.shots, self.seed, self.root)
+        return sample_shots(self.normals(category), self.shots, self.seed)
 
     def describe_shots(self, category: str) -> list[dict[str, str]]:
         """The shots of one category as {"path", "sha256" of the file}, in the order of `sample_shots`."""

@@ -34,10 +34,14 @@ class BMADLayout(AnomalyDataModule):
         if not self.has_masks:
             return normal + [Sample(path, category, True, None, self.defect) for path in images]
         masks = next((folder / name for name in MASKS if (folder / name).is_dir()), folder / MASKS[0])
-        pairs = pair_masks(images, list_images(masks), masks)
+        pairs = pair_masks(_folder(folder), masks)
         return normal + [Sample(image, category, True, mask, self.defect) for image, mask in pairs.items()]
 
 
 def _images(folder: Path) -> list[Path]:
     """The images of a folder, or of its folder img."""
-    return list_images(folder / "img") or list_images(folder)
+    return list_images(_folder(folder))
+
+
+def _folder(folder: Path) -> Path:
+    return folder / "img" if (folder / "img").is_dir() else folder

@@ -1,11 +1,17 @@
 """What is looked at before anything runs, so that a night's campaign does not end at a broken file."""
 
 import difflib
+import os
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from datamodules.components.reading import check_image
+from datamodules.components.reading import check_image, read_regions
 from datamodules.components.sample import DataError, Sample
+
+#: Bytes of a category's name: a file of results bears it with a few more.
+LONGEST_NAME = 100
 
 
 def check_root(root: Path, layout: str, source: str) -> None:
@@ -29,7 +35,8 @@ def check_category(
     """Raise DataError unless the lists of one category can be used.
 
     Looks at the numbers of images, at labels against masks, at images listed twice (a test image among the
-    normal training images is a leak), then at every file: header, end, and a mask's size against its image's.
+    normal training images is a leak), then at every file: header, end, a mask's size against its image's, and
+    whether the mask marks anything. A set of test images may be normal or anomalous alone.
     """
     if not tests:
         raise DataError(f"no test images of {category!r}.")
@@ -60,6 +67,31 @@ def _check_files(sample: Sample) -> None:
         raise DataError(
             f"the mask {sample.mask} is {mask_size.width}x{mask_size.height} pixels, "
             f"but its image {sample.image.name} is {size.width}x{size.height} (width x height)."
+        )
+    status = sample.mask.stat()
+    if not _marks(sample.mask, status.st_mtime_ns, status.st_size):
+        raise DataError(f"the mask {sample.mask} marks no pixel, but its image {sample.image.name} is anomalous.")
+
+
+@lru_cache(maxsize=100_000)
+def _marks(mask: Path, changed: int, length: int) -> bool:
+    """Whether a mask marks any pixel; a file of the same time and length is decoded once in a process."""
+    return read_regions(mask, 1, "native").found > 0
+
+
+def check_name(name: str, what: str, root: Path) -> None:
+    """Raise DataError unless a name that was found can be that of a folder.
+
+    Args:
+        name: of a category, or what else names a folder.
+        what: "category", for the message.
+        root: where it was found.
+    """
+    wrong = [character for character in name if character in "/\\" or unicodedata.category(character) in ("Cc", "Cf")]
+    if wrong or name in ("", ".", "..") or name != name.strip() or len(os.fsencode(name)) > LONGEST_NAME:
+        raise DataError(
+            f"{name!r} in {root} cannot name a {what}: it must have 1 to {LONGEST_NAME} bytes, be neither . nor .., "
+            "hold no slash, backslash or control character, and neither start nor end with a blank. Rename it."
         )
 
 

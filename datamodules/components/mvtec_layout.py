@@ -10,11 +10,11 @@ from datamodules.components.sample import Sample
 class MVTecLayout(AnomalyDataModule):
     """Reads `<root>/<category>/{train, test, ground_truth}`; masks are paired with images by stem, never by number."""
 
-    #: What a folder of normal images may be called.
-    normal_names: ClassVar[tuple[str, ...]] = ("good",)
+    #: What a folder of normal images is called.
+    normal_name: ClassVar[str] = "good"
 
     def normals(self, category: str) -> list[Sample]:
-        return mvtec_normals(self.root, category, self.normal_names)
+        return mvtec_normals(self.root, category, self.normal_name)
 
     def tests(self, category: str) -> list[Sample]:
-        return mvtec_tests(self.root, category, self.normal_names)
+        return mvtec_tests(self.root, category, self.normal_name)

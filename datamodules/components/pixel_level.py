@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.layouts import list_images, pair_masks
+from datamodules.components.layouts import names_below, pair_by_name
 from datamodules.components.sample import DataError, Sample
 
 
@@ -26,9 +26,9 @@ class PixelLevelDataModule(AnomalyDataModule):
 
     def tests(self, category: str) -> list[Sample]:
         images, masks = self._there()
-        found = {path.with_stem(path.stem.removesuffix(self.mask_suffix)): path for path in list_images(masks)}
-        pairs = pair_masks(list_images(images), found, masks)
-        return [Sample(image, category, True, found[mask], self.defect) for image, mask in pairs.items() if mask]
+        named = {path: name.removesuffix(self.mask_suffix) for path, name in names_below(masks).items()}
+        pairs = pair_by_name(names_below(images), named, masks)
+        return [Sample(image, category, True, mask, self.defect) for image, mask in pairs.items()]
 
     def _there(self) -> tuple[Path, Path]:
         for images, masks in self.folders:

@@ -1,5 +1,6 @@
-"""Shots from a published list of numbers, instead of those that the suite samples."""
+"""Shots from a list of numbers or of files, instead of those that the suite samples."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,17 @@ from datamodules.components.sample import DataError, Sample
 LIST_FILE = "selected_samples_per_run.txt"
 #: Name of the rule of `pick`, for records; that of sampling by names is `SHOT_RULE`.
 LIST_RULE = "listed-numbers-v1"
-#: Settings of a data set that say where its shots come from. What came of them is told by the rule and the names.
-SHOT_SETTINGS = ("shot_list", "shot_numbers")
+#: Name of the rule by which a list of files is read.
+NAMES_RULE = "listed-names-v1"
 _LINE = re.compile(r"#(\d+): *(\d+(?: +\d+)*) *")
 
 
 class ListedShots(AnomalyDataModule):
-    """A data set whose shots may come from a list as PromptAD published it (FuNz-0/PromptAD, datasets/seeds_*).
+    """A data set whose shots may come from a list: of files, or of numbers as PromptAD published it.
 
-    The list is not shipped: `shot_list` names the folder of the user's copy. It knows one run, so all seeds share its
-    shots.
+    A list of files is one file: JSON {category: [path, …]}, or lines "category: path", paths relative to the root; k
+    shots are the first k of a category. PromptAD's lists (FuNz-0/PromptAD, datasets/seeds_*) are not shipped:
+    `shot_list` names the folder of the user's copy. A list knows one run, so all seeds share its shots.
     """
 
     @dataclass(kw_only=True)
@@ -30,8 +32,8 @@ class ListedShots(AnomalyDataModule):
         """Where shots come from.
 
         Attributes:
-            shot_list: folder that holds <category>/selected_samples_per_run.txt; None samples shots by name. A record
-                knows the lists by this path alone, so put others elsewhere.
+            shot_list: list of files, or folder that holds <category>/selected_samples_per_run.txt; null samples shots
+                by name. It counts by its content.
             shot_numbers: what a number of the list means. The released code takes the "position", from 0, in a
                 listing that it does not sort (datasets/mvtec.py:24), so it means other images on other disks (its
                 issue 34); here the listing is sorted. The numbers look like file "name"s. "agreed" takes a number
@@ -46,12 +48,17 @@ class ListedShots(AnomalyDataModule):
 
     @property
     def shot_rule(self) -> str:
-        return LIST_RULE if self.shots and self.config.shot_list else super().shot_rule
+        if not self.shots or not self.config.shot_list:
+            return super().shot_rule
+        return NAMES_RULE if plain_path(Path(self.config.shot_list)).is_file() else LIST_RULE
 
     def sample_shots(self, category: str) -> list[Sample]:
         if not self.shots or not self.config.shot_list:
             return super().sample_shots(category)
-        file = plain_path(Path(self.config.shot_list)) / category / LIST_FILE
+        place = plain_path(Path(self.config.shot_list))
+        if place.is_file():
+            return self._named(read_names(place).get(category, []), category, place)
+        file = place / category / LIST_FILE
         lists = read_list(file)
         if self.shots not in lists:
             known = ", ".join(map(str, lists)) or "none"
@@ -63,6 +70,18 @@ class ListedShots(AnomalyDataModule):
         super().verify()
         for category in self.chosen:
             self.sample_shots(category)
+
+    def _named(self, names: list[str], category: str, file: Path) -> list[Sample]:
+        """The first `shots` of the files that a list names for a category."""
+        normals = {self.relative(sample.image): sample for sample in self.normals(category)}
+        if len(names) < self.shots:
+            raise DataError(f"{file} lists {len(names)} shots of {category!r}, fewer than {self.shots}. {_OWN_SHOTS}")
+        if strange := [name for name in names if name not in normals]:
+            raise DataError(
+                f"{file} lists {strange[0]!r}, which is no normal training image of {category!r}: paths must be "
+                f"relative to {self.root}, such as {min(normals, default='none')}. {_OWN_SHOTS}"
+            )
+        return [normals[name] for name in names[: self.shots]]
 
     def _pick(self, number: int, normals: list[Sample], file: Path) -> Sample:
         """The image that a number of `file` means, among all normal training images in the order of their names."""
@@ -100,6 +119,31 @@ def read_list(file: Path) -> dict[int, tuple[int, ...]]:
                 f'{file}, line {number}: must be "#k: " and k different numbers, once for each k, got {line!r}.'
             )
         lists[shots] = chosen
+    return lists
+
+
+def read_names(file: Path) -> dict[str, list[str]]:
+    """The files of each category in a list of files, in its order.
+
+    Raises:
+        DataError: it is neither JSON {category: [path, …]} nor lines "category: path", or names a file twice.
+    """
+    text = file.read_text(encoding="utf-8-sig")
+    try:
+        lists = json.loads(text)
+    except ValueError:
+        lists = {}
+        for number, line in enumerate(text.splitlines(), start=1):
+            category, colon, name = (part.strip() for part in line.partition(":"))
+            if line.strip() and not (colon and category and name):
+                raise DataError(f'{file}, line {number}: must be "category: path", got {line!r}.') from None
+            if line.strip():
+                lists.setdefault(category, []).append(name)
+    if not isinstance(lists, dict) or not all(isinstance(names, list) for names in lists.values()):
+        raise DataError(f"{file} must be {{category: [path, …]}}, got {text[:60]!r}.")
+    for category, names in lists.items():
+        if not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+            raise DataError(f"{file}: {category!r} must list different paths, got {names}.")
     return lists
 
 

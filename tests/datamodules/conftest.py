@@ -105,6 +105,13 @@ CASES = {
     "bmad_liver": Case(BMADLiver, real.write_bmad_liver, ("liver",), masks=("liver",)),
     "bmad_resc": Case(BMADRESC, real.write_bmad_resc, ("retina",), masks=("retina",)),
     "bmad_oct2017": Case(BMADOCT2017, real.write_bmad_oct2017, ("retina",)),
+    "folder-flat": Case(Folder, twins.write_flat, ("part",), masks=("part",), config={"split": 0.625}),
+    "folder-anomalib": Case(
+        *(Folder, twins.write_anomalib, ("folder-anomalib",)),
+        masks=("folder-anomalib",),
+        config={"normal": ["normals"], "abnormal": ["faults"], "normal_test": ["clean"], "masks": "truth"},
+    ),
+    "folder-table": Case(Folder, twins.write_table, ("folder-table",), masks=("folder-table",)),
 }
 
 

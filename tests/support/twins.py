@@ -119,3 +119,41 @@ def write_meta(root: Path) -> Path:
         meta["test"]["scan"].append(record)
     (root / "meta.json").write_text(json.dumps(meta))
     return root
+
+
+def write_flat(root: Path) -> Path:
+    """No `train` and no `test`: eight normal images, two of each of two kinds, one folder of masks for both kinds."""
+    for i in range(8):
+        save(image(i), root / "part" / "OK" / f"{i}.png")
+    for kind, start in (("crack", 0), ("dent", 2)):
+        for i in range(start, start + 2):
+            save(image(20 + i, defect=True), root / "part" / kind / f"{i}.png")
+            save(mask(), root / "part" / "masks" / f"{i}.png")
+    return root
+
+
+def write_anomalib(root: Path) -> Path:
+    """What anomalib's Folder is given as normal_dir, abnormal_dir, normal_test_dir and mask_dir; images lie deeper."""
+    for i in range(5):
+        save(image(i), root / "normals" / f"camera {i % 2}" / f"{i // 2}.png")
+    for i in range(3):
+        save(image(10 + i), root / "clean" / f"{i}.png")
+    for i in range(4):
+        save(image(20 + i, defect=True), root / "faults" / f"camera {i % 2}" / f"{i // 2}.png")
+        save(mask(1 + i % 2), root / "truth" / f"camera {i % 2}" / f"{i // 2}.png")
+    return root
+
+
+def write_table(root: Path) -> Path:
+    """A table as spreadsheets save it: a byte-order mark, blanks in the header, rows in no order, CRLF."""
+    lines = []
+    for i, label in enumerate(["ok"] * 5 + ["Good", "normal", "0"]):
+        save(image(i), root / "pictures" / f"{7 * i}.png")
+        lines.append(f"pictures/{7 * i}.png,{label},,{'train' if i < 5 else 'test'}")
+    for i, label in enumerate(["bad", "NG", "1", "anomaly"]):
+        save(image(20 + i, defect=True), root / "pictures" / f"{100 + i}.png")
+        save(mask(), root / "truth" / f"{100 + i}.png")
+        lines.append(f"pictures/{100 + i}.png,{label},truth/{100 + i}.png,")
+    text = "\r\n".join(["\ufeffpath, label, mask, split", *lines[::-1], ""])
+    (root / "parts.csv").write_bytes(text.encode())
+    return root

@@ -67,9 +67,11 @@ def protocol_4(monkeypatch):
 
 
 def without(cell, *later):
-    """The cell as it was before its method had some settings."""
+    """The cell as it was before its method had some settings, and `folder` more than its layout."""
     its = {key: value for key, value in cell.settings.method.items() if key not in later}
-    return dataclasses.replace(cell, settings=dataclasses.replace(cell.settings, method=its))
+    data = cell.settings.dataset
+    data = {"layout": data["layout"]} if cell.dataset == "folder" else data
+    return dataclasses.replace(cell, settings=dataclasses.replace(cell.settings, method=its, dataset=data))
 
 
 @pytest.mark.usefixtures("protocol_4")

@@ -1,12 +1,16 @@
 """Each fault is put into a twin for real, and `verify` must name it before anything runs."""
 
+import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.components.checks import check_name
 from datamodules.components.sample import DataError
+from datamodules.folder import Folder
 from datamodules.mvtec_ad import MVTecAD
 
 
@@ -52,6 +56,14 @@ FAULTS = {
     "mask size": (
         lambda c: noise(c / "ground_truth/contamination/001_mask.png", shape=(24, 20)),
         r"mask .*contamination/001_mask\.png is 20x24 pixels, but its image 001\.png is 24x20",
+    ),
+    "mask of swapped sides": (
+        lambda c: noise(c / "ground_truth/contamination/000_mask.png", shape=(24, 20), high=2),
+        "000_mask.png is 20x24 pixels, but its image 000.png is 24x20 .width x height.",
+    ),
+    "empty mask": (
+        lambda c: noise(c / "ground_truth/contamination/001_mask.png", shape=(20, 24), high=1),
+        r"the mask .*contamination/001_mask\.png marks no pixel, but its image 001\.png is anomalous",
     ),
     "truncated png": (lambda c: cut(c / "train/good/003.png", 400), r"train/good/003\.png is truncated: .*IEND"),
     "png without its end": (lambda c: cut(c / "test/good/001.png", -12), r"test/good/001\.png is truncated: .*IEND"),
@@ -187,3 +199,55 @@ def test_damage_that_verify_cannot_see_is_named_by_the_loader(twin):
         list(build(root).test_dataloader())
     with pytest.raises(DataError, match=r"test/good/001\.png cannot be read as an image"):
         list(build(root, num_workers=1).test_dataloader())
+
+
+def test_masks_that_look_black_mark_something(twin):
+    """Class ids of 1 and 2, a dark blue, and one single pixel."""
+    root = twin("mvtec_ad")
+    masks = sorted((root / "bottle/ground_truth").rglob("*.png"))
+    for path, value in zip(masks, (1, 2, (0, 0, 1), None), strict=True):
+        pixels = np.zeros((20, 24, 3) if isinstance(value, tuple) else (20, 24), np.uint8)
+        pixels[(slice(0, 9), slice(0, 9)) if value else (19, 23)] = value or 1
+        Image.fromarray(pixels).save(path)
+    build(root).verify()
+
+
+def test_a_mask_that_was_emptied_after_a_first_look_is_seen(twin):
+    root = twin("mvtec_ad")
+    build(root).verify()
+    mask = root / "bottle/ground_truth/contamination/001_mask.png"
+    os.utime(mask, (1, 1))
+    build(root).verify()
+    noise(mask, shape=(20, 24), high=1)
+    with pytest.raises(DataError, match="marks no pixel"):
+        build(root).verify()
+
+
+NAMES = ("../out", "a/b", "a\\b", "..", ".", "", " a", "a\n", "a\x00b", "a\x1b[2J", "\u202eb", "a" * 101)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_leave_the_results_are_refused(tmp_path, name):
+    """In a meta.json, a table and a folder alike, before a category is chosen."""
+    with pytest.raises(DataError, match=r"cannot name a category: .* Rename it"):
+        check_name(name, "category", tmp_path)
+    entry = {"img_path": "a.png", "mask_path": "", "specie_name": "x", "anomaly": 1}
+    meta = tmp_path / "meta.json"
+    meta.write_text(json.dumps({"train": {}, "test": {name: [entry]}}))
+    with pytest.raises(DataError, match="cannot name a category"):
+        Folder.find_categories(tmp_path)
+    meta.unlink()
+    if name.strip() == name and "\n" not in name and "\x00" not in name:  # what a table strips or cannot hold
+        (tmp_path / "t.csv").write_text(f"path,label,category\na.png,1,{name}\n", encoding="utf-8")
+        with pytest.raises(DataError, match="cannot name a category"):
+            Folder.find_categories(tmp_path)
+        (tmp_path / "t.csv").unlink()
+    if not {*name} & {"/", "\x00"} and name not in ("", ".", ".."):
+        (tmp_path / name / "test").mkdir(parents=True)
+        with pytest.raises(DataError, match="cannot name a category"):
+            Folder.find_categories(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["blue part", "größe", "部品", "a.b", "..a", "a" * 100, "01", "x:y", "-a"])
+def test_other_names_are_fine(tmp_path, name):
+    check_name(name, "category", tmp_path)

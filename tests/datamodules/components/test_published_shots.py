@@ -1,13 +1,15 @@
 """Published lists of shots on twins: what a number means, and what is refused."""
 
 import hashlib
+import json
 import shutil
 
 import pytest
 
-from datamodules.components.published_shots import LIST_FILE, LIST_RULE, read_list
+from datamodules.components.published_shots import LIST_FILE, LIST_RULE, NAMES_RULE, read_list, read_names
 from datamodules.components.sample import DataError
 from datamodules.components.shots import SHOT_RULE
+from datamodules.folder import Folder
 from datamodules.mvtec_ad import MVTecAD
 from datamodules.visa import VisA
 
@@ -146,3 +148,59 @@ def test_lines_of_another_form(write, text, line):
 def test_a_last_line_without_its_end_loses_no_digit(write):
     """As the released parser would, which cuts the last character of a line (datasets/mvtec.py:64)."""
     assert read_list(write("bottle", "#1: 131\r\n#2: 101 048") / "bottle" / LIST_FILE) == {1: (131,), 2: (101, 48)}
+
+
+@pytest.fixture(params=["lines", "JSON"])
+def name_list(request, tmp_path):
+    """Writes a list of files in either form."""
+
+    def call(lists):
+        lines = "\n\n".join(f"{category}:  {name}" for category, names in lists.items() for name in names)
+        file = tmp_path / "shots.any"
+        file.write_text("\ufeff" + (lines if request.param == "lines" else json.dumps(lists)))
+        return file
+
+    return call
+
+
+def test_a_list_of_files_is_taken_in_its_order(twin, name_list):
+    files = [f"{GOOD}/{stem}.png" for stem in ("003", "000", "004")]
+    lists = name_list({"bottle": files, "other": ["x"]})
+    root = twin("mvtec_ad")
+    for shots in (1, 2, 3):
+        data = build(MVTecAD, root, ["bottle"], shots, lists, seed=shots)
+        data.verify()
+        assert names(data) == files[:shots]
+        assert data.shot_rule == NAMES_RULE not in (LIST_RULE, SHOT_RULE)
+    assert build(MVTecAD, root, ["bottle"], 0, lists).shot_rule == SHOT_RULE
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [([f"{GOOD}/003.png"], "lists 1 shots of 'bottle', fewer than 2"), ([], "lists 0 shots of 'bottle'"),
+     ([f"{GOOD}/003.png", "bottle/test/good/000.png"], "'bottle/test/good/000.png', which is no normal training image"),
+     (["003.png", "004.png"], r"relative to .*, such as bottle/train/good/000\.png"),
+     ([f"{GOOD}/003.png"] * 2, "'bottle' must list different paths")],
+)  # fmt: skip
+def test_a_list_of_files_that_does_not_fit(twin, name_list, files, message):
+    with pytest.raises(DataError, match=message):
+        build(MVTecAD, twin("mvtec_ad"), ["bottle"], 2, name_list({"bottle": files})).verify()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("bottle\n", r'line 1: must be "category: path", got'), ("a: b\n: c\n", "line 2"), ("a:\n", "line 1"),
+     ("[1]", r"must be \{category: \[path"), ('{"a": "b"}', r"must be \{category"), ('{"a": [1]}', "'a' must list")],
+)  # fmt: skip
+def test_files_that_are_no_list(tmp_path, text, message):
+    (tmp_path / "shots").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_names(tmp_path / "shots")
+
+
+def test_own_folders_take_a_list_of_files(twin, name_list):
+    root = twin("single")
+    config = Folder.Config(shot_list=str(name_list({"single": ["train/good/002.png"]})))
+    data = Folder(root, ["single"], image_size=16, shots=1, config=config)
+    data.verify()
+    assert names(data) == ["train/good/002.png"]
