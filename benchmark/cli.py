@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from benchmark.commands import captions
+from benchmark.commands import captions, data
 from benchmark.commands import show as showing
 from benchmark.request.registry import ConfigError
 from datamodules.components.sample import UserError
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(captions.app, name="captions")
+app.add_typer(data.app, name="data")
 USAGE = 2
 OVERWRITE = ("never", "failed", "always")
 

@@ -57,6 +57,16 @@ class MVTecAD(ListedShots):
     licence = "CC BY-NC-SA 4.0"
     citation = "Bergmann et al., MVTec AD, CVPR 2019; IJCV 129, 2021, doi:10.1007/s11263-020-01400-4"
     aliases = ("mvtec", "mvtecad", "mvtec-ad")
+    archives = (
+        {
+            "name": "mvtec_anomaly_detection.tar.xz",
+            "urls": (
+                "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz",
+                "https://www.mydrive.ch/shares/38536/3830184030e49fe74747669442f0f282/download/420938113-1629952094/mvtec_anomaly_detection.tar.xz",
+            ),
+            "sha256": "cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+        },
+    )
     folder_name = "mvtec_ad"
 
     def normals(self, category: str) -> list[Sample]:

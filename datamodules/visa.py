@@ -65,6 +65,13 @@ class VisA(ListedShots):
     layout = "<root>/split_csv/1cls.csv and <root>/<category>/Data/{Images/{Normal,Anomaly}, Masks/Anomaly}"
     citation = "Zou et al., SPot-the-Difference, ECCV 2022, arXiv:2207.14315"
     aliases = ("VisA", "visa_pytorch")
+    archives = (
+        {
+            "name": "VisA_20220922.tar",
+            "urls": ("https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",),
+            "sha256": "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
+        },
+    )
     folder_name = "visa"
 
     @property

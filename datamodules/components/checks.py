@@ -47,8 +47,13 @@ def check_category(
         if sample.image in seen:
             raise DataError(f"{sample.image} is listed twice for {category!r}: once in training and test, or doubly.")
         seen.add(sample.image)
-        _check_label(sample, masks_known)
-        _check_files(sample)
+        check_sample(sample, masks_known=masks_known)
+
+
+def check_sample(sample: Sample, *, masks_known: bool) -> None:
+    """Raise DataError unless label, mask and files of a sample agree; of pixels the mask's alone are decoded."""
+    _check_label(sample, masks_known)
+    _check_files(sample)
 
 
 def _check_label(sample: Sample, masks_known: bool) -> None:

@@ -20,6 +20,12 @@ def cache_folder() -> Path:
     return Path(given).expanduser() if given else platformdirs.user_cache_path("clip-ad-bench")
 
 
+def data_folder() -> Path | None:
+    """`$BENCH_DATA`, the folder that holds one folder per data set; None where it is not set."""
+    given = os.environ.get(DATA_VARIABLE)
+    return plain_path(Path(given)) if given else None
+
+
 def plain_path(path: Path) -> Path:
     """The absolute path without `~`, `.` and `..`; links are kept, since a category may be named by one."""
     return Path(os.path.normpath(path.expanduser().absolute()))
