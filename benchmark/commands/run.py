@@ -113,8 +113,11 @@ def _choose(cells: Sequence[Cell], store: Store, overwrite: str, console: Consol
     absent = absent_data(cells)
     states = cell_states(cells, store, absent)
     todo = [cell for cell in cells if states[cell.id].name in AGAIN[overwrite]]
-    if lacking := [name for cell in todo for name in cell.datasets if name in absent]:
-        raise DataError(absent[lacking[0]])
+    if lacking := [(cell, name) for cell in todo for name in cell.datasets if name in absent]:
+        cell, name = lacking[0]
+        why = f"{cell.method} is fitted on an auxiliary data set, {name}. " if name != cell.dataset else ""
+        how = ". protocol.auxiliary=NAME chooses another one; procedural_auxiliary needs no download." if why else ""
+        raise DataError(f"{why}{absent[name]}{how}")
     if todo:
         from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
 

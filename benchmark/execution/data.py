@@ -34,8 +34,22 @@ def auxiliary(cell: Cell) -> DataSpec | None:
     name = cell.settings.protocol.auxiliary
     if not name:
         return None
-    categories = registry.dataset(name).categories
-    return DataSpec(name, cell.where.auxiliary_root, cell.settings.auxiliary, categories, seed=cell.seed)
+    root, settings = cell.where.auxiliary_root, cell.settings.auxiliary
+    return DataSpec(name, root, settings, categories_of(name, root, settings), seed=cell.seed)
+
+
+def categories_of(name: str, root: str | None, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """All categories of a data set, from its file or, where that names none, from the disk.
+
+    Raises:
+        DataError: they are not known without the folder, which is absent.
+    """
+    facts = registry.dataset(name)
+    if facts.categories:
+        return facts.categories
+    cls = registry.load(facts, AnomalyDataModule)
+    found: tuple[str, ...] = cls.find_categories(registry.data_root(facts, root), cls.Config(**settings))
+    return found
 
 
 def fitted_on(cell: Cell) -> DataSpec:

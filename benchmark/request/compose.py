@@ -118,7 +118,7 @@ def split(axis: str, text: str) -> list[Any]:
     """The values of a comma-separated list, whole numbers for shots and seeds; ConfigError if they are none."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if axis not in ("shots", "seeds"):
-        return parts
+        return parts  # of data sets also NAME=PATH
     try:
         return [int(part) for part in parts]
     except ValueError as error:

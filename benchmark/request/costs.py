@@ -125,7 +125,8 @@ def _testing(cell: Cell) -> tuple[float, float] | None:
 def _sum_counts(dataset: str, variant: str, categories: Iterable[str], limit: int | None) -> int | None:
     """The test images of some categories; None where the data set does not say."""
     counts = registry.dataset(dataset).counts.get(variant, {})
-    if not {*categories} <= {*counts}:
+    categories = [*categories]
+    if not categories or not {*categories} <= {*counts}:
         return None
     tests = [normal + anomalous for _, normal, anomalous in (counts[name] for name in categories)]
     return sum(min(count, limit or count) for count in tests)

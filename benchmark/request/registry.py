@@ -6,7 +6,7 @@ module through the entry-point groups `clip_ad_bench.methods` and `clip_ad_bench
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -22,6 +22,8 @@ from datamodules.components.sample import UserError
 
 PACKAGES = {"method": "methods", "dataset": "datamodules"}
 ROOT = Path(__file__).parents[2]
+FOLDER = "folder"  # the data set that reads own images
+OWN = f"{FOLDER}-"  # what the name of an own data set begins with, see `benchmark.request.own_sets`
 
 
 class ConfigError(UserError):
@@ -107,6 +109,9 @@ def method(name: str) -> MethodFacts:
 
 def dataset(name: str) -> DatasetFacts:
     """Facts of a data set; ConfigError if there is none of this name or its file is broken."""
+    if name.startswith(OWN):
+        own = dataset(FOLDER)
+        return replace(own, name=name, folder_name=name.removeprefix(OWN))
     if name not in _modules("dataset") and (meant := _known_as(name)):
         raise ConfigError(f"the data set {name!r} is called {meant!r} here.")
     facts: DatasetFacts = _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 
 from benchmark.request import groups, registry
 from benchmark.request.merging import Layer, Settings, merge, unknown_key
-from benchmark.request.registry import ConfigError, unknown
+from benchmark.request.own_sets import name_own_sets
+from benchmark.request.registry import OWN, ConfigError, unknown
 from benchmark.request.source import Setting, read_fields
 from benchmark.request.variants import VARIANTS, merge_variants
 from benchmark.request.words import COMMAND_LINE, Said, one_layer, read_word
@@ -88,7 +89,7 @@ def compose(layers: Sequence[Layer]) -> Settings:
         ConfigError: for a key that is unknown, or on the command line of a method or data set that is not requested,
             and for a wrong value, naming it, its origin, what came and what is allowed.
     """
-    layers = [read_yaml(CONFIGS.parent / BASE), *layers]
+    layers = name_own_sets([read_yaml(CONFIGS.parent / BASE), *layers])
     settings = Settings()
     for group, schema in GROUPS.items():
         merge(settings, group, schema, _parts(layers, group))
@@ -192,7 +193,9 @@ def _merge_named(settings: Settings, group: str, name: str, requested: Sequence[
         if not isinstance(values, Mapping):
             raise ConfigError(f"{group} ({layer.origin}) must hold settings, got {values!r}.")
         strangers = [
-            key for key, value in values.items() if isinstance(value, Mapping) and key not in registry.names(group)
+            key
+            for key, value in values.items()
+            if isinstance(value, Mapping) and key not in registry.names(group) and not key.startswith(OWN)
         ]
         if strangers:
             raise unknown(f"{group} in {layer.origin}", strangers[0], registry.names(group))
