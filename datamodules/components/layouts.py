@@ -12,7 +12,7 @@ from pathlib import Path
 from datamodules.components.sample import DataError, Sample
 
 #: Endings of files taken for images, lower case.
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
 def is_image(path: Path) -> bool:

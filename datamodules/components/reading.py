@@ -1,14 +1,15 @@
 """From files to tensors, and the cheap look at a file before anything runs."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,6 +20,12 @@ from datamodules.components.sample import Batch, DataError, Sample, UnlabelledBa
 RegionRule = Literal["resized", "native"]
 #: What Pillow raises on files that are missing, damaged, or no image.
 UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+#: Formats that are read: others, such as EPS, would start another program.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
+LOSSY = ("JPEG", "WEBP")
+#: How the modes of images with more than 8 bits per channel begin.
+WIDE = ("I", "F")
+ORIENTATION = 0x0112  # of EXIF
 #: What the last bytes of a whole file hold.
 END_MARKS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 #: Bytes at the end in which the mark is looked for: programs append a little after it.
@@ -53,22 +60,64 @@ class Regions(NamedTuple):
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image with at most 8 bits per channel; pixels are read when they are asked for.
+    """Open an image as it is shown, with at most 8 bits per channel; of several frames the first.
+
+    What EXIF says of its orientation is applied. Grey values of 16 bits are divided by 257, so that the whole range
+    becomes that of 8 bits, whatever part of it an image uses; float values must lie in [0, 1].
 
     Raises:
-        DataError: the file is missing, damaged or no image (also when pixels are read inside the block), or
-            holds 16-bit or float grey values, which a conversion to RGB would clip silently.
+        DataError: the file is missing, damaged, or of none of the formats `FORMATS` (also when pixels are read inside
+            the block), or holds values outside of these ranges.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(
-                    f"{path} has Pillow mode {image.mode!r}: 16-bit and float values would be clipped. "
-                    "Convert it to 8 bit per channel."
-                )
-            yield image
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode.startswith(WIDE):
+                yield _narrow(path, image)
+            elif image.getexif().get(ORIENTATION, 1) != 1:
+                yield ImageOps.exif_transpose(image)
+            else:
+                yield image
     except UNREADABLE as error:
-        raise DataError(f"{path} cannot be read as an image: {error}.") from error
+        raise DataError(f"{path} cannot be read as an image: {error}. Read are {', '.join(FORMATS)}.") from error
+
+
+def _narrow(path: Path, image: Image.Image) -> Image.Image:
+    """An image of 16-bit or float grey values as one of 8 bits."""
+    values = np.array(image)
+    most = 1.0 if image.mode.startswith("F") else 65535
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if not 0 <= low <= high <= most:
+        raise DataError(f"{path} holds values from {low:g} to {high:g}: {image.mode} must lie in [0, {most:g}].")
+    return Image.fromarray(np.rint(values * (255 / most)).astype(np.uint8))
+
+
+def peculiarity(path: Path) -> str:
+    """What is done to an image besides decoding, in words; "" for most. DataError as `open_image`."""
+    found = path.stat()
+    return _peculiarity(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=200_000)
+def _peculiarity(path: Path, changed: int, length: int) -> str:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode.startswith(WIDE):
+                return "float values read as [0, 1]" if image.mode.startswith("F") else "16-bit values divided by 257"
+            if image.getexif().get(ORIENTATION, 1) != 1:
+                return "EXIF orientation applied"
+            return "first of several frames read" if getattr(image, "n_frames", 1) > 1 else ""
+    except UNREADABLE as error:
+        raise DataError(f"{path} cannot be read as an image: {error}. Read are {', '.join(FORMATS)}.") from error
+
+
+def peculiarities(samples: Iterable[Sample]) -> list[str]:
+    """What is done to how many of these images, such as "EXIF orientation applied: 3 of 80 images (a.jpg, …)"."""
+    samples = list(samples)
+    found: dict[str, list[str]] = {}
+    for sample in samples:
+        if words := peculiarity(sample.image):
+            found.setdefault(words, []).append(sample.image.name)
+    return [f"{words}: {len(its)} of {len(samples)} images ({its[0]}, …)" for words, its in found.items()]
 
 
 def check_image(path: Path) -> Size:
@@ -99,8 +148,7 @@ def _tail(path: Path) -> bytes:
 def read_image(path: Path, size: int) -> Tensor:
     """One image, (3, size, size) float32 in [0, 1], RGB.
 
-    Resized bicubically with antialiasing to a square whatever its aspect ratio, as the papers do. EXIF
-    orientation is not applied: masks are annotated on the stored pixels.
+    Resized bicubically with antialiasing to a square whatever its aspect ratio, as the papers do.
 
     Raises:
         DataError: as `open_image`.
@@ -113,10 +161,10 @@ def read_image(path: Path, size: int) -> Tensor:
 def read_mask(path: Path, size: int) -> Tensor:
     """One mask as a fit sees it, (size, size) bool; a test sees that of `read_regions`.
 
-    Pixels with any colour channel above 0 are marked, the marks are resized bilinearly with antialiasing, and what is
-    then above one half is True, as in released code that is fitted on masks (AnomalyCLIP, FAPrompt, APRIL-GAN). VisA's
-    masks hold class ids of 1 and more, so no threshold but 0 is right; the colours are not mixed to grey, which would
-    round a dark blue to 0. A region thinner than a pixel of `size` may vanish.
+    Pixels with any colour channel above 0 are marked (see `_marked`), the marks are resized bilinearly with
+    antialiasing, and what is then above one half is True, as in released code that is fitted on masks (AnomalyCLIP,
+    FAPrompt, APRIL-GAN). VisA's masks hold class ids of 1 and more, so no threshold but 0 is right; the colours are not
+    mixed to grey, which would round a dark blue to 0. A region thinner than a pixel of `size` may vanish.
 
     Raises:
         DataError: as `open_image`.
@@ -147,9 +195,22 @@ def read_regions(path: Path, size: int, rule: RegionRule) -> Regions:
 
 
 def _marked(path: Path) -> np.ndarray:
-    """Where any colour channel of a mask is above 0, (H, W) bool."""
+    """Where a mask marks a pixel, (H, W) bool.
+
+    Any colour channel above 0 marks it; of formats that lose something, above one half, since their noise is no mark.
+    Where all colours are equal everywhere and there is an alpha channel that is not, alpha marks.
+    """
+    with Image.open(path, formats=FORMATS) as stored:  # before it is narrowed: the lowest of 16 bits may be a mark
+        if stored.mode.startswith(WIDE):
+            return np.asarray(np.array(stored) > 0)
+        lossy = stored.format in LOSSY
     with open_image(path) as image:
-        return np.asarray(np.array(image.convert("RGB")).any(axis=2))
+        colours = np.array(image.convert("RGB"))
+        if image.has_transparency_data and (colours == colours[:1, :1]).all():
+            alpha = np.array(image.convert("RGBA").getchannel("A"))
+            if alpha.min(initial=255) != alpha.max(initial=0):
+                return np.asarray(alpha > 0)
+    return np.asarray((colours > (127 if lossy else 0)).any(axis=2))
 
 
 def _nearest(values: np.ndarray, size: int) -> np.ndarray:
