@@ -86,7 +86,7 @@ def test_flat_folders(twin):
     assert counts(single, "part") == (5, 3, 4)
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0, (0, 8, 4)), (0.5, (4, 4, 4)), (0.8, (6, 2, 4)), (1, (8, 0, 4))])
+@pytest.mark.parametrize(("share", "expected"), [(0, (0, 8, 4)), (0.5, (4, 4, 4)), (0.7, (6, 2, 4)), (1, (8, 0, 4))])
 def test_normal_images_are_divided_by_name(twin, share, expected):
     data = build(twin("flat"), "part", split=share)
     data.verify()
