@@ -123,7 +123,7 @@ def test_equal_stems_of_two_kinds_cannot_share_a_folder_of_masks(twin):
     build(root, "part").verify()
 
 
-@pytest.mark.parametrize("pattern", ["{stem}_gt.png", "test/{kind}/{stem}_gt.png", "truth/{stem}-{kind}.png"])
+@pytest.mark.parametrize("pattern", ["<stem>_gt.png", "test/<kind>/<stem>_gt.png", "truth/<stem>-<kind>.png"])
 def test_masks_by_a_pattern(twin, pattern):
     root = twin("single")
     for mask in (root / "ground_truth").rglob("*.png"):
@@ -145,7 +145,7 @@ def test_masks_beside_training_images_are_no_normal_images(twin):
     shutil.rmtree(root / "ground_truth")
     for image in [*(root / "train/good").glob("*.png"), *(root / "test").rglob("*.png")]:
         twins.save(twins.mask(0 if "good" in image.parts else 255), image.with_name(f"{image.stem}_gt.png"))
-    data = build(root, "single", masks="{stem}_gt.png")
+    data = build(root, "single", masks="<stem>_gt.png")
     data.verify()
     assert counts(data, "single") == (5, 3, 4)
 
@@ -156,8 +156,8 @@ def test_masks_beside_training_images_are_no_normal_images(twin):
         ({"normal": ("/x",)}, "must be named by a path below the category's folder, got '/x'"),
         ({"abnormal": ("../x",)}, r"got '\.\./x'"),
         ({"masks": "truth"}, "no folder of masks 'truth' in any category: looked for .*/single/truth"),
-        ({"masks": "{image}.png"}, r"a pattern of masks may hold \{stem\} and \{kind\}, got"),
-        ({"masks": "{stem}{}.png"}, "a pattern of masks may hold"),
+        ({"masks": "<image>.png"}, r"a pattern of masks may hold <stem> and <kind>, got"),
+        ({"masks": "<stem><>.png"}, "a pattern of masks may hold"),
         ({"normal": ("good", "nominal")}, "no folder 'nominal' in any category"),
         ({"abnormal": ("a", "typo")}, "no folder 'typo' in any category"),
         ({"abnormal": ("a", "GOOD")}, r"\['good'\] cannot be both normal and abnormal"),
@@ -178,14 +178,17 @@ def test_some_kinds_alone(twin):
     assert ignored["in no folder that the layout reads"] == ["test/a/000.png", "test/a/001.png"]
 
 
-def test_anomalib_paths_in_mvtec_folders_are_the_same_lists(twin):
+@pytest.mark.parametrize("layout", ["auto", "flat"])
+def test_anomalib_paths_in_mvtec_folders_are_the_same_lists(twin, layout):
     root = twin("single")
     names = {"normal": ("train/good",), "abnormal": ("test/a", "test/b"), "normal_test": ("test/good",)}
-    by_paths = build(root, "single", layout="flat", masks="ground_truth", **names)
+    by_paths = build(root, "single", layout=layout, masks="ground_truth", **names)
     plain = build(root, "single", layout="mvtec")
     assert sorted(by_paths.tests("single")) == sorted(plain.tests("single"))
     assert sorted(by_paths.normals("single")) == sorted(plain.normals("single"))
     assert by_paths.fingerprint("single") == plain.fingerprint("single")
+    with pytest.raises(DataError, match="layout=mvtec takes the names of folders in train and test, got the path"):
+        build(root, "single", layout="mvtec", **names)
 
 
 @pytest.mark.parametrize("layout", ["mvtec", "flat"])
