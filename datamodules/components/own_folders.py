@@ -20,6 +20,8 @@ from datamodules.components.shots import stem_names
 
 #: Folders of masks that are looked for in a category without `train` and `test`, where none is named.
 MASK_FOLDERS = ("ground_truth", "masks")
+#: Folders by which a category without `train`, `test` and normal images is known.
+ANOMALOUS_FOLDERS = ("bad", "anomaly", "anomalous", "abnormal", "defect", "ng")
 
 
 @dataclass(kw_only=True)

@@ -221,6 +221,17 @@ def test_anomalies_alone_in_two_folders(tmp_path):
         build(tmp_path / "polyps", "polyps", shots=1, normal=(), abnormal=("images",)).verify()
 
 
+def test_anomalies_alone_are_known_by_the_word(twin):
+    root = twin("flat")
+    shutil.rmtree(root / "part/OK")
+    with pytest.raises(DataError, match="no category below"):
+        Folder.find_categories(root)
+    (root / "part/crack").rename(root / "part/NG")
+    data = build(root, "part")
+    data.verify()
+    assert counts(data, "part") == (0, 0, 4)
+
+
 def test_lists_do_not_follow_the_order_of_a_directory(twin, monkeypatch):
     root = twin("flat")
     expected = build(root, "part")
