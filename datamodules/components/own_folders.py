@@ -69,10 +69,8 @@ def check_folder_names(names: FolderNames) -> None:
 
 def find_flat(root: Path, names: FolderNames) -> list[Path]:
     """The folders of categories without `train` and `test`: the root if it holds a named folder, else those in it."""
-    said = (*names.normal, *names.abnormal, *names.normal_test)
-    return [folder for folder in (root, *list_folders(root)) if _named(folder, said)][
-        : 1 if _named(root, said) else None
-    ]
+    said = (*names.normal, *(names.abnormal or ANOMALOUS_FOLDERS), *names.normal_test)
+    return [root] if _named(root, said) else [folder for folder in list_folders(root) if _named(folder, said)]
 
 
 def check_said(folders: Sequence[Path], names: FolderNames) -> None:
@@ -147,16 +145,20 @@ def _kinds(folder: Path, test: Path, names: FolderNames) -> list[Path]:
     if names.abnormal:
         kinds = _named(test, names.abnormal)
     else:
-        masks = _folded([names.masks] if names.masks else MASK_FOLDERS if test == folder else [])
-        other = _folded((*names.normal, *names.normal_test)) | masks
+        masks = PurePosixPath(names.masks or "").parts[:1]
+        other = _folded((*names.normal, *names.normal_test, *((*MASK_FOLDERS, *masks) if test == folder else ())))
         kinds = [path for path in list_folders(test) if path.name.casefold() not in other]
     for kind in kinds:
-        if inner := _named(kind, [name for name in names.normal if "/" not in name]):
-            raise DataError(
-                f"{kind} would be read as anomalous images, but holds {inner[0].name}/, a name of normal ones. "
-                "If it is a category, the root must hold categories alone; else name the folders: normal=…, abnormal=…"
-            )
+        _check_inside(kind, "anomalous", "normal", names.normal)
     return kinds
+
+
+def _check_inside(folder: Path, label: str, other: str, others: Sequence[str]) -> None:
+    if inner := _named(folder, [name for name in others if "/" not in name]):
+        raise DataError(
+            f"{folder} would be read as {label} images, but holds {inner[0].name}/, a name of {other} ones. "
+            "If it is a category, the root must hold categories alone; else name the folders: normal=…, abnormal=…"
+        )
 
 
 def _mask_folder(folder: Path, names: FolderNames, split: bool) -> Path | None:
@@ -209,6 +211,8 @@ def _is_pattern(names: FolderNames) -> bool:
 
 
 def _normal_images(folder: Path, folders: Sequence[Path], names: FolderNames) -> list[Path]:
+    for each in folders:
+        _check_inside(each, "normal", "anomalous", names.abnormal or ANOMALOUS_FOLDERS)
     return [image for each in folders for image in _images(folder, each, names)]
 
 

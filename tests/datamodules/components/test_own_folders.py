@@ -200,6 +200,33 @@ def test_normal_images_inside_anomalous_ones_are_refused(twin, layout):
         build(root, "single" if layout == "mvtec" else "part").verify()
 
 
+@pytest.mark.parametrize("place", ["train/good", "test/good"])
+def test_anomalous_images_inside_normal_ones_are_refused(twin, place):
+    root = twin("single")
+    twins.save(twins.image(0), root / place / "Bad/9.png")
+    with pytest.raises(DataError, match=r"would be read as normal images, but holds Bad/, a name of anomalous ones"):
+        build(root, "single").verify()
+    (root / place / "Bad").rename(root / place / "scratch")
+    build(root, "single").verify()
+    (root / "test/scratch").mkdir()
+    with pytest.raises(DataError, match="would be read as normal images, but holds scratch/"):
+        build(root, "single", abnormal=("scratch",)).verify()
+
+
+@pytest.mark.parametrize("masks", ["truth/<kind>/<stem>.png", "truth/<stem>.png", "truth"])
+def test_a_named_folder_of_masks_is_no_kind(twin, masks):
+    root = twin("flat")
+    (root / "part/masks").rename(root / "part/truth")
+    for kind, stems in (("crack", "01"), ("dent", "23")) if "<kind>" in masks else ():
+        (root / "part/truth" / kind).mkdir()
+        for stem in stems:
+            (root / f"part/truth/{stem}.png").rename(root / f"part/truth/{kind}/{stem}.png")
+    data = build(root, "part", masks=masks)
+    data.verify()
+    assert {s.defect_type for s in data.tests("part") if s.anomalous} == {"crack", "dent"}
+    assert data.describe_use().masks == 4
+
+
 @pytest.mark.parametrize("part", ["test/good", "test/a|test/b|ground_truth", "train"])
 def test_sets_of_one_kind_are_accepted(twin, part):
     """Anomalies alone, normal test images alone, nothing to train on."""
