@@ -54,7 +54,7 @@ class Folder(ListedShots):
 
     @dataclass(kw_only=True)
     class Config(ListedShots.Config, FolderNames):
-        """How the root is read.
+        """How the root is read, with the names of `FolderNames`.
 
         Attributes:
             layout: layout of the files; "auto" takes the first that is there of "meta", "mvtec", "csv" and "flat".
@@ -75,7 +75,9 @@ class Folder(ListedShots):
         """
         root, config = plain_path(root), config or cls.Config()
         check_root(root, cls.layout, cls.source)
-        if file := _list_file(root, config):
+        file = _list_file(root, config)
+        _check_used(root, config, file)
+        if file:
             names = list_categories(root, file)
         else:
             check_folder_names(config)
@@ -108,7 +110,7 @@ class Folder(ListedShots):
             return read_list(self.root, file, category, self.config.split)
         single = [self.root] == _category_folders(self.root, self.config)
         parent = self.root.parent if single else self.root
-        split = self.config.layout != "flat" and is_mvtec_category(parent / category)
+        split = not _is_flat(self.config) and is_mvtec_category(parent / category)
         return read_folders(parent, category, self.config, split=split)
 
 
@@ -117,7 +119,7 @@ def _list_file(root: Path, config: Folder.Config) -> Path | None:
     layout = "csv" if config.layout == "auto" and config.table else config.layout
     if layout == "meta" or (layout == "auto" and (root / META).is_file()):
         return root / META
-    if layout in ("mvtec", "flat") or (layout == "auto" and (_mvtec(root) or not find_tables(root))):
+    if _is_flat(config) or layout == "mvtec" or (layout == "auto" and (_mvtec(root) or not find_tables(root))):
         return None
     tables = [root / config.table] if config.table else find_tables(root) or sorted(root.glob("*.csv"))
     if len(tables) != 1:
@@ -128,11 +130,38 @@ def _list_file(root: Path, config: Folder.Config) -> Path | None:
     return tables[0]
 
 
+def _check_used(root: Path, config: Folder.Config, file: Path | None) -> None:
+    """Refuse a setting that the layout which is read does not look at."""
+    idle = [] if config.layout in ("auto", "csv") else ["table"]
+    if file:
+        read, more = (
+            file.name,
+            ["normal", "abnormal", "normal_test", "masks", *(["split"] if file.name == META else [])],
+        )
+    elif not _is_flat(config) and _mvtec(root):
+        read, more = "folders in train and test", ["normal_test", "split"]
+    else:
+        read, more = "folders without train and test", ["split"] if config.normal_test else []
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in vars(config).items()}
+    if changed := [key for key in (*idle, *more) if plain[key] != getattr(Folder.Config, key)]:
+        raise DataError(
+            f"{', '.join(changed)} would not be used: {root} is read by {read}. Set layout=… or leave it out."
+        )
+
+
+def _is_flat(config: Folder.Config) -> bool:
+    """Whether folders are named from the category's on; with "auto" a path among the names tells so."""
+    paths = [name for name in (*config.normal, *config.abnormal, *config.normal_test) if "/" in name]
+    if paths and config.layout == "mvtec":
+        raise DataError(f"layout=mvtec takes the names of folders in train and test, got the path {paths[0]!r}.")
+    return config.layout == "flat" or (config.layout == "auto" and bool(paths))
+
+
 def _mvtec(root: Path) -> list[Path]:
     return [root] if is_mvtec_category(root) else [path for path in list_folders(root) if is_mvtec_category(path)]
 
 
 def _category_folders(root: Path, config: Folder.Config) -> list[Path]:
-    if config.layout == "flat":
+    if _is_flat(config):
         return find_flat(root, config)
     return _mvtec(root) or (find_flat(root, config) if config.layout == "auto" else [])

@@ -1,6 +1,7 @@
 """A user's own folders as one category: which hold normal images, which anomalous ones, and where the masks lie."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ from datamodules.components.shots import stem_names
 
 #: Folders of masks that are looked for in a category without `train` and `test`, where none is named.
 MASK_FOLDERS = ("ground_truth", "masks")
+#: Folders by which a category without `train`, `test` and normal images is known.
+ANOMALOUS_FOLDERS = ("bad", "anomaly", "anomalous", "abnormal", "defect", "ng")
 
 
 @dataclass(kw_only=True)
@@ -29,7 +32,7 @@ class FolderNames:
         normal: folders of normal images, for training where `train` or `normal_test` tells; paths in "flat".
         abnormal: folders of anomalous images; empty takes all others. Paths in "flat".
         normal_test: folders of normal test images in "flat"; empty divides those of `normal` as `split` says.
-        masks: folder of the masks, or a pattern of {stem} and {kind}, beside the image or, with a slash, below the
+        masks: folder of the masks, or a pattern of <stem> and <kind>, beside the image or, with a slash, below the
             category's folder; null takes `ground_truth`, in "flat" also `masks`, where there is one.
         split: part of the normal images that is for training where nothing else divides them; by name.
     """
@@ -56,6 +59,8 @@ def check_folder_names(names: FolderNames) -> None:
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts:
             raise DataError(f"a folder must be named by a path below the category's folder, got {name!r}.")
+    if _is_pattern(names) and re.search("<(?!stem>|kind>)", names.masks or ""):
+        raise DataError(f"a pattern of masks may hold <stem> and <kind>, got {names.masks!r}.")
     if both := _folded((*names.normal, *names.normal_test)) & _folded(names.abnormal):
         raise DataError(f"{sorted(both)} cannot be both normal and abnormal.")
     if any("/" in name for name in (*names.normal, *names.normal_test)) and not names.abnormal:
@@ -64,10 +69,8 @@ def check_folder_names(names: FolderNames) -> None:
 
 def find_flat(root: Path, names: FolderNames) -> list[Path]:
     """The folders of categories without `train` and `test`: the root if it holds a named folder, else those in it."""
-    said = (*names.normal, *names.abnormal, *names.normal_test)
-    return [folder for folder in (root, *list_folders(root)) if _named(folder, said)][
-        : 1 if _named(root, said) else None
-    ]
+    said = (*names.normal, *(names.abnormal or ANOMALOUS_FOLDERS), *names.normal_test)
+    return [root] if _named(root, said) else [folder for folder in list_folders(root) if _named(folder, said)]
 
 
 def check_said(folders: Sequence[Path], names: FolderNames) -> None:
@@ -78,7 +81,7 @@ def check_said(folders: Sequence[Path], names: FolderNames) -> None:
         if not any(_named(place, [name]) for place in places):
             raise DataError(f"no folder {name!r} in any category: looked in {', '.join(map(str, folders[:3]))}.")
     masks = names.masks
-    if masks and "{" not in masks and not any((folder / masks).is_dir() for folder in folders):
+    if masks and "<" not in masks and not any((folder / masks).is_dir() for folder in folders):
         raise DataError(f"no folder of masks {masks!r} in any category: looked for {folders[0] / masks}.")
 
 
@@ -142,16 +145,20 @@ def _kinds(folder: Path, test: Path, names: FolderNames) -> list[Path]:
     if names.abnormal:
         kinds = _named(test, names.abnormal)
     else:
-        masks = _folded([names.masks] if names.masks else MASK_FOLDERS if test == folder else [])
-        other = _folded((*names.normal, *names.normal_test)) | masks
+        masks = PurePosixPath(names.masks or "").parts[:1]
+        other = _folded((*names.normal, *names.normal_test, *((*MASK_FOLDERS, *masks) if test == folder else ())))
         kinds = [path for path in list_folders(test) if path.name.casefold() not in other]
     for kind in kinds:
-        if inner := _named(kind, [name for name in names.normal if "/" not in name]):
-            raise DataError(
-                f"{kind} would be read as anomalous images, but holds {inner[0].name}/, a name of normal ones. "
-                "If it is a category, the root must hold categories alone; else name the folders: normal=…, abnormal=…"
-            )
+        _check_inside(kind, "anomalous", "normal", names.normal)
     return kinds
+
+
+def _check_inside(folder: Path, label: str, other: str, others: Sequence[str]) -> None:
+    if inner := _named(folder, [name for name in others if "/" not in name]):
+        raise DataError(
+            f"{folder} would be read as {label} images, but holds {inner[0].name}/, a name of {other} ones. "
+            "If it is a category, the root must hold categories alone; else name the folders: normal=…, abnormal=…"
+        )
 
 
 def _mask_folder(folder: Path, names: FolderNames, split: bool) -> Path | None:
@@ -200,10 +207,12 @@ def _shared(kinds: Sequence[Path], masks: Path, normal: Sequence[Path]) -> dict[
 
 
 def _is_pattern(names: FolderNames) -> bool:
-    return bool(names.masks and "{" in names.masks)
+    return bool(names.masks and "<" in names.masks)
 
 
 def _normal_images(folder: Path, folders: Sequence[Path], names: FolderNames) -> list[Path]:
+    for each in folders:
+        _check_inside(each, "normal", "anomalous", names.abnormal or ANOMALOUS_FOLDERS)
     return [image for each in folders for image in _images(folder, each, names)]
 
 
@@ -216,14 +225,11 @@ def _images(folder: Path, kind: Path, names: FolderNames) -> list[Path]:
 
 def _place(folder: Path, kind: Path, image: Path, names: FolderNames) -> Path:
     """Where a pattern puts the mask of an image: beside it, or below the category's folder if it has a slash."""
-    pattern = names.masks or ""
+    pattern = (names.masks or "").replace("<kind>", kind.name)
     stem = image.relative_to(kind).with_suffix("").as_posix()
-    try:
-        if "/" in pattern:
-            return folder / pattern.format(stem=stem, kind=kind.name)
-        return image.parent / pattern.format(stem=image.stem, kind=kind.name)
-    except (KeyError, IndexError, ValueError) as error:
-        raise DataError(f"a pattern of masks may hold {{stem}} and {{kind}}, got {pattern!r}.") from error
+    if "/" in pattern:
+        return folder / pattern.replace("<stem>", stem)
+    return image.parent / pattern.replace("<stem>", image.stem)
 
 
 def _by_pattern(folder: Path, kind: Path, image: Path, names: FolderNames) -> Path:

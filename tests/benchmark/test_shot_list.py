@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from datamodules.components.published_shots import LIST_FILE, LIST_RULE
+from datamodules.components.published_shots import LIST_FILE, LIST_RULE, NAMES_RULE
 from datamodules.components.shots import SHOT_RULE
 
 
@@ -82,3 +82,16 @@ def test_ambiguous_lists_and_other_data_sets_are_refused_before_anything_runs(be
     assert "unknown configuration key" in finished.err
     assert "shot_list" in finished.err
     assert not (tmp_path / "cells").exists()
+
+
+@pytest.mark.slow
+def test_a_list_of_files_counts_by_its_content(run, tmp_path):
+    records = []
+    for place, stems in (("a", "01"), ("b", "01"), ("c", "10")):
+        (tmp_path / place).write_text("".join(f"bottle: bottle/train/good/00{stem}.png\n" for stem in stems))
+        records.append(run(f"results-{place}", f"dataset.shot_list={tmp_path / place}"))
+    one, moved, other = records
+    assert {record["data"]["shot_rule"] for record in records} == {NAMES_RULE}
+    assert [shot["path"][-7:] for shot in other["data"]["shots"]["bottle"]] == ["001.png", "000.png"]
+    assert one["cell_id"] == moved["cell_id"] != other["cell_id"]
+    assert one["comparison_id"] == moved["comparison_id"] != other["comparison_id"]

@@ -156,3 +156,25 @@ def test_anomalous_training_records_are_not_normal(twin):
     data = build(root, ["part"])
     assert len(data.normals("part")) == 5
     assert len(data.tests("part")) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("meta", {"normal": ["x"], "masks": "y"}, "normal, masks would not be used: .* is read by meta.json"),
+        ("meta", {"split": 0.3}, "split would not be used"),
+        ("table", {"abnormal": ["x"]}, r"abnormal would not be used: .* is read by parts\.csv"),
+        ("single", {"normal_test": ["x"], "split": 0.3}, "normal_test, split would .* by folders in train and test"),
+        ("flat", {"normal_test": ["OK"], "split": 0.3}, "split would .* by folders without train and test"),
+        ("flat", {"layout": "flat", "table": "x.csv"}, "table would not be used"),
+        ("table", {"split": 0.3}, ""),
+        ("meta", {"layout": "mvtec", "normal": ["good"]}, ""),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(twin, name, settings, message):
+    root, config = twin(name), Folder.Config(**settings)
+    if not message:
+        assert Folder.find_categories(root, config)
+        return
+    with pytest.raises(DataError, match=message):
+        Folder.find_categories(root, config)

@@ -86,7 +86,7 @@ def test_flat_folders(twin):
     assert counts(single, "part") == (5, 3, 4)
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0, (0, 8, 4)), (0.5, (4, 4, 4)), (0.8, (6, 2, 4)), (1, (8, 0, 4))])
+@pytest.mark.parametrize(("share", "expected"), [(0, (0, 8, 4)), (0.5, (4, 4, 4)), (0.7, (6, 2, 4)), (1, (8, 0, 4))])
 def test_normal_images_are_divided_by_name(twin, share, expected):
     data = build(twin("flat"), "part", split=share)
     data.verify()
@@ -123,7 +123,7 @@ def test_equal_stems_of_two_kinds_cannot_share_a_folder_of_masks(twin):
     build(root, "part").verify()
 
 
-@pytest.mark.parametrize("pattern", ["{stem}_gt.png", "test/{kind}/{stem}_gt.png", "truth/{stem}-{kind}.png"])
+@pytest.mark.parametrize("pattern", ["<stem>_gt.png", "test/<kind>/<stem>_gt.png", "truth/<stem>-<kind>.png"])
 def test_masks_by_a_pattern(twin, pattern):
     root = twin("single")
     for mask in (root / "ground_truth").rglob("*.png"):
@@ -145,7 +145,7 @@ def test_masks_beside_training_images_are_no_normal_images(twin):
     shutil.rmtree(root / "ground_truth")
     for image in [*(root / "train/good").glob("*.png"), *(root / "test").rglob("*.png")]:
         twins.save(twins.mask(0 if "good" in image.parts else 255), image.with_name(f"{image.stem}_gt.png"))
-    data = build(root, "single", masks="{stem}_gt.png")
+    data = build(root, "single", masks="<stem>_gt.png")
     data.verify()
     assert counts(data, "single") == (5, 3, 4)
 
@@ -156,8 +156,8 @@ def test_masks_beside_training_images_are_no_normal_images(twin):
         ({"normal": ("/x",)}, "must be named by a path below the category's folder, got '/x'"),
         ({"abnormal": ("../x",)}, r"got '\.\./x'"),
         ({"masks": "truth"}, "no folder of masks 'truth' in any category: looked for .*/single/truth"),
-        ({"masks": "{image}.png"}, r"a pattern of masks may hold \{stem\} and \{kind\}, got"),
-        ({"masks": "{stem}{}.png"}, "a pattern of masks may hold"),
+        ({"masks": "<image>.png"}, r"a pattern of masks may hold <stem> and <kind>, got"),
+        ({"masks": "<stem><>.png"}, "a pattern of masks may hold"),
         ({"normal": ("good", "nominal")}, "no folder 'nominal' in any category"),
         ({"abnormal": ("a", "typo")}, "no folder 'typo' in any category"),
         ({"abnormal": ("a", "GOOD")}, r"\['good'\] cannot be both normal and abnormal"),
@@ -178,14 +178,17 @@ def test_some_kinds_alone(twin):
     assert ignored["in no folder that the layout reads"] == ["test/a/000.png", "test/a/001.png"]
 
 
-def test_anomalib_paths_in_mvtec_folders_are_the_same_lists(twin):
+@pytest.mark.parametrize("layout", ["auto", "flat"])
+def test_anomalib_paths_in_mvtec_folders_are_the_same_lists(twin, layout):
     root = twin("single")
     names = {"normal": ("train/good",), "abnormal": ("test/a", "test/b"), "normal_test": ("test/good",)}
-    by_paths = build(root, "single", layout="flat", masks="ground_truth", **names)
+    by_paths = build(root, "single", layout=layout, masks="ground_truth", **names)
     plain = build(root, "single", layout="mvtec")
     assert sorted(by_paths.tests("single")) == sorted(plain.tests("single"))
     assert sorted(by_paths.normals("single")) == sorted(plain.normals("single"))
     assert by_paths.fingerprint("single") == plain.fingerprint("single")
+    with pytest.raises(DataError, match="layout=mvtec takes the names of folders in train and test, got the path"):
+        build(root, "single", layout="mvtec", **names)
 
 
 @pytest.mark.parametrize("layout", ["mvtec", "flat"])
@@ -195,6 +198,33 @@ def test_normal_images_inside_anomalous_ones_are_refused(twin, layout):
     twins.save(twins.image(0), inner / "9.png")
     with pytest.raises(DataError, match=r"would be read as anomalous images, but holds Good/, a name of normal ones"):
         build(root, "single" if layout == "mvtec" else "part").verify()
+
+
+@pytest.mark.parametrize("place", ["train/good", "test/good"])
+def test_anomalous_images_inside_normal_ones_are_refused(twin, place):
+    root = twin("single")
+    twins.save(twins.image(0), root / place / "Bad/9.png")
+    with pytest.raises(DataError, match=r"would be read as normal images, but holds Bad/, a name of anomalous ones"):
+        build(root, "single").verify()
+    (root / place / "Bad").rename(root / place / "scratch")
+    build(root, "single").verify()
+    (root / "test/scratch").mkdir()
+    with pytest.raises(DataError, match="would be read as normal images, but holds scratch/"):
+        build(root, "single", abnormal=("scratch",)).verify()
+
+
+@pytest.mark.parametrize("masks", ["truth/<kind>/<stem>.png", "truth/<stem>.png", "truth"])
+def test_a_named_folder_of_masks_is_no_kind(twin, masks):
+    root = twin("flat")
+    (root / "part/masks").rename(root / "part/truth")
+    for kind, stems in (("crack", "01"), ("dent", "23")) if "<kind>" in masks else ():
+        (root / "part/truth" / kind).mkdir()
+        for stem in stems:
+            (root / f"part/truth/{stem}.png").rename(root / f"part/truth/{kind}/{stem}.png")
+    data = build(root, "part", masks=masks)
+    data.verify()
+    assert {s.defect_type for s in data.tests("part") if s.anomalous} == {"crack", "dent"}
+    assert data.describe_use().masks == 4
 
 
 @pytest.mark.parametrize("part", ["test/good", "test/a|test/b|ground_truth", "train"])
@@ -216,6 +246,17 @@ def test_anomalies_alone_in_two_folders(tmp_path):
     assert all(s.image.name == s.mask.name for s in data.tests("polyps"))
     with pytest.raises(DataError, match="'polyps' has 0 normal training images, fewer than the 1 shots"):
         build(tmp_path / "polyps", "polyps", shots=1, normal=(), abnormal=("images",)).verify()
+
+
+def test_anomalies_alone_are_known_by_the_word(twin):
+    root = twin("flat")
+    shutil.rmtree(root / "part/OK")
+    with pytest.raises(DataError, match="no category below"):
+        Folder.find_categories(root)
+    (root / "part/crack").rename(root / "part/NG")
+    data = build(root, "part")
+    data.verify()
+    assert counts(data, "part") == (0, 0, 4)
 
 
 def test_lists_do_not_follow_the_order_of_a_directory(twin, monkeypatch):
