@@ -22,6 +22,7 @@ from benchmark.execution.watch import NOBODY, Watch
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.pixel_probe import pixel_probe
+from datamodules.components.reading import peculiarities
 from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.precision import set_arithmetic
@@ -102,7 +103,7 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         peak_memory_mib=peak_memory(device),
         features=used_since(backbone, counts),
         fit=learnt.fit,
-        remarks=method.remarks,
+        remarks=[*method.remarks, *peculiarities(data.test_samples)],
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from datamodules.components.reading import check_image, read_regions
+from datamodules.components.reading import check_image, marks_anything
 from datamodules.components.sample import DataError, Sample
 
 #: Bytes of a category's name: a file of results bears it with a few more.
@@ -81,7 +81,7 @@ def _check_files(sample: Sample) -> None:
 @lru_cache(maxsize=100_000)
 def _marks(mask: Path, changed: int, length: int) -> bool:
     """Whether a mask marks any pixel; a file of the same time and length is decoded once in a process."""
-    return read_regions(mask, 1, "native").found > 0
+    return marks_anything(mask)
 
 
 def check_name(name: str, what: str, root: Path) -> None:

@@ -69,23 +69,38 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         DataError: the file is missing, damaged, or of none of the formats `FORMATS` (also when pixels are read inside
             the block), or holds values outside of these ranges.
     """
+    with _stored(path) as image:
+        if image.mode.startswith(WIDE):
+            yield _narrow(path, image)
+        elif _orientation(image) != 1:
+            yield ImageOps.exif_transpose(image)
+        else:
+            yield image
+
+
+@contextmanager
+def _stored(path: Path) -> Iterator[Image.Image]:
+    """An image as it lies in its file; DataError as `open_image`."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.mode.startswith(WIDE):
-                yield _narrow(path, image)
-            elif image.getexif().get(ORIENTATION, 1) != 1:
-                yield ImageOps.exif_transpose(image)
-            else:
-                yield image
+            yield image
     except UNREADABLE as error:
         raise DataError(f"{path} cannot be read as an image: {error}. Read are {', '.join(FORMATS)}.") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says, from 1, as stored, to 8."""
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all pixels to look behind them
+        return 1
+    said = image.getexif().get(ORIENTATION, 1)
+    return said if said in range(1, 9) else 1
 
 
 def _narrow(path: Path, image: Image.Image) -> Image.Image:
     """An image of 16-bit or float grey values as one of 8 bits."""
     values = np.array(image)
     most = 1.0 if image.mode.startswith("F") else 65535
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    low, high = float(values.min()), float(values.max())
     if not 0 <= low <= high <= most:
         raise DataError(f"{path} holds values from {low:g} to {high:g}: {image.mode} must lie in [0, {most:g}].")
     return Image.fromarray(np.rint(values * (255 / most)).astype(np.uint8))
@@ -99,15 +114,12 @@ def peculiarity(path: Path) -> str:
 
 @lru_cache(maxsize=200_000)
 def _peculiarity(path: Path, changed: int, length: int) -> str:
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode.startswith(WIDE):
-                return "float values read as [0, 1]" if image.mode.startswith("F") else "16-bit values divided by 257"
-            if image.getexif().get(ORIENTATION, 1) != 1:
-                return "EXIF orientation applied"
-            return "first of several frames read" if getattr(image, "n_frames", 1) > 1 else ""
-    except UNREADABLE as error:
-        raise DataError(f"{path} cannot be read as an image: {error}. Read are {', '.join(FORMATS)}.") from error
+    with _stored(path) as image:
+        if image.mode.startswith(WIDE):
+            return "float values read as [0, 1]" if image.mode.startswith("F") else "16-bit values divided by 257"
+        if _orientation(image) != 1:
+            return "EXIF orientation applied"
+        return "first of several frames read" if getattr(image, "n_frames", 1) > 1 else ""
 
 
 def peculiarities(samples: Iterable[Sample]) -> list[str]:
@@ -121,7 +133,7 @@ def peculiarities(samples: Iterable[Sample]) -> list[str]:
 
 
 def check_image(path: Path) -> Size:
-    """The size of an image whose header is sound and whose end is there; pixels are not decoded.
+    """The size, as shown, of an image whose header is sound and whose end is there; pixels are not decoded.
 
     A PNG must hold its IEND chunk near the end. A JPEG without its end mark there is decoded to decide, since
     cameras append data. Other formats are checked by their header alone; reading finds the rest.
@@ -129,14 +141,16 @@ def check_image(path: Path) -> Size:
     Raises:
         DataError: as `open_image`, or the file is truncated.
     """
-    with open_image(path) as image:
+    with _stored(path) as image:
         size = Size(*image.size)
+        if image.mode.startswith(WIDE):
+            _narrow(path, image)
         mark = END_MARKS.get(image.format or "")
         if mark and mark not in _tail(path):
             if image.format == "PNG":
                 raise DataError(f"{path} is truncated: it has no IEND chunk at its end. Copy it again.")
             image.load()
-    return size
+        return Size(size.height, size.width) if _orientation(image) > 4 else size
 
 
 def _tail(path: Path) -> bytes:
@@ -194,13 +208,18 @@ def read_regions(path: Path, size: int, rule: RegionRule) -> Regions:
     return Regions(torch.from_numpy(ids), found, tuple(vanished.tolist()))
 
 
+def marks_anything(path: Path) -> bool:
+    """Whether a mask marks any pixel; DataError as `open_image`."""
+    return bool(_marked(path).any())
+
+
 def _marked(path: Path) -> np.ndarray:
     """Where a mask marks a pixel, (H, W) bool.
 
     Any colour channel above 0 marks it; of formats that lose something, above one half, since their noise is no mark.
     Where all colours are equal everywhere and there is an alpha channel that is not, alpha marks.
     """
-    with Image.open(path, formats=FORMATS) as stored:  # before it is narrowed: the lowest of 16 bits may be a mark
+    with _stored(path) as stored:  # before it is narrowed: the lowest of 16 bits may be a mark
         if stored.mode.startswith(WIDE):
             return np.asarray(np.array(stored) > 0)
         lossy = stored.format in LOSSY
