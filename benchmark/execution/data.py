@@ -57,7 +57,9 @@ def fitted_on(cell: Cell) -> DataSpec:
     return auxiliary(cell) or target(cell, cell.fitted or None)
 
 
-def open_data(spec: DataSpec, image_size: int, *, batch_size: int = 1, num_workers: int = 0) -> AnomalyDataModule:
+def open_data(
+    spec: DataSpec, image_size: int, *, batch_size: int = 1, num_workers: int = 0, cache_gib: float = 0.0
+) -> AnomalyDataModule:
     """The datamodule of a data set, its images made if it makes them itself.
 
     Args:
@@ -65,6 +67,7 @@ def open_data(spec: DataSpec, image_size: int, *, batch_size: int = 1, num_worke
         image_size: side of the images, pixels.
         batch_size: test images per batch.
         num_workers: processes that read.
+        cache_gib: size of the cache of decoded images.
 
     Raises:
         DataError: there is no such folder, or no such category.
@@ -80,6 +83,7 @@ def open_data(spec: DataSpec, image_size: int, *, batch_size: int = 1, num_worke
         batch_size=batch_size,
         num_workers=num_workers,
         limit=spec.limit,
+        cache_gib=cache_gib,
         config=cls.Config(**spec.settings),
     )
     data.prepare_data()

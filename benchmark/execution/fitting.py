@@ -79,8 +79,12 @@ def idle_cores(wanted: FitData, device: torch.device) -> int:
     Else as many as cores are idle during a fit, at most `MOST_WORKERS`: on a GPU all but one, on the CPU those that
     torch's threads leave.
     """
-    if wanted.augment is unchanged or wanted.steps * (wanted.batch_size or 1) < WORTH_WORKERS:
-        return 0
+    synthesised = wanted.steps * (wanted.batch_size or 1)
+    return 0 if wanted.augment is unchanged or synthesised < WORTH_WORKERS else spare_cores(device)
+
+
+def spare_cores(device: torch.device) -> int:
+    """Cores that a computation on the device leaves idle, at most `MOST_WORKERS`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = torch.get_num_threads() if device.type == "cpu" else 1
     return max(0, min(MOST_WORKERS, cores - busy))
@@ -96,7 +100,7 @@ def fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.devic
     if method.fits_on != "nothing":
         asked = cell.where.trainer.num_workers
         workers = idle_cores(method.fit_data, device) if asked is None else asked
-        source = open_data(fitted_on(cell), data.image_size, num_workers=workers)
+        source = open_data(fitted_on(cell), data.image_size, num_workers=workers, cache_gib=data.cache_gib)
     Method.begin_fit(method, source)  # the base's own: who overrides it would be handed the labels
     learnt = Learnt({}, {})
     if method.fits_on == "shots":

@@ -16,7 +16,7 @@ from benchmark.execution import stopping
 from benchmark.execution.build import build_method, close_backbone, open_backbone
 from benchmark.execution.data import auxiliary, open_data, target
 from benchmark.execution.evaluator import Kept, Predictions, measure_test, rescored
-from benchmark.execution.fitting import fit, make_trainer
+from benchmark.execution.fitting import fit, make_trainer, spare_cores
 from benchmark.execution.leaks import find_leaks
 from benchmark.execution.watch import NOBODY, Watch
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
@@ -29,6 +29,7 @@ from methods.components.clip.precision import set_arithmetic
 from methods.components.clip.seal import Seal, seal
 from methods.components.feature_store.store import FeatureCounts
 
+WORTH_READERS = 64  # test images from which on processes that read them are worth their start
 PHASES = ("load", "fit", "test", "metrics")
 
 
@@ -71,6 +72,8 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
     with unaltered(backbone):
         seed_everything(cell.seed, workers=True, verbose=False)
         data = open_data(target(cell), backbone.image_size, **loading(cell))
+        if cell.where.trainer.num_workers is None and len(data.test_samples) >= WORTH_READERS:
+            data.num_workers = spare_cores(device)
         method = build_method(cell, backbone, data).to(device)
         clock.append(time.perf_counter())
         learnt = fit(method, cell, data, device, watch)
@@ -145,10 +148,11 @@ def predict_tests(
             torch.cuda.empty_cache()
 
 
-def loading(cell: Cell) -> dict[str, int]:
+def loading(cell: Cell) -> dict[str, Any]:
     """How the test images of a cell are read; it changes no number."""
     trainer = cell.where.trainer
-    return {"batch_size": trainer.batch_size, "num_workers": trainer.num_workers or 0}
+    workers = trainer.num_workers or 0
+    return {"batch_size": trainer.batch_size, "num_workers": workers, "cache_gib": trainer.pixel_cache_gib}
 
 
 @contextmanager

@@ -94,12 +94,15 @@ class TrainerSettings:
         batch_size: test images per step.
         num_workers: processes that read images; null takes none, and for a fit on 1,000 synthesised anomalies or more
             as many as cores are idle, at most 4.
+        pixel_cache_gib: size in GiB of the cache of decoded and resized images below $BENCH_CACHE; 0 keeps none, and
+            neither does a disk with less than four times that free.
         devices: GPUs, or CPU processes, of one cell, which share its test images; a fit is made on each of them.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     batch_size: Annotated[int, ">= 1"] = 16
     num_workers: Annotated[int | None, ">= 0, <= 512"] = None
+    pixel_cache_gib: Annotated[float, ">= 0"] = 4.0
     devices: Annotated[int, ">= 1, <= 64"] = 1
 
 

@@ -19,6 +19,7 @@ from datamodules.components.checks import check_category, check_name, check_name
 from datamodules.components.content import file_digest
 from datamodules.components.fit_data import FitData
 from datamodules.components.order import DealtBatches, InOrder, ShuffledByEpoch
+from datamodules.components.pixel_cache import PixelCache
 from datamodules.components.reading import SampleImages, UnlabelledImages, collate, collate_unlabelled, read_image
 from datamodules.components.resampling import ResampledImages
 from datamodules.components.roots import plain_path
@@ -83,6 +84,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
         batch_size: int = 8,
         num_workers: int = 0,
         limit: int | None = None,
+        cache_gib: float = 0.0,
         config: Any = None,
     ) -> None:
         """Choose categories; no image is read yet.
@@ -96,6 +98,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
             batch_size: images per batch.
             num_workers: processes that read; changes no number.
             limit: at most that many test images per category, 1 or more; None for all.
+            cache_gib: size in GiB of the cache of decoded images; 0 decodes each one whenever it is read.
             config: an instance of the class's `Config`; None takes its defaults.
 
         Raises:
@@ -106,7 +109,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
             raise DataError(f"shots must be 0 or more and limit 1 or more (or none), got {shots} and {limit}.")
         self.config = type(self).Config() if config is None else config
         self.image_size, self.shots, self.seed, self.limit = image_size, shots, seed, limit
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size, self.num_workers, self.cache_gib = batch_size, num_workers, cache_gib
         if root is None:
             if self.needs_root:
                 raise DataError(f"{type(self).__name__} needs a root: {self.layout}. The data: {self.source}")
@@ -236,7 +239,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
             return []
         samples = self._shots() if wanted.images == "shots" else self._labelled()
         size, batch_size = self.image_size * wanted.scale, wanted.batch_size or self.batch_size
-        images = SampleImages(samples, self.root, size)
+        images = SampleImages(samples, self.root, size, self._cache(size))
         if wanted.steps:
             resampled = ResampledImages(
                 images,
@@ -260,7 +263,7 @@ class AnomalyDataModule(LightningDataModule, ABC):
 
     def test_dataloader(self) -> DataLoader[UnlabelledBatch]:
         """The images of `test_samples` in their order, without labels, masks and paths; dealt to ranks by batches."""
-        images: Any = UnlabelledImages(self.test_samples, self.image_size)
+        images: Any = UnlabelledImages(self.test_samples, self.image_size, self._cache(self.image_size))
         several = dist.is_available() and dist.is_initialized()
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
         order = DealtBatches(len(images), self.batch_size, rank=rank, ranks=ranks)
@@ -269,6 +272,9 @@ class AnomalyDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[UnlabelledBatch]:
         """The same."""
         return self.test_dataloader()
+
+    def _cache(self, size: int) -> PixelCache | None:
+        return PixelCache(size, self.cache_gib) if self.cache_gib else None
 
     def _labelled(self) -> list[Sample]:
         samples = [s for category in self.chosen if self.masks_known(category) for s in self._limited(category)]

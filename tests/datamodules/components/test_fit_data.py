@@ -19,7 +19,9 @@ def data(tmp_path):
 def reads(monkeypatch):
     """Files whose pixels were decoded."""
     read, files = reading.read_image, []
-    monkeypatch.setattr(reading, "read_image", lambda path, size: files.append(path.name) or read(path, size))
+    monkeypatch.setattr(
+        reading, "read_image", lambda path, size, cache=None: files.append(path.name) or read(path, size)
+    )
     return files
 
 
