@@ -1,10 +1,12 @@
 """Measures one test run. While it runs, predictions alone are kept; the truth is looked at when it is over."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -13,12 +15,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from benchmark.metrics.accumulate import ImageMetrics, PixelMetrics
+from benchmark.metrics.binned import BinnedPixelMetrics
 from benchmark.metrics.table import MetricValue, metric_names
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.reading import RegionRule, Regions, read_regions
 from datamodules.components.sample import Sample, UnlabelledBatch
 from methods.components.base import Method, Prediction
 
+#: Pixels of a category up to which its metrics are exact, on every machine: 2 GiB of maps.
+EXACT_PIXELS = 2**29
+#: Bytes of maps that are kept in memory; further ones lie in a file without a name.
+IN_MEMORY = 2**32
 NO_MASKS = "no masks in this data set"
 TRANSDUCTIVE = "Image scores are transductive: each depends on the other test images of its category."
 
@@ -38,6 +45,7 @@ class Predictions(Callback):
         """Enlarge or reduce maps to squares of side `size`, pixels."""
         self.size = (size, size)
         self.kept: list[Kept] = []
+        self._bytes = 0
 
     def on_test_batch_end(
         self,
@@ -50,7 +58,18 @@ class Predictions(Callback):
     ) -> None:
         check_shapes(outputs, batch)
         maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)
-        self.kept.append(Kept(batch.indices.cpu(), outputs.score.detach().cpu().clone(), maps[:, 0].cpu()))
+        placed = self._place(maps[:, 0].cpu())
+        self.kept.append(Kept(batch.indices.cpu(), outputs.score.detach().cpu().clone(), placed))
+
+    def _place(self, maps: Tensor) -> Tensor:
+        """The maps, in memory or, beyond `IN_MEMORY` bytes, in a file that is gone with them."""
+        self._bytes += maps.nbytes
+        if self._bytes <= IN_MEMORY:
+            return maps
+        with tempfile.TemporaryFile() as file:
+            stored = np.memmap(file, np.float32, "w+", shape=tuple(maps.shape))  # the mapping keeps the file
+        stored[:] = maps.numpy()
+        return torch.from_numpy(stored)
 
     def gather(self) -> list[Kept]:
         """What all ranks kept, in the order of one process; emptied here."""
@@ -97,6 +116,7 @@ class Measured(NamedTuple):
     metrics: dict[str, dict[str, MetricValue]]
     counts: dict[str, dict[str, int]]
     regions: dict[str, dict[str, Any]]  # found in the masks, and images some of whose regions have no pixel left
+    half_widths: dict[str, dict[str, float]]  # of categories whose pixel metrics are of bins
 
 
 class Evaluator(Predictions):
@@ -181,7 +201,14 @@ def measure(
     _check_complete(kept, names)
     _check_finite(kept, names)
     image = {category: ImageMetrics() for category in masks_known}
-    pixel = {category: PixelMetrics(published=published) for category, known in masks_known.items() if known}
+    images = Counter(sample.category for sample in samples)
+    pixel: dict[str, PixelMetrics | BinnedPixelMetrics] = {
+        category: PixelMetrics(published=published)
+        if images[category] * _pixels(kept) <= EXACT_PIXELS
+        else BinnedPixelMetrics(published=published)
+        for category, known in masks_known.items()
+        if known
+    }
     counts = {category: {"normal": 0, "anomalous": 0} for category in masks_known}
     regions: dict[str, dict[str, Any]] = {category: {"found": 0, "vanished": {}} for category in pixel}
     kept.reverse()
@@ -205,7 +232,22 @@ def measure(
                 }
     nothing = dict.fromkeys(metric_names("pixel", published=published), MetricValue(None, NO_MASKS))
     metrics = {c: its.compute() | (pixel[c].compute() if c in pixel else nothing) for c, its in image.items()}
-    return Measured(metrics, counts, regions)
+    widths = {c: its.half_widths() for c, its in pixel.items() if isinstance(its, BinnedPixelMetrics)}
+    return Measured(metrics, counts, regions, widths)
+
+
+def describe_bins(measured: Measured) -> list[str]:
+    """How wrong binned metrics may be, a remark for each category that has some."""
+    return [
+        f"{category} has more pixels than are kept: its pixel metrics are of bins, wrong by at most "
+        f"{', '.join(f'{name} {width:.1e}' for name, width in widths.items())}."
+        for category, widths in measured.half_widths.items()
+    ]
+
+
+def _pixels(kept: Sequence[Kept]) -> int:
+    """Pixels of a map; 0 if there is none."""
+    return kept[0].anomaly_map[0].numel() if kept else 0
 
 
 def check_shapes(prediction: Prediction, batch: UnlabelledBatch) -> None:

@@ -15,7 +15,7 @@ from lightning.pytorch import seed_everything
 from benchmark.execution import stopping
 from benchmark.execution.build import build_method, close_backbone, open_backbone
 from benchmark.execution.data import auxiliary, open_data, target
-from benchmark.execution.evaluator import Kept, Predictions, measure_test, rescored
+from benchmark.execution.evaluator import Kept, Measured, Predictions, describe_bins, measure_test, rescored
 from benchmark.execution.fitting import fit, make_trainer, spare_cores
 from benchmark.execution.leaks import find_leaks
 from benchmark.execution.watch import NOBODY, Watch
@@ -98,7 +98,7 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
             "image_size": backbone.image_size,
             "arithmetic": arithmetic,
         },
-        metrics={c: {n: value._asdict() for n, value in values.items()} for c, values in measured.metrics.items()},
+        metrics=told(measured),
         counts=measured.counts,
         regions=measured.regions,
         leaks=find_leaks(data, facts["shots"], fitted),
@@ -106,7 +106,7 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         peak_memory_mib=peak_memory(device),
         features=used_since(backbone, counts),
         fit=learnt.fit,
-        remarks=[*method.remarks, *peculiarities(data.test_samples)],
+        remarks=[*method.remarks, *peculiarities(data.test_samples), *describe_bins(measured)],
     )
 
 
@@ -153,6 +153,18 @@ def loading(cell: Cell) -> dict[str, Any]:
     trainer = cell.where.trainer
     workers = trainer.num_workers or 0
     return {"batch_size": trainer.batch_size, "num_workers": workers, "cache_gib": trainer.pixel_cache_gib}
+
+
+def told(measured: Measured) -> dict[str, dict[str, dict[str, Any]]]:
+    """The metrics as a record has them; one that is of bins has a half-width."""
+    return {
+        category: {
+            name: value._asdict() | ({"half_width": width} if (width := widths.get(name)) is not None else {})
+            for name, value in its.items()
+        }
+        for category, its in measured.metrics.items()
+        for widths in [measured.half_widths.get(category, {})]
+    }
 
 
 @contextmanager

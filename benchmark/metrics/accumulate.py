@@ -67,9 +67,9 @@ class ImageMetrics(RankMetric):
             NotFiniteError: if a score is NaN or infinite.
             ValueError: if shapes or dtypes differ from the above.
         """
-        _check("scores", scores, "labels", labels, torch.bool, dims=1)
+        check_batch("scores", scores, "labels", labels, torch.bool, dims=1)
         values = scores.detach().cpu().double()  # B
-        _check_finite("scores", values.numpy())
+        check_finite("scores", values.numpy())
         self.scores.append(values.clone())
         self.labels.append(labels.detach().cpu().clone())
 
@@ -110,9 +110,9 @@ class PixelMetrics(RankMetric):
             NotFiniteError: if a map holds NaN or infinity.
             ValueError: if shapes or dtypes differ from the above.
         """
-        _check("maps", maps, "regions", regions, torch.int32, dims=3)
+        check_batch("maps", maps, "regions", regions, torch.int32, dims=3)
         kept = maps.detach().to("cpu", torch.float32)  # B H W
-        _check_finite("maps", kept.numpy())
+        check_finite("maps", kept.numpy())
         pairs = zip(kept.numpy(), regions.detach().cpu().numpy(), strict=True)
         packed = [pack_anomalous(scores, ids) for scores, ids in pairs]
         self.anomalous.append(torch.from_numpy(np.concatenate([np.empty(0, np.int64), *packed])))
@@ -133,7 +133,8 @@ def gather(state: Tensor, group: Any = None) -> list[Tensor]:
     return [part.cpu() for part in gather_all_tensors(state.to(device), group)]
 
 
-def _check(name: str, scores: Tensor, truth_name: str, truth: Tensor, dtype: torch.dtype, dims: int) -> None:
+def check_batch(name: str, scores: Tensor, truth_name: str, truth: Tensor, dtype: torch.dtype, dims: int) -> None:
+    """ValueError unless scores and truth have one shape of `dims` dimensions and the dtypes that they must have."""
     if not scores.is_floating_point() or truth.dtype != dtype:
         raise ValueError(
             f"{name} must be floating point and {truth_name} {str(dtype)[6:]}, got {scores.dtype} and {truth.dtype}."
@@ -145,7 +146,8 @@ def _check(name: str, scores: Tensor, truth_name: str, truth: Tensor, dtype: tor
         )
 
 
-def _check_finite(name: str, scores: np.ndarray) -> None:
+def check_finite(name: str, scores: np.ndarray) -> None:
+    """NotFiniteError that names the images of a batch which hold NaN or infinity."""
     wrong = ~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim)))  # B
     if wrong.any():
         raise NotFiniteError(name, tuple(int(index) for index in np.flatnonzero(wrong)))
