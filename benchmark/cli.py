@@ -1,5 +1,6 @@
 """`bench`: the command line. Heavy libraries load only where a command needs them."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -188,6 +189,9 @@ def doctor(results: Annotated[Path, typer.Option(help="where results would go")]
 
 def main() -> None:
     """Run `bench`; an error that the user can mend is one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name of lone surrogates stops no sweep
     try:
         app()
     except UserError as error:

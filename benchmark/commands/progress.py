@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmark.commands.report import reason
+from benchmark.commands.report import plain, reason
 from benchmark.execution.build import open_backbone
 from benchmark.execution.heart import Running
-from benchmark.execution.loggers import log_leaderboard, resolve_wandb_mode
+from benchmark.execution.loggers import log_leaderboard, reach_wandb, resolve_wandb_mode
 from benchmark.execution.sweep import Interrupted, Sweep, run_sweep, verify_data
 from benchmark.records.leaderboard import describe_leaks, write_tables
 from benchmark.records.store import Record, Store, StoreError
@@ -31,7 +31,7 @@ def check_before(todo: Sequence[Cell]) -> None:
 
 def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, pd.DataFrame]:
     """Run cells; the exit code and the leaderboard, which W&B gets too where it is asked for."""
-    placed = _placed(todo, sweep.store.folder)
+    placed = _placed(todo, sweep.store.folder, console)
     code, table = _run(sweep, placed, console)
     logger = placed[0].where.logger
     if logger.name == "wandb" and code != INTERRUPTED:
@@ -39,9 +39,11 @@ def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, pd.D
     return code, table
 
 
-def _placed(todo: Sequence[Cell], folder: Path) -> list[Cell]:
+def _placed(todo: Sequence[Cell], folder: Path, console: Console) -> list[Cell]:
     """The cells with the results folder and the W&B mode decided once for all."""
-    logger = resolve_wandb_mode(todo[0].where.logger)
+    logger, problem = reach_wandb(resolve_wandb_mode(todo[0].where.logger))
+    if problem:
+        console.print(f"note: {problem}", markup=False, highlight=False, soft_wrap=True)
     return [replace(cell, where=replace(cell.where, logger=logger, results=str(folder))) for cell in todo]
 
 
@@ -67,7 +69,7 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             progress.update(task, completed=len(ended), description=words)
             progress.console.print(_line(cell, record), highlight=False, soft_wrap=True)
             for remark in record.remarks:
-                progress.console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+                progress.console.print(f"note: {plain(remark)}", markup=False, highlight=False, soft_wrap=True)
 
         def show(running: Sequence[Running]) -> None:
             more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
@@ -97,10 +99,10 @@ def _failures(failures: Sequence[Record], store: Store) -> list[str]:
 
 
 def _line(cell: Cell, record: Record) -> str:
-    where = f"{cell.method_label} {cell.dataset}/{cell.part} {cell.protocol} k={cell.shots} seed={cell.seed}"
+    where = f"{plain(cell.method_label)} {cell.dataset}/{cell.part} {cell.protocol} k={cell.shots} seed={cell.seed}"
     if record.status != "ok":
-        return f"[red]{record.status}[/red] {where}: {reason(record)}"
+        return f"[red]{record.status}[/red] {escape(where)}: {escape(reason(record))}"
     seconds = f"{sum(record.seconds.values()):.1f} s"
     if leaked := describe_leaks(record.leaks):
-        return f"[yellow]leak[/yellow]   {where}: {leaked}  {seconds}"
-    return f"ok     {where}  {seconds}"
+        return f"[yellow]leak[/yellow]   {escape(where)}: {escape(leaked)}  {seconds}"
+    return f"ok     {escape(where)}  {seconds}"

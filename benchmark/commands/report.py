@@ -1,6 +1,5 @@
 """`bench status` and `bench leaderboard`: state and tables of a results folder, from its records alone."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from benchmark.metrics.table import metric_names
 from benchmark.records import ablation, claims
 from benchmark.records.ablation import write_ablations
 from benchmark.records.leaderboard import FILES, entries, everything, head, legend, write_tables
-from benchmark.records.store import Record, Store, StoreError
+from benchmark.records.store import Record, Store, StoreError, read_sweep
 from benchmark.request import registry
 from benchmark.request.cell import differences
 from benchmark.request.inputs import code
@@ -45,7 +44,10 @@ def print_status(folder: Path) -> int:
     running = {path.parent.name: (path, claim) for path in claims.claims_of(folder) if (claim := claims.holder(path))}
     missing = 0
     for path in sorted((folder / "sweeps").glob("*.json")):
-        sweep = json.loads(path.read_text(encoding="utf-8"))
+        sweep = read_sweep(path)
+        if sweep is None:
+            print(f"{path} is no sweep of this suite: left out")
+            continue
         missing += _print_sweep(path.stem, sweep, store, running)
     _print_set_aside(store)
     return 1 if missing else 0
@@ -89,14 +91,19 @@ def _hours_left(done: Sequence[Record], absent: int, workers: int) -> float:
 
 def _print_set_aside(store: Store) -> None:
     for path in store.set_aside:
-        print(f"corrupt record set aside: {path}")
+        print(f"corrupt record{' set aside' if path.name.endswith('.corrupt') else ''}: {path}")
     if store.outdated:
         print(f"{store.outdated} records of an older version of the suite are kept on disk and left out of all tables.")
 
 
 def reason(record: Record) -> str:
-    """Why an attempt failed, in one line."""
-    return f"{record.error.get('type')}: {record.error.get('message', '').partition(chr(10))[0]}"
+    """Why an attempt failed, in one line of printable characters."""
+    return plain(f"{record.error.get('type')}: {str(record.error.get('message', '')).partition(chr(10))[0]}")
+
+
+def plain(text: str) -> str:
+    """A text whose control characters and lone surrogates, which a terminal would obey or refuse, are spelt out."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> None:

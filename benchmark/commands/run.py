@@ -81,7 +81,7 @@ def _open(folder: Path, console: Console, *, whole: bool) -> Store:
     """What the results folder holds; says which records count for nothing. Others write there unless it is `whole`."""
     if whole:
         sweep_up(folder)
-    store = Store(folder)
+    store = Store(folder, mend=True)
     if store.outdated:
         console.print(f"note: {store.outdated} records of an older version of the suite stand in no table")
     for path in store.set_aside:

@@ -43,7 +43,10 @@ def open_backbone(cell: Cell) -> CLIPBackbone:
 @lru_cache(maxsize=1)
 def _open_store(folder: str | None, max_gib: float) -> FeatureStore:
     place = Path(folder).expanduser() if folder else cache_folder() / "features"
-    return FeatureStore(place, int(max_gib * GIB), hash_code(code_of([CLIPBackbone.__module__])))
+    try:
+        return FeatureStore(place, int(max_gib * GIB), hash_code(code_of([CLIPBackbone.__module__])))
+    except (OSError, ValueError) as error:
+        raise registry.ConfigError(f"features.folder={place} cannot be used: {error}") from error
 
 
 @lru_cache(maxsize=1)

@@ -247,7 +247,7 @@ def _read(path: Path, key: str) -> _Kept | None:
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         kept = _Kept(state, json.loads(metadata["fit"]))
         return kept if metadata == _seal(key, kept) else None
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
         return None
 
 

@@ -1,6 +1,12 @@
 """Lightning loggers of a cell: CSV always, W&B when asked. The record, not a logger, is the result."""
 
+import base64
+import json
+import netrc
 import os
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -12,6 +18,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from benchmark.request.cell import Cell
 from benchmark.request.groups import LoggerSettings
+
+PATIENCE = 5.0  # seconds
 
 
 @contextmanager
@@ -75,8 +83,56 @@ def resolve_wandb_mode(settings: LoggerSettings) -> LoggerSettings:
     if not mode:
         import wandb  # noqa: PLC0415
 
-        mode = "online" if wandb.login(prompt=False) else "offline"
+        mode = "online" if os.environ.get("WANDB_API_KEY") or wandb.login(prompt=False) else "offline"
     return replace(settings, mode=mode)
+
+
+def reach_wandb(settings: LoggerSettings) -> tuple[LoggerSettings, str]:
+    """The settings, offline where the service cannot be reached or refuses the key, and why in one sentence, else "".
+
+    It is asked once for a sweep, within `PATIENCE`, so that an outage costs no cell its time.
+    """
+    if settings.name != "wandb" or settings.mode != "online":
+        return settings, ""
+    problem = _ask_wandb()
+    if not problem:
+        return settings, ""
+    words = f"W&B {problem}: runs are written offline; `wandb sync` uploads them later."
+    return replace(settings, mode="offline"), words
+
+
+def _base_url() -> str:
+    import wandb  # noqa: PLC0415
+
+    return str(wandb.setup().settings.base_url).rstrip("/")
+
+
+def _key_in_netrc(base: str) -> str:
+    """The key that `wandb login` has kept for a service."""
+    try:
+        found = netrc.netrc().authenticators(urllib.parse.urlsplit(base).hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return ""
+    return str(found[2]) if found else ""
+
+
+def _ask_wandb() -> str:
+    """Why the service cannot be used, in words; "" if it can."""
+    base = _base_url()
+    key = os.environ.get("WANDB_API_KEY") or _key_in_netrc(base)
+    token = base64.b64encode(f"api:{key or ''}".encode()).decode()
+    body = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
+    headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{base}/graphql", body, headers), timeout=PATIENCE
+        ) as answer:
+            viewer = json.loads(answer.read()).get("data", {}).get("viewer")
+    except urllib.error.HTTPError as error:
+        return "refuses the key" if error.code in (401, 403) else f"answers {error.code}"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"cannot be reached at {base} ({getattr(error, 'reason', None) or error})"
+    return "" if viewer else "refuses the key"
 
 
 def _wandb_logger(cell: Cell, attempt: int, folder: Path, sweep: str, settings: LoggerSettings) -> WandbLogger:
@@ -125,4 +181,4 @@ def _wandb_folder(results: Path) -> Path:
 def _quiet() -> Any:
     import wandb  # noqa: PLC0415
 
-    return wandb.Settings(console="off", silent=True, disable_git=True, save_code=False)
+    return wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, init_timeout=PATIENCE * 2)

@@ -100,8 +100,7 @@ def _records(sweep: Sweep, cells: Sequence[Cell], heart: Heart) -> Iterator[tupl
         for job, record in finished:
             died = record.error.get("type") == DIED and deaths[job.cell.id] < sweep.executor.retries
             deaths[job.cell.id] += died
-            if not job.fit_alone:
-                sweep.store.save(record)
+            record = record if job.fit_alone else sweep.store.save(record)
             heart.remove(job)
             if not job.fit_alone:
                 if died:
@@ -111,9 +110,7 @@ def _records(sweep: Sweep, cells: Sequence[Cell], heart: Heart) -> Iterator[tupl
                 schedule.make_again(job)
             elif record.status != "interrupted":
                 for cell in schedule.made(job, well=record.status == "ok"):
-                    lost = _shared_failure(sweep, cell, record)
-                    sweep.store.save(lost)
-                    yield cell, lost
+                    yield cell, sweep.store.save(_shared_failure(sweep, cell, record))
 
 
 def _begin(sweep: Sweep, cell: Cell, heart: Heart) -> Job | None:

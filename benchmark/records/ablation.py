@@ -5,7 +5,6 @@ a seed's value is the mean over categories; the interval is Student's over the s
 more than a third too narrow. Categories are not resampled: they are the whole data set, not a sample of one.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from scipy import stats
 from benchmark.records import superseding
 from benchmark.records.leaderboard import csv_text, markdown_table
 from benchmark.records.rows import NOT_MEASURED
-from benchmark.records.store import Record, Store, write_atomic
+from benchmark.records.store import Record, Store, read_sweep, write_atomic
 from benchmark.request.cell import overrides
 from benchmark.request.code import hash_code
 
@@ -93,7 +92,8 @@ class Runs:
 def write_ablations(store: Store) -> list[Ablation]:
     """Compare the variants that the requests of a results folder name, and write `FILES` if there are any."""
     sweeps = sorted((store.folder / "sweeps").glob("*.json"))
-    found = [table for path in sweeps for table in ablations(path.stem, json.loads(path.read_text("utf-8")), store)]
+    read = [(path.stem, sweep) for path in sweeps if (sweep := read_sweep(path)) is not None]
+    found = [table for name, sweep in read for table in ablations(name, sweep, store)]
     if found:
         lines = pd.DataFrame([line for table in found for line in table.lines])
         for name, text in zip(FILES, (csv_text(lines), "\n".join(map(_markdown, found))), strict=True):

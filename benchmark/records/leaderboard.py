@@ -233,4 +233,9 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
 
 def csv_text(table: pd.DataFrame) -> str:
     """The text of a CSV file of a results folder."""
-    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    return table.map(_harmless).to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def _harmless(value: Any) -> Any:
+    """A text that a spreadsheet would compute, behind an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +16,9 @@ from benchmark.request.cell import Cell, Where, canonical, differences, from_jso
 from datamodules.components.sample import UserError
 
 SCHEMA = 2
+ROUNDED = 1e-9  # by which a sum of floats may leave [0, 1]
 LOCK = ".lock"
+_PARTIAL = re.compile(r"\.tmp-\d+-.+|\.tmp-probe")
 DIED = "ProcessDied"  # type of the error of an attempt whose process has ended without a record
 #: Fields that neither states nor tables read, so that they are not kept in memory.
 UNHELD = ("argv", "data", "counts", "regions", "remarks", "provenance")
@@ -61,9 +64,11 @@ class Record:
 class Store:
     """The records below `folder`/cells. Those in memory lack the fields `UNHELD`; `whole` reads them from disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mend: bool = False) -> None:
+        """Read the records of a folder; `mend` renames those that are corrupt, else nothing on disk is changed."""
         self.folder = folder
-        self.set_aside: list[Path] = []  # corrupt records, renamed
+        self._mend, self._own = mend, _identity(folder)
+        self.set_aside: list[Path] = []  # corrupt records
         self.outdated = 0  # records of another schema: kept on disk, read by none
         self._records: dict[str, list[Record]] = {}
         self._shared: dict[str, Any] = {}  # parts that many records have in common, held once
@@ -113,13 +118,37 @@ class Store:
         number = max(used, default=0) + 1
         return number, folder / f"attempt-{number}"
 
-    def save(self, record: Record) -> Path:
-        """Write a record, whole or not at all; StoreError if that fails."""
-        path = self.path(record)
-        fields = asdict(record)
-        write_atomic(path, json.dumps(fields | {"checksum": checksum(fields)}, indent=1, allow_nan=False) + "\n")
+    def save(self, record: Record) -> Record:
+        """Write a record, whole or not at all; returns what was written.
+
+        A record that holds what JSON cannot becomes a failed one that says so.
+
+        Raises:
+            StoreError: it cannot be written, or the folder is another one than when it was opened.
+        """
+        if _identity(self.folder) != self._own:
+            raise StoreError(f"{self.folder} was removed or replaced while this command ran.")
+        try:
+            fields = asdict(record)
+            text = json.dumps(fields | {"checksum": checksum(fields)}, indent=1, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            told = {"type": "UnwritableRecord", "message": f"the record cannot be kept: {error}", "traceback": ""}
+            if record.error.get("type") == told["type"]:
+                raise
+            failed = Record(
+                record.cell_id,
+                record.attempt,
+                "failed",
+                record.sweep,
+                record.argv,
+                record.cell,
+                record.started,
+                error=told,
+            )
+            return self.save(failed)
+        write_atomic(self.path(record), text + "\n")
         self._hold(record)
-        return path
+        return record
 
     def path(self, record: Record) -> Path:
         """The file of a record."""
@@ -150,11 +179,13 @@ class Store:
             record = Record(**{**fields, "cell": from_json(fields["cell"])})
             if record.cell_id != path.parent.name:
                 raise ValueError(f"cell {record.cell_id!r}")
+            check_record(record)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError):
-            aside = path.with_name(f"{path.name}.corrupt")
-            path.replace(aside)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):
+            aside = path.with_name(f"{path.name}.corrupt") if self._mend else path
+            with suppress(OSError):
+                path.replace(aside)
             self.set_aside.append(aside)
             return None
         return record
@@ -162,6 +193,75 @@ class Store:
     def _share(self, value: Any) -> Any:
         """An equal value seen before, if any: thousands of records hold the same lists of files and versions."""
         return self._shared.setdefault(repr(value), value)
+
+
+TEXTS = ("cell_id", "status", "sweep", "started", "comparison_id")
+LISTS = ("argv", "remarks", "knows")  # of texts
+MAPPINGS = (
+    "content", "data", "backbone", "metrics", "counts", "regions", "leaks", "seconds", "features", "fit", "adopted",
+    "provenance", "error",
+)  # fmt: skip
+OPTIONAL = ("knows", "features")
+CELL_TEXTS = ("method", "dataset", "variant", "protocol", "label")
+
+
+def check_record(record: Record) -> None:
+    """ValueError unless the parts of a record that tables are made of have the shapes that they must have."""
+    cell = record.cell
+    good = [isinstance(getattr(record, name), str) for name in TEXTS]
+    good += [isinstance(getattr(cell, name), str) for name in CELL_TEXTS]
+    good += [_are_texts(its) for name in LISTS if (its := getattr(record, name)) is not None or name not in OPTIONAL]
+    good += [_are_texts([*cell.categories]), _are_texts([*cell.fitted]), isinstance(cell.joint, bool)]
+    good += [type(number) is int for number in (record.attempt, cell.shots, cell.seed)]
+    good += [cell.limit is None or type(cell.limit) is int]
+    for name in MAPPINGS:
+        its = getattr(record, name)
+        good.append(isinstance(its, dict) or (its is None and name in OPTIONAL))
+    if not all(good):
+        raise ValueError("a field of another type")
+    _check_numbers(record)
+    asdict(cell.settings), cell.words, cell.backbone_label, cell.method_label, cell.protocol_label  # are made of texts
+
+
+def _are_texts(its: Any) -> bool:
+    return isinstance(its, list) and all(isinstance(text, str) for text in its)
+
+
+def _check_numbers(record: Record) -> None:
+    values = [its["value"] for metrics in record.metrics.values() for its in metrics.values()]
+    if not all(v is None or (isinstance(v, int | float) and -ROUNDED <= v <= 1 + ROUNDED) for v in values):
+        raise ValueError("a metric that is no share")
+    numbers = [number for counts in record.counts.values() for number in counts.values()]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a count")
+    if not all(isinstance(number, int | float) for number in record.seconds.values()):
+        raise ValueError("seconds")
+    tested, leaked = record.leaks.get("tested", 0), [record.leaks.get(name, []) for name in ("shots", "auxiliary")]
+    if type(tested) is not int or not all(map(_are_texts, leaked)):
+        raise ValueError("leaks")
+    if not all(isinstance(text, str) for text in (*record.error.values(), *record.backbone.get("arithmetic", {}))):
+        raise ValueError("a text of the error")
+
+
+def read_sweep(path: Path) -> dict[str, Any] | None:
+    """A sweep's file; None if it is none of this suite's."""
+    try:
+        sweep = json.loads(path.read_text(encoding="utf-8"))
+        lists = [sweep["cells"], sweep["argv"]]
+        lists += [ids for its in sweep.get("trials", {}).values() for ids in its.values()]
+        good = all(isinstance(its, list) and all(isinstance(text, str) for text in its) for its in lists)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return sweep if good else None
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """By what a folder is known, whatever its name; None if there is none yet."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def checksum(fields: dict[str, Any]) -> str:
@@ -179,7 +279,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -190,9 +290,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def sweep_up(folder: Path) -> None:
-    """Remove the partial files of killed writers."""
-    for partial in folder.rglob(".tmp-*"):
-        partial.unlink(missing_ok=True)
+    """Remove the partial files of killed writers, where the suite writes and by the names that it gives them."""
+    for place in (folder, folder / "sweeps", folder / "fits", *(folder / "cells").glob("*")):
+        for partial in place.glob(".tmp-*"):
+            if _PARTIAL.fullmatch(partial.name) and partial.is_file():
+                partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from benchmark.request.own_sets import name_own_sets
 from benchmark.request.registry import OWN, ConfigError, unknown
 from benchmark.request.source import Setting, read_fields
 from benchmark.request.variants import VARIANTS, merge_variants
-from benchmark.request.words import COMMAND_LINE, Said, one_layer, read_word
+from benchmark.request.words import COMMAND_LINE, Said, one_layer, read_word, refuse_resolvers
 from methods.components.clip.model_files import SCHEMAS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -39,7 +39,11 @@ ROOT = Setting(str | None, None, meaning="folder of the data set; null looks bel
 def read_yaml(path: Path) -> Layer:
     """A YAML file as a layer; ConfigError if it cannot be read or is no mapping."""
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        loaded = OmegaConf.load(path)
+        refuse_resolvers(OmegaConf.to_container(loaded, resolve=False), _short(path))
+        values = OmegaConf.to_container(loaded, resolve=True)
+    except ConfigError:
+        raise
     except FileNotFoundError as error:
         raise ConfigError(f"no configuration file {path}.") from error
     except Exception as error:

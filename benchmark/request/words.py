@@ -1,5 +1,6 @@
 """Words and options of one command line as one layer, the same whatever their order."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from omegaconf import OmegaConf
 from benchmark.request.merging import Layer
 from benchmark.request.registry import ConfigError
 
+_RESOLVER = re.compile(r"\$\{[^}]*:")
 COMMAND_LINE = "command line"  # origin of what was typed
 
 
@@ -29,7 +31,11 @@ def read_word(word: str) -> list[Said]:
     if "=" not in word or word.startswith("="):
         raise ConfigError(f"expected key=value, got {word!r}.")
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([word]), resolve=True)
+        loaded = OmegaConf.from_dotlist([word])
+        refuse_resolvers(OmegaConf.to_container(loaded, resolve=False), word)
+        values = OmegaConf.to_container(loaded, resolve=True)
+    except ConfigError:
+        raise
     except Exception as error:  # of omegaconf, and of the YAML reader below it
         why = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise ConfigError(f"cannot read {word!r} as key=value: {why}") from error
@@ -37,6 +43,17 @@ def read_word(word: str) -> list[Said]:
     if any(each.value == {} or (each.value is None and len(each.key) == 1) for each in said):
         raise ConfigError(f"{word!r} sets no key.")
     return said
+
+
+def refuse_resolvers(values: Any, origin: str) -> None:
+    """ConfigError where a value is computed, as `${oc.env:SECRET}` is: settings end in records, tables and W&B."""
+    for key, value in _leaves(values):
+        if any(
+            isinstance(each, str) and _RESOLVER.search(each) for each in (value if isinstance(value, list) else [value])
+        ):
+            raise ConfigError(
+                f"{'.'.join(key)} ({origin}) must be a value, got {value!r}: records would show what it reads."
+            )
 
 
 def one_layer(said: Iterable[Said], choosable: Collection[str]) -> Layer:

@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,11 @@ import cv2
 import numpy as np
 
 from datamodules.components.rendering.catalogue import CATEGORIES, GOOD, RENDERING_VERSION, render
+from datamodules.components.roots import CACHE_VARIABLE
+from datamodules.components.sample import DataError
 
 MANIFEST = "manifest.json"
+ABANDONED = 3600.0  # seconds after which a folder that was being rendered belongs to a process that was killed
 _log = logging.getLogger(__name__)
 
 
@@ -61,13 +65,27 @@ def materialise(
         if damage is None:
             return
         _log.warning("The synthetic set in %s is damaged and is rendered again: %s.", folder, damage)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _write(fresh, seed, size, counts, categories)
-        _swap(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _write(fresh, seed, size, counts, categories)
+            _swap(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"the synthetic set cannot be rendered into {folder}: {error.strerror or error}. "
+            f"{CACHE_VARIABLE} names another folder for what can be made again."
+        ) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left of the same set: nobody renders for as long as `ABANDONED`."""
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def find_damage(folder: Path) -> str | None:

@@ -27,6 +27,7 @@ RANDOM = "random"
 DEMO = "demo"
 EMBEDDED_SEED = 20240813
 WORDS = 49408  # of open_clip's own tokenizer; the last one ends a text
+MOST_LOGIT_SCALE = 10.0  # logarithm of a factor of 22,000; CLIP is trained with at most 100
 SUPPORTED = "open_clip's built-in CLIP: a ViT with a class token, a causal text transformer and its own BPE tokenizer"
 
 
@@ -303,7 +304,7 @@ def _load(clip: nn.Module, path: Path, *, trusted: bool = False) -> nn.Module:
             "dict written by torch.save (no TorchScript)."
         ) from error
     wanted = clip.state_dict()
-    if "logit_scale" in state:
+    if "logit_scale" in state and state["logit_scale"].numel() == 1:
         state["logit_scale"] = state["logit_scale"].reshape(wanted["logit_scale"].shape)
     wrong = [f"{key} is missing" for key in wanted if key not in state]
     wrong += [f"{key} is unknown" for key in state if key not in wanted]
@@ -312,11 +313,23 @@ def _load(clip: nn.Module, path: Path, *, trusted: bool = False) -> nn.Module:
         for key in wanted
         if key in state and state[key].shape != wanted[key].shape
     ]
+    wrong = wrong or [f"{key} {problem}" for key, value in state.items() if (problem := _unusable(key, value))]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise BackboneError(f"The checkpoint {path} does not fit the model: {'; '.join(wrong[:5])}{more}.")
     clip.load_state_dict(state)
     return clip
+
+
+def _unusable(key: str, value: Tensor) -> str:
+    """Why a tensor of a checkpoint cannot be a weight of a CLIP, in words; "" if it can."""
+    if not value.is_floating_point():
+        return f"holds {str(value.dtype)[6:]} instead of floating-point numbers"
+    if not value.isfinite().all():
+        return "holds NaN or infinity"
+    if key == "logit_scale" and not 0 < float(value) < MOST_LOGIT_SCALE:
+        return f"is {float(value):g}, a logarithm that must lie in (0, {MOST_LOGIT_SCALE:g})"
+    return ""
 
 
 def _embedded(config: dict[str, Any]) -> nn.Module:

@@ -98,7 +98,7 @@ def read_entry(path: Path, key: str, verified: Stamp | None) -> Entry:
         try:
             mapped = mmap.mmap(file.fileno(), stamp.size, access=mmap.ACCESS_COPY)  # outlives the file's removal
             tensors = _decode(mapped, key, check=stamp != verified)
-        except (ValueError, KeyError, TypeError, struct.error) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
             raise DamagedEntryError(f"{path} is damaged: {error}") from error
     return Entry(tensors, stamp, status.st_atime)
 
