@@ -126,7 +126,7 @@ class Store:
         Raises:
             StoreError: it cannot be written, or the folder is another one than when it was opened.
         """
-        if _identity(self.folder) != self._own:
+        if self._own is not None and _identity(self.folder) != self._own:
             raise StoreError(f"{self.folder} was removed or replaced while this command ran.")
         try:
             fields = asdict(record)
@@ -147,6 +147,7 @@ class Store:
             )
             return self.save(failed)
         write_atomic(self.path(record), text + "\n")
+        self._own = self._own or _identity(self.folder)
         self._hold(record)
         return record
 
@@ -247,9 +248,12 @@ def read_sweep(path: Path) -> dict[str, Any] | None:
     """A sweep's file; None if it is none of this suite's."""
     try:
         sweep = json.loads(path.read_text(encoding="utf-8"))
-        lists = [sweep["cells"], sweep["argv"]]
-        lists += [ids for its in sweep.get("trials", {}).values() for ids in its.values()]
-        good = all(isinstance(its, list) and all(isinstance(text, str) for text in its) for its in lists)
+        trials = [trial for its in sweep.get("trials", {}).values() for trial in its]
+        lists = [sweep["cells"], sweep["argv"], *([*trial["cells"], *trial["cells"].values()] for trial in trials)]
+        texts = [trial[key] for trial in trials for key in ("dataset", "protocol", "backbone", "note")]
+        numbers = [trial[key] for trial in trials for key in ("shots", "seed")]
+        good = all(map(_are_texts, [*lists, texts, *(trial["categories"] for trial in trials)]))
+        good = good and all(type(number) is int for number in numbers) and isinstance(sweep.get("settings", {}), dict)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return sweep if good else None

@@ -52,7 +52,8 @@ def mutations(record):
 
 
 @pytest.mark.slow
-def test_no_malformed_record_takes_the_tables_down(bench, done):
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.campaign)])
+def test_no_malformed_record_takes_the_tables_down(bench, done, step):
     from benchmark.records.store import checksum
 
     good, path = sorted(done.glob("cells/*/attempt-1.json"))
@@ -60,7 +61,7 @@ def test_no_malformed_record_takes_the_tables_down(bench, done):
     record.pop("checksum")
     count = 0
     assert bench("leaderboard", done).code == 0
-    for key, changed in mutations(record):
+    for key, changed in [*mutations(record)][::step]:
         try:
             text = json.dumps(changed | {"checksum": checksum(changed)})
         except (ValueError, TypeError):

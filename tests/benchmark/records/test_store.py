@@ -36,6 +36,12 @@ def test_what_is_saved_is_read_back(tmp_path):
     assert read_back(tmp_path) == saved
 
 
+def saved_in(folder, saved):
+    store = Store(folder)
+    store.save(saved)
+    return store.path(saved)
+
+
 def test_the_last_success_counts_and_else_the_last_attempt(tmp_path):
     store = Store(tmp_path)
     store.save(record(1, "failed"))
@@ -50,11 +56,11 @@ def test_the_last_success_counts_and_else_the_last_attempt(tmp_path):
 @pytest.mark.parametrize(("old", "new"), [("0.7", "0.9"), ('"ok"', '"ko"'), ('"seed": 0', '"seed": 1')])
 def test_an_edited_record_is_no_measurement(tmp_path, old, new):
     metrics = {"c": {"image_AUROC": {"value": 0.7, "reason": ""}}}
-    path = Store(tmp_path).save(record(metrics=metrics))
+    path = saved_in(tmp_path, record(metrics=metrics))
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    assert Store(tmp_path).all_current() == []
+    assert Store(tmp_path, mend=True).all_current() == []
     assert path.with_name(f"{path.name}.corrupt").exists()
 
 
@@ -63,7 +69,8 @@ def test_a_store_holds_what_tables_need_and_reads_the_rest(tmp_path):
     saved = record(
         provenance={"python": "3"}, data={"shots": {}}, error={"type": "E", "traceback": "long"}, remarks=["x"]
     )
-    path = store.save(saved)
+    store.save(saved)
+    path = store.path(saved)
     for held in (store.current(CELL.id), Store(tmp_path).current(CELL.id)):
         assert (held.provenance, held.data, held.remarks, held.error, held.cell.where) == (
             {},
@@ -80,7 +87,7 @@ def test_a_store_holds_what_tables_need_and_reads_the_rest(tmp_path):
 
 
 def test_records_of_an_older_version_stay_and_are_counted(tmp_path):
-    path = Store(tmp_path).save(record())
+    path = saved_in(tmp_path, record())
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
     store = Store(tmp_path)
     assert (store.all_current(), store.outdated, store.set_aside) == ([], 1, [])
@@ -90,9 +97,10 @@ def test_records_of_an_older_version_stay_and_are_counted(tmp_path):
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"cell_id": "x"}', None])
 def test_a_corrupt_record_is_set_aside_and_its_number_not_used_again(tmp_path, damage):
-    path = Store(tmp_path).save(record())
+    path = saved_in(tmp_path, record())
     path.write_bytes(path.read_bytes()[:-200] if damage is None else damage.encode())
-    store = Store(tmp_path)
+    assert Store(tmp_path).set_aside == [path]  # who only reads changes nothing
+    store = Store(tmp_path, mend=True)
     assert store.current(CELL.id) is None
     assert [kept.name for kept in store.set_aside] == ["attempt-1.json.corrupt"]
     assert store.set_aside[0].exists()
@@ -101,9 +109,9 @@ def test_a_corrupt_record_is_set_aside_and_its_number_not_used_again(tmp_path, d
 
 
 def test_bytes_that_are_no_text_are_set_aside(tmp_path):
-    path = Store(tmp_path).save(record())
+    path = saved_in(tmp_path, record())
     path.write_bytes(b"\xff\xfe\x00" * 9)
-    assert len(Store(tmp_path).set_aside) == 1
+    assert len(Store(tmp_path, mend=True).set_aside) == 1
 
 
 def test_a_full_disk_keeps_the_old_content_and_no_part_of_the_new(tmp_path):
