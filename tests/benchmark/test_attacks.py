@@ -52,7 +52,7 @@ def mutations(record):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.campaign)])
 def test_no_malformed_record_takes_the_tables_down(bench, done, step):
     from benchmark.records.store import checksum
 
@@ -76,7 +76,7 @@ def test_no_malformed_record_takes_the_tables_down(bench, done, step):
         assert after == {name: content for name, content in before.items() if name.startswith(("cells/", "sweeps/"))}
         assert good.exists()
         count += 1
-    assert count >= 80
+    assert count >= 240 // step
 
 
 @pytest.mark.parametrize(
