@@ -201,11 +201,12 @@ def measure(
     _check_complete(kept, names)
     _check_finite(kept, names)
     image = {category: ImageMetrics() for category in masks_known}
-    images = Counter(sample.category for sample in samples)
+    pixels = kept[0].anomaly_map[0].numel() if kept else 0
+    counted = Counter(sample.category for sample in samples)
     pixel: dict[str, PixelMetrics | BinnedPixelMetrics] = {
-        category: PixelMetrics(published=published)
-        if images[category] * _pixels(kept) <= EXACT_PIXELS
-        else BinnedPixelMetrics(published=published)
+        category: (PixelMetrics if counted[category] * pixels <= EXACT_PIXELS else BinnedPixelMetrics)(
+            published=published
+        )
         for category, known in masks_known.items()
         if known
     }
@@ -243,11 +244,6 @@ def describe_bins(measured: Measured) -> list[str]:
         f"{', '.join(f'{name} {width:.1e}' for name, width in widths.items())}."
         for category, widths in measured.half_widths.items()
     ]
-
-
-def _pixels(kept: Sequence[Kept]) -> int:
-    """Pixels of a map; 0 if there is none."""
-    return kept[0].anomaly_map[0].numel() if kept else 0
 
 
 def check_shapes(prediction: Prediction, batch: UnlabelledBatch) -> None:
