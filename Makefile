@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast perf campaign gpu clean
+.PHONY: demo test test-fast perf campaign faults gpu clean
 
 # Real photographs of solar cells stand beside the drawn set; ELPV=0 leaves them, and 90 MB, out.
 ELPV ?= 1
@@ -37,6 +37,9 @@ perf: $(VENV)/.installed-dev
 
 campaign: $(VENV)/.installed-dev
 	$(BIN)/pytest -m campaign
+
+faults: $(VENV)/.installed-dev  # kills sweeps at random, by each executor; many minutes
+	$(BIN)/python -m tests.faults
 
 gpu: $(VENV)/.installed-dev
 	$(BIN)/pytest -m gpu -rs tests/gpu

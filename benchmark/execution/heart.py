@@ -66,7 +66,7 @@ class Heart:
         claims.release(claims.path_of(job.logs))
 
     @contextmanager
-    def claims(self) -> Iterator[None]:
+    def giving_back(self) -> Iterator[None]:
         """Give back what is still claimed at the end, where the sweep could keep no record of it."""
         try:
             yield

@@ -96,7 +96,7 @@ def _records(sweep: Sweep, cells: Sequence[Cell], heart: Heart) -> Iterator[tupl
     executor = open_executor(sweep.executor, sweep.ray, cells[0].where.trainer)
     schedule = Schedule(cells, lambda cell: _begin(sweep, cell, heart), shared_fits=executor.slots > 1)
     deaths: Counter[str] = Counter()
-    with closing(executor.run(schedule)) as finished, heart.claims():
+    with closing(executor.run(schedule)) as finished, heart.giving_back():
         for job, record in finished:
             died = record.error.get("type") == DIED and deaths[job.cell.id] < sweep.executor.retries
             deaths[job.cell.id] += died
