@@ -1,7 +1,9 @@
 """DAGM 2007: ten computer-generated textures with elliptical weak labels."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.layouts import list_images
@@ -14,8 +16,9 @@ class DAGM(AnomalyDataModule):
     """Wieler and Hahn, DAGM 2007: an image is anomalous if and only if it has a label file.
 
     Tested are all images of `Test`, as AnomalyCLIP's and FAPrompt's code does (6,996 normal and 1,054 anomalous, as
-    remembered); for training are those of `Train` without a label. Other papers pool both halves, or use seven classes
-    with masks drawn anew: their numbers are of other test images. Labels are ellipses around a defect, not its outline.
+    remembered); for training are those of `Train` without a label. Or both halves are pooled, as AdaCLIP has them: all
+    anomalous images and as many normal ones, chosen by their names, are tested. Labels are ellipses around a defect,
+    not its outline; seven classes with masks drawn anew, as one paper has them, are not offered.
     """
 
     categories = (
@@ -39,19 +42,41 @@ class DAGM(AnomalyDataModule):
     citation = "Wieler and Hahn, Weakly supervised learning for industrial optical inspection, DAGM 2007"
     layout = "<root>/Class1..Class10/{Train,Test}/NNNN.PNG and …/Label/NNNN_label.PNG"
     folder_name = "dagm"
-    variant = "test"
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Which split.
+
+        Attributes:
+            variant: "test" keeps the halves of the competition apart, "pooled" divides both together.
+        """
+
+        variant: Literal["test", "pooled"] = "test"
+
+    config: Config
 
     def normals(self, category: str) -> list[Sample]:
-        images, labels = self._half(category, "Train")
-        return [Sample(path, category) for path in images if path.stem not in labels]
+        return [Sample(path, category) for path in self._split(category)[0]]
 
     def tests(self, category: str) -> list[Sample]:
-        images, labels = self._half(category, "Test")
-        known = [path for path in images if path.stem in labels]
-        normal = [Sample(path, category) for path in images if path.stem not in labels]
-        return normal + [Sample(path, category, True, labels[path.stem], "defect") for path in known]
+        _, normal, anomalous = self._split(category)
+        marked = [Sample(path, category, True, mask, "defect") for path, mask in anomalous.items()]
+        return [Sample(path, category) for path in normal] + marked
 
-    def _half(self, category: str, name: str) -> tuple[list[Path], dict[str, Path]]:
+    def _split(self, category: str) -> tuple[list[Path], list[Path], dict[Path, Path]]:
+        """Normal images for training and for testing, and the anomalous ones with their masks."""
+        train, of_train = self._half(category, "Train")
+        tested, of_test = self._half(category, "Test")
+        if self.config.variant == "test":
+            return train, tested, of_test
+        normal, anomalous = [*train, *tested], of_train | of_test
+        order = sorted(normal, key=lambda path: hashlib.sha256(f"{path.parent.name}/{path.stem}".encode()).hexdigest())
+        chosen = {*order[: len(anomalous)]}
+        rest = [path for path in normal if path not in chosen]
+        return rest, [path for path in normal if path in chosen], anomalous
+
+    def _half(self, category: str, name: str) -> tuple[list[Path], dict[Path, Path]]:
+        """The normal images of one half, and the anomalous ones with their masks."""
         folder = self.root / category / name
         images = [path for path in list_images(folder) if path.parent == folder]  # beside the folder of labels
         if not images:
@@ -60,4 +85,5 @@ class DAGM(AnomalyDataModule):
         labels = {path.stem.removesuffix(LABEL): path for path in list_images(folder / "Label")}
         if lost := sorted({*labels} - stems):
             raise DataError(f"label without image: {labels[lost[0]]} has no image with the stem {lost[0]!r}.")
-        return images, labels
+        marked = {path: labels[path.stem] for path in images if path.stem in labels}
+        return [path for path in images if path not in marked], marked

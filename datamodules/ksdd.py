@@ -1,7 +1,8 @@
-"""KolektorSDD: electrical commutators with cracks, cut in three as the tables of this field have it."""
+"""KolektorSDD: electrical commutators with cracks, whole or cut in three as the tables of this field have it."""
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from datamodules.components.layouts import list_folders, list_images
 from datamodules.components.sample import DataError
@@ -15,7 +16,8 @@ class KSDD(TiledDataModule):
 
     Each is cut into three along its length; a third is anomalous if some pixel of its label is. A quarter of the normal
     ones is tested, as DRA, InCTRL and FAPrompt ("SDD") do; they draw it with a random generator from a listing that is
-    not sorted, here it is drawn by names. Other papers test whole photographs, or other crops with 181 and 74 images.
+    not sorted, here it is drawn by names. Or photographs are whole, and a fifth of the normal ones is tested, as in
+    anomalib. AnomalyCLIP's own crops, 181 and 74 images, are not offered.
     """
 
     categories = ("commutator",)
@@ -33,8 +35,26 @@ class KSDD(TiledDataModule):
     )
     layout = "<root>/kos01..kos50/PartN.jpg and PartN_label.bmp"
     folder_name = "ksdd"
-    variant = "thirds"
-    counts: ClassVar[dict[str, dict[str, tuple[int, int, int]]]] = {"thirds": {"commutator": (857, 286, 54)}}
+    counts: ClassVar[dict[str, dict[str, tuple[int, int, int]]]] = {
+        "thirds": {"commutator": (857, 286, 54)},
+        "whole": {"commutator": (278, 69, 52)},
+    }
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Which images.
+
+        Attributes:
+            variant: "thirds" of the photographs, or each as a "whole".
+        """
+
+        variant: Literal["thirds", "whole"] = "thirds"
+
+    config: Config
+
+    @property
+    def tested(self) -> float:
+        return 0.2 if self.config.variant == "whole" else super().tested
 
     def photographs(self) -> list[Photograph]:
         found = []
@@ -49,5 +69,7 @@ class KSDD(TiledDataModule):
         return found
 
     def boxes(self, width: int, height: int) -> list[tuple[int, int, int, int]]:
+        if self.config.variant == "whole":
+            return [(0, 0, width, height)]
         edges = [round(part * height / 3) for part in range(4)]
         return [(0, upper, width, lower) for upper, lower in pairwise(edges)]

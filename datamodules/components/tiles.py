@@ -37,8 +37,6 @@ class Photograph(NamedTuple):
 class TiledDataModule(AnomalyDataModule):
     """A tile is anomalous if some pixel of it is marked; a share of the normal ones is tested, chosen by name."""
 
-    #: Share of the normal tiles that is tested.
-    tested: ClassVar[float] = 0.25
     #: Whether a tile without a mark is normal where its photograph has one; else it is left out.
     unmarked_are_normal: ClassVar[bool] = True
 
@@ -52,6 +50,11 @@ class TiledDataModule(AnomalyDataModule):
     def photographs(self) -> list[Photograph]:
         """The originals."""
 
+    @property
+    def tested(self) -> float:
+        """Share of the normal tiles that is tested."""
+        return 0.25
+
     @abstractmethod
     def boxes(self, width: int, height: int) -> list[tuple[int, int, int, int]]:
         """The tiles of an original of that size, as left, upper, right and lower edge."""
@@ -59,7 +62,8 @@ class TiledDataModule(AnomalyDataModule):
     def prepare_data(self) -> None:
         """Cut the tiles, unless they are there."""
         check_root(self.originals, self.layout, self.source)
-        name = f"{type(self).__name__.lower()}-{folder_digest(self.originals)[:16]}-v{VERSION}"
+        variant = getattr(self.config, "variant", self.variant)
+        name = f"{type(self).__name__.lower()}-{variant}-{folder_digest(self.originals)[:16]}-v{VERSION}"
         self.root = cache_folder() / "tiles" / name
         with FileLock(self._lock(self.root)):
             if not self._is_whole():

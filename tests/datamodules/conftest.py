@@ -87,6 +87,12 @@ CASES = {
         config={"variant": "single_view"},
     ),
     "ksdd": Case(KSDD, real.write_ksdd, ("commutator",), 33, (11, 4), masks=("commutator",)),
+    "ksdd-whole": Case(
+        KSDD, real.write_ksdd, ("commutator",), 10, (2, 4), masks=("commutator",), config={"variant": "whole"}
+    ),
+    "dagm-pooled": Case(
+        DAGM, real.write_dagm, ("Class1", "Class10"), 0, (8, 8), ("Class1", "Class10"), {"variant": "pooled"}
+    ),
     "aitex": Case(AITEX, real.write_aitex, ("fabric",), 12, (4, 4), masks=("fabric",)),
     "elpv": Case(ELPV, real.write_elpv, ("solar_cell",), 15, (5, 4)),
     "elpv-mono": Case(ELPV, real.write_elpv, ("solar_cell",), 8, (2, 2), config={"variant": "mono"}),
