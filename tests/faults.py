@@ -79,7 +79,7 @@ def finish(process: subprocess.Popen) -> int:
 
 def disturb(process: subprocess.Popen, dice: random.Random) -> str:
     """Kill the driver, or one of the processes that it started, at a random time; says which."""
-    time.sleep(dice.uniform(2, 9))
+    time.sleep(dice.uniform(4, 18))  # a sweep begins after some six seconds
     below = descendants(process.pid)
     if below and dice.random() < 0.5:
         victim, what = dice.choice(below), "workers"

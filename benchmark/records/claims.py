@@ -1,8 +1,8 @@
 """Who is at work on which cell: a small file beside its records, `cells/ID/attempt-N.started`.
 
 It is made by whoever begins an attempt and is gone once the record is there. So it is a lock, which one process can
-make (a file is created or it exists, on every file system, also where `flock` does nothing); a sign of life, its time
-of change; and, where the process has ended without a record, what remains of a cell that took its process with it.
+make (a link is made or its name exists, also where `flock` does nothing); a sign of life, its time of change; and,
+where the process has ended without a record, what remains of a cell that took its process with it.
 """
 
 import json
@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from benchmark.records.store import StoreError
 
@@ -46,15 +47,17 @@ def take(path: Path) -> bool:
         StoreError: the disk is full or the place cannot be written.
     """
     claim = Claim(socket.gethostname(), os.getpid(), _born(os.getpid()), time.time())
+    whole = path.with_name(f".tmp-{os.getpid()}-{uuid4().hex}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            json.dump(asdict(claim), file)
-    except FileExistsError:
-        return False
+        whole.write_text(json.dumps(asdict(claim)), encoding="utf-8")
+        path.hardlink_to(whole)  # it is there with what it says, or it is not there: a kill leaves nothing between
     except OSError as error:
-        release(path)
+        if isinstance(error, FileExistsError) and path.exists():
+            return False
         raise StoreError(f"cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        release(whole)
     return True
 
 
@@ -76,7 +79,7 @@ def holder(path: Path) -> Claim | None:
         fresh = time.time() - path.stat().st_mtime < SILENT
     except OSError:
         return None
-    claim = read(path) or Claim("?", 0, "", 0.0)  # being written, or cut off
+    claim = read(path) or Claim("?", 0, "", 0.0)  # damaged
     if claim.host == socket.gethostname():
         return claim if _born(claim.pid) == claim.born else None
     return claim if fresh else None
