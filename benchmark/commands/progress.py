@@ -23,9 +23,10 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 SHOWN = 3  # running cells in the live line
 
 
-def check_before(todo: Sequence[Cell]) -> None:
+def check_before(todo: Sequence[Cell], console: Console) -> None:
     """Look at data and backbone, so that what is wrong with them is said before anything runs."""
-    verify_data(todo)
+    for note in verify_data(todo):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     open_backbone(todo[0])
 
 

@@ -121,7 +121,7 @@ def _choose(cells: Sequence[Cell], store: Store, overwrite: str, console: Consol
     if todo:
         from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
 
-        progress.check_before(todo)
+        progress.check_before(todo, console)
     words = f"{len(cells)} cells: {_count(states.values())}; {len(todo)} to run; results in {store.folder}"
     console.print(words, highlight=False, soft_wrap=True)
     unseen = {name for cell in cells if states[cell.id].name == "done" for name in cell.datasets if name in absent}

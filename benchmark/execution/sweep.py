@@ -18,8 +18,10 @@ from benchmark.execution.schedule import Schedule
 from benchmark.records import claims
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import DIED, Record, Store
+from benchmark.request import registry
 from benchmark.request.cell import Cell
 from benchmark.request.groups import ExecutorSettings, RaySettings
+from datamodules.components.base import AnomalyDataModule
 from datamodules.components.sample import DataError
 
 EVERY = 30.0  # seconds between two rewritings of the tables, at least
@@ -42,17 +44,36 @@ class Sweep:
     fail_fast: bool = False
 
 
-def verify_data(cells: Sequence[Cell]) -> None:
-    """Look at all files of all cells before anything runs; DataError names the first wrong one."""
+def verify_data(cells: Sequence[Cell]) -> list[str]:
+    """Look at all files of all cells before anything runs; DataError names the first wrong one.
+
+    Returns:
+        what cannot be measured, in words, of data sets whose numbers nobody has published.
+    """
+    notes: dict[str, None] = {}
     largest: dict[tuple[str, tuple[str, ...]], Cell] = {}
     for cell in cells:
         key = (cell.dataset, cell.seen)
         if key not in largest or cell.shots > largest[key].shots:
             largest[key] = cell
     for cell in largest.values():
-        open_data(target(cell, cell.seen), SMALLEST).verify()
+        data = open_data(target(cell, cell.seen), SMALLEST)
+        data.verify()
+        if not registry.dataset(cell.dataset).counts:
+            notes |= dict.fromkeys(_gaps(cell.dataset, data))
     for spec in {spec.dataset: spec for spec in map(auxiliary, cells) if spec}.values():
         _verify_auxiliary(spec)
+    return [*notes]
+
+
+def _gaps(name: str, data: AnomalyDataModule) -> Iterator[str]:
+    for category in data.chosen:
+        labels = {sample.anomalous for sample in data.tests(category)}
+        for label, word in ((False, "normal"), (True, "anomalous")):
+            if label not in labels:
+                yield f"{name}/{category} has no {word} test images: image metrics are undefined, a dash in tables"
+        if not data.masks_known(category):
+            yield f"{name}/{category} has no masks: pixel metrics are undefined, a dash in tables"
 
 
 def _verify_auxiliary(spec: DataSpec) -> None:

@@ -91,6 +91,20 @@ def test_a_missing_auxiliary_set_is_named_as_such(run):
     assert "protocol.auxiliary=NAME chooses another one; procedural_auxiliary needs no download." in done.err
 
 
+def test_what_an_own_set_cannot_measure_is_said_before_the_run(run, places):
+    shutil.rmtree(places / "parts" / "nut" / "test" / "good")
+    shutil.rmtree(places / "cells" / "cap" / "ground_truth")
+    done = run("--protocols", "zero_shot")
+    assert done.code == 0
+    for words in (
+        "note: folder-parts/nut has no normal test images: image metrics are undefined, a dash in tables",
+        "note: folder-cells/cap has no masks: pixel metrics are undefined, a dash in tables",
+    ):
+        assert words in done.out
+        assert done.out.index(words) < done.out.index("ok     toy_mean")
+    assert done.out.count("has no ") == 2
+
+
 def test_a_test_image_among_the_shots_is_a_leak(run, places):
     for path in (places / "parts" / "nut" / "train" / "good").iterdir():
         shutil.copy(places / "parts" / "nut" / "test" / "good" / "000.png", path)
