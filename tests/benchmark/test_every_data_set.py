@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 import real_twins
 import twins
+from steps import shorten_fits
+
+from benchmark.request import registry
 
 WRITERS = {
     name.removeprefix("write_"): writer for name, writer in vars(real_twins).items() if name.startswith("write_")
@@ -73,3 +76,25 @@ def test_the_variant_is_part_of_a_row(bench, words, tmp_path):
     table = pd.read_csv(tmp_path / "r" / "leaderboard.csv")
     assert sorted(table["variant"]) == ["all", "quarter"]
     assert table["comparison"].nunique() == 2
+
+
+METHODS = tuple(name for name in registry.names("method") if registry.method(name).module.startswith("methods."))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_a_data_set_with_every_method_in_every_protocol(bench, words, tmp_path, monkeypatch, name):
+    shorten_fits(monkeypatch)
+    protocols = ["zero_shot"] if name in NO_NORMALS else ["few_shot", "multi_class", "zero_shot"]
+    methods = [each for each in METHODS if {*registry.method(each).protocols} & {*protocols}]
+    asked = [",".join(methods) if word == "toy_mean" else word for word in words(name)]
+    auxiliary = ("protocol.auxiliary=procedural_auxiliary", "dataset.procedural_auxiliary.train=1")
+    auxiliary += ("dataset.procedural_auxiliary.normal=1", "dataset.procedural_auxiliary.per_defect=1")
+    variant = [f"dataset.{name}.variant=quarter"] if name in QUARTERED else []
+    done = bench("run", *asked, "--protocols", ",".join(protocols), *variant, *auxiliary, "--limit", "3",
+                 "--backbone", "embedded_random", "--results", tmp_path / "r")  # fmt: skip
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("r/cells/*/attempt-1.json")]
+    assert done.code == 0, [record["error"] for record in records if record["status"] != "ok"]
+    ran = {(record["cell"]["method"], record["cell"]["protocol"]) for record in records}
+    assert ran == {(m, p) for m in methods for p in protocols if p in registry.method(m).protocols}
