@@ -4,15 +4,19 @@ A record keeps its content. One that differs from the content of today is stale,
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.execution.data import DataSpec, auxiliary, open_data, target
 from benchmark.request.cell import VERSIONS, Cell, canonical
 from benchmark.request.inputs import code
+from benchmark.request.on_disk import question
 from benchmark.request.settings import CONFIGS
-from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import folder_digest
 from datamodules.components.pixel_probe import pixel_probe
+from datamodules.components.remembered import Remembered
+
+if TYPE_CHECKING:
+    from datamodules.components.base import AnomalyDataModule  # imports torch
 
 SMALLEST = 8  # image side used where only files are looked at
 
@@ -24,7 +28,7 @@ class Contents:
         """Leave out the data sets of `absent`, by name."""
         self.absent = absent
         self._data: dict[str, AnomalyDataModule] = {}
-        self._hashes: dict[tuple[str, str], str] = {}
+        self._hashes: dict[str, Remembered] = {}
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """The content of a cell, by kind; kinds whose data are absent are left out.
@@ -44,12 +48,16 @@ class Contents:
 
     def _fingerprints(self, spec: DataSpec) -> dict[str, str]:
         place = canonical([spec.dataset, spec.settings, spec.root])
+        if place not in self._hashes:
+            self._hashes[place] = Remembered(question("fingerprints", spec.dataset, spec.root, spec.settings))
+        known = self._hashes[place]
         for category in spec.categories:
-            if (place, category) not in self._hashes:
+            if category not in known.answers:
                 if place not in self._data:
-                    self._data[place] = open_data(spec, SMALLEST)
-                self._hashes[place, category] = self._data[place].fingerprint(category)
-        return {category: self._hashes[place, category] for category in spec.categories}
+                    self._data[place] = data = open_data(spec, SMALLEST)
+                    known.look_at(data.watched)
+                known.keep(category, self._data[place].fingerprint(category))
+        return {category: known.answers[category] for category in spec.categories}
 
 
 def hash_captions(cell: Cell) -> str | None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.request import registry
 from benchmark.request.cell import Cell
-from datamodules.components.base import AnomalyDataModule
+from benchmark.request.on_disk import categories_of, load_datamodule
+
+if TYPE_CHECKING:
+    from datamodules.components.base import AnomalyDataModule  # imports torch
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,6 @@ def auxiliary(cell: Cell) -> DataSpec | None:
     return DataSpec(name, root, settings, categories_of(name, root, settings), seed=cell.seed)
 
 
-def categories_of(name: str, root: str | None, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """All categories of a data set, from its file or, where that names none, from the disk.
-
-    Raises:
-        DataError: they are not known without the folder, which is absent.
-    """
-    facts = registry.dataset(name)
-    if facts.categories:
-        return facts.categories
-    cls = registry.load(facts, AnomalyDataModule)
-    found: tuple[str, ...] = cls.find_categories(registry.data_root(facts, root), cls.Config(**settings))
-    return found
-
-
 def fitted_on(cell: Cell) -> DataSpec:
     """What a fit begins on: the auxiliary data set, the categories beside one that is held out, or the target."""
     return auxiliary(cell) or target(cell, cell.fitted or None)
@@ -59,7 +48,7 @@ def fitted_on(cell: Cell) -> DataSpec:
 
 def open_data(
     spec: DataSpec, image_size: int, *, batch_size: int = 1, num_workers: int = 0, cache_gib: float = 0.0
-) -> AnomalyDataModule:
+) -> "AnomalyDataModule":
     """The datamodule of a data set, its images made if it makes them itself.
 
     Args:
@@ -73,7 +62,7 @@ def open_data(
         DataError: there is no such folder, or no such category.
     """
     facts = registry.dataset(spec.dataset)
-    cls = registry.load(facts, AnomalyDataModule)
+    cls = load_datamodule(facts)
     data: AnomalyDataModule = cls(
         registry.data_root(facts, spec.root),
         spec.categories,

@@ -18,7 +18,8 @@ from benchmark.metrics.accumulate import ImageMetrics, PixelMetrics
 from benchmark.metrics.binned import BinnedPixelMetrics
 from benchmark.metrics.table import MetricValue, metric_names
 from datamodules.components.base import AnomalyDataModule
-from datamodules.components.reading import RegionRule, Regions, read_regions
+from datamodules.components.decoding import RegionRule
+from datamodules.components.reading import Regions, read_regions
 from datamodules.components.sample import Sample, UnlabelledBatch
 from methods.components.base import Method, Prediction
 
@@ -191,7 +192,7 @@ def measure(
         samples: the test images, in the order of `Kept.indices`.
         masks_known: whether a category's pixels are labelled; where not, its pixel metrics are undefined.
         root: what names of images are relative to.
-        rule: which pixels make a region, see `read_regions`.
+        rule: which pixels make a region, see `decode_regions`.
         published: also compute the metrics of published code.
 
     Raises:

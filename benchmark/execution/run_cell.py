@@ -21,8 +21,8 @@ from benchmark.execution.leaks import find_leaks
 from benchmark.execution.watch import NOBODY, Watch
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
 from datamodules.components.base import AnomalyDataModule
+from datamodules.components.decoding import peculiarities
 from datamodules.components.pixel_probe import pixel_probe
-from datamodules.components.reading import peculiarities
 from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.precision import set_arithmetic

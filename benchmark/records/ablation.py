@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from benchmark.records import superseding
 from benchmark.records.leaderboard import csv_text, markdown_table
@@ -220,7 +220,7 @@ def student(values: Sequence[float]) -> tuple[float | None, float | None]:
     """The 95 % interval of the mean of independent values; (None, None) for fewer than two."""
     if len(values) < 2:
         return None, None
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
 

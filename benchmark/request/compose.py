@@ -9,6 +9,7 @@ from typing import Any
 from benchmark.request import registry
 from benchmark.request.cell import canonical
 from benchmark.request.merging import Settings
+from benchmark.request.on_disk import categories_of
 from benchmark.request.plan import Plan, make_plan
 from benchmark.request.registry import ConfigError
 from benchmark.request.settings import chosen, compose, parse_words, read_yaml
@@ -94,7 +95,8 @@ def plan(request: Request, *, data_needed: bool) -> Plan:
     for facts in map(registry.dataset, request.settings.sweep.datasets):
         if not facts.categories:
             try:
-                on_disk[facts.name] = _find_categories(facts, request.settings)
+                values = dict(request.settings["dataset"][facts.name])
+                on_disk[facts.name] = categories_of(facts.name, values.pop("root"), values)
             except DataError as error:
                 if data_needed:
                     raise
@@ -102,16 +104,6 @@ def plan(request: Request, *, data_needed: bool) -> Plan:
                 notes.append(f"{facts.name}: its categories are only known on disk. {error}")
     made = make_plan(request.settings, on_disk)
     return replace(made, notes=(*made.notes, *notes))
-
-
-def _find_categories(facts: registry.DatasetFacts, settings: Settings) -> Sequence[str]:
-    from datamodules.components.base import AnomalyDataModule  # noqa: PLC0415  (imports torch)
-
-    values = dict(settings["dataset"][facts.name])
-    root = registry.data_root(facts, values.pop("root"))
-    cls = registry.load(facts, AnomalyDataModule)
-    found: Sequence[str] = cls.find_categories(root, cls.Config(**values))
-    return found
 
 
 def split(axis: str, text: str) -> list[Any]:

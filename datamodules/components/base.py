@@ -154,6 +154,11 @@ class AnomalyDataModule(LightningDataModule, ABC):
         """Files below the root that list the images; none where folders tell."""
         return ()
 
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The folders that hold all files by which the samples are known; to be asked after `prepare_data`."""
+        return (self.root,)
+
     def describe_use(self) -> Use:
         """Which files below the root are used and which are not, by the reason why; DataError as `normals`, `tests`."""
         unchosen = []

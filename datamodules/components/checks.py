@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from datamodules.components.reading import check_image, marks_anything
+from datamodules.components.decoding import check_image, marks_anything
 from datamodules.components.sample import DataError, Sample
 
 #: Bytes of a category's name: a file of results bears it with a few more.

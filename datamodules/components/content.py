@@ -63,7 +63,7 @@ def folder_digest(path: Path) -> str:
             something in it cannot be read.
     """
     try:
-        files = sorted(_files(os.fsencode(path), b"", ()))
+        files = sorted(name for name, _ in entries(path) if not name.endswith(b"/"))
     except OSError as error:
         where = os.fsdecode(error.filename or path)
         raise DataError(f"the folder {path} cannot be read: {error.strerror or error} ({where}).") from error
@@ -71,6 +71,15 @@ def folder_digest(path: Path) -> str:
     for name in files:
         total.update(name + b"\0" + file_digest(path / os.fsdecode(name)).encode() + b"\n")
     return total.hexdigest()
+
+
+def entries(root: Path) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Files and folders at any depth, hidden ones too, links followed: names relative to `root`, a folder's with "/".
+
+    Raises:
+        OSError: something cannot be read, or a link leads nowhere or back to a folder around it.
+    """
+    return _entries(os.fsencode(root), b"", ())
 
 
 def flush() -> None:
@@ -167,20 +176,21 @@ def _proof(*row: object) -> bytes:
     return hashlib.blake2b(repr(row).encode(), digest_size=8).digest()
 
 
-def _files(root: bytes, below: bytes, around: tuple[tuple[int, int], ...]) -> Iterator[bytes]:
-    """Names of the regular files of the folder `below` relative to `root`; `around` are the folders that hold it."""
+def _entries(root: bytes, below: bytes, around: tuple[tuple[int, int], ...]) -> Iterator[tuple[bytes, os.stat_result]]:
+    """What the folder `below` relative to `root` holds; `around` are the folders that hold it."""
     folder = os.path.join(root, below)  # noqa: PTH118
     found = os.stat(folder)  # noqa: PTH116
     own = (found.st_dev, found.st_ino)
     if own in around:
         raise OSError(0, "a link leads back to a folder around it", os.fsdecode(folder))
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = below + entry.name
-            if stat.S_ISDIR(mode := os.stat(entry.path).st_mode):  # noqa: PTH116 (entry.is_file hides a dead link)
-                yield from _files(root, name + b"/", (*around, own))
-            elif stat.S_ISREG(mode):
-                yield name
+    with os.scandir(folder) as there:
+        for entry in there:
+            name, found = below + entry.name, os.stat(entry.path)  # noqa: PTH116 (entry.is_file hides a dead link)
+            if stat.S_ISDIR(found.st_mode):
+                yield name + b"/", found
+                yield from _entries(root, name + b"/", (*around, own))
+            elif stat.S_ISREG(found.st_mode):
+                yield name, found
 
 
 def _store() -> _Store:

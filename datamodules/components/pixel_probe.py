@@ -5,7 +5,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
-from datamodules.components.reading import read_image, read_mask, read_regions
+from datamodules.components.decoding import decode_image, decode_mask, decode_regions
 from datamodules.components.sample import DataError
 
 #: Small pictures with noise and edges, all beside each other in the package.
@@ -23,10 +23,10 @@ IMAGES = (
 MASKS = ("mask.png", "palette.png")  # the first has regions that break, merge or vanish
 SIZES = (37, 97)  # px; below and above the sides of the pictures
 READERS = {
-    "image": (read_image, IMAGES),
-    "mask": (read_mask, MASKS),
-    "regions resized": (lambda path, size: read_regions(path, size, "resized").ids, MASKS),
-    "regions native": (lambda path, size: read_regions(path, size, "native").ids, MASKS),
+    "image": (decode_image, IMAGES),
+    "mask": (decode_mask, MASKS),
+    "regions resized": (lambda path, size: decode_regions(path, size, "resized")[0], MASKS),
+    "regions native": (lambda path, size: decode_regions(path, size, "native")[0], MASKS),
 }
 
 
@@ -45,7 +45,7 @@ def pixel_probe() -> str:
         for name, size in product(names, SIZES):
             total.update((FOLDER / name).read_bytes())
             try:
-                pixels = read(FOLDER / name, size).numpy()
+                pixels = read(FOLDER / name, size)
                 seen = str((pixels.shape, pixels.dtype)).encode() + pixels.tobytes()
             except DataError:
                 seen = b"refused"

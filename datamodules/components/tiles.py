@@ -16,8 +16,8 @@ from PIL import Image
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.checks import check_root
 from datamodules.components.content import folder_digest
+from datamodules.components.decoding import open_image
 from datamodules.components.layouts import mvtec_normals, mvtec_tests
-from datamodules.components.reading import open_image
 from datamodules.components.roots import cache_folder
 from datamodules.components.sample import DataError, Sample
 from datamodules.components.shares import deal
@@ -68,6 +68,10 @@ class TiledDataModule(AnomalyDataModule):
         with FileLock(self._lock(self.root)):
             if not self._is_whole():
                 self._cut()
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        return self.originals, self.root
 
     def setup(self, stage: str) -> None:
         check_root(self.originals, self.layout, self.source)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.checks import check_sample
 from datamodules.components.content import file_digest
-from datamodules.components.reading import open_image
+from datamodules.components.decoding import open_image
 from datamodules.components.sample import DataError, Sample
 
 BATCH = 256  # samples that are read at a time: a set of any size takes little memory

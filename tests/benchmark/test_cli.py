@@ -39,6 +39,23 @@ def test_light_commands_load_nothing_heavy(words):
     assert done.stdout
 
 
+@pytest.mark.slow
+def test_a_finished_sweep_says_so_without_torch(bench, data, cells, tmp_path):
+    import os
+    import subprocess
+    import time
+
+    time.sleep(2.1)  # what was touched a moment ago is not remembered
+    words = ["run", "--methods", "toy_mean", *cells, "--shots", "1", "--results", str(tmp_path / "r")]
+    assert bench(*words).code == 0  # its fingerprints are taken while cells run
+    light, variables = PROBE.replace('"pandas", ', ""), {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", light.format(words=words)], env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "6 done; 0 to run" in done.stdout
+
+
 def test_lists_name_everything(bench):
     for kind in ("method", "dataset"):
         out = bench("list", f"{kind}s").out

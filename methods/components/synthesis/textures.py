@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datamodules.components.decoding import open_image
 from datamodules.components.layouts import IMAGE_ENDINGS
-from datamodules.components.reading import open_image
 from datamodules.components.sample import DataError
 
 #: Patches along a side of a shuffled image.

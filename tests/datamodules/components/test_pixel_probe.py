@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.components import decoding, reading
 from datamodules.components import pixel_probe as probe
-from datamodules.components import reading
 from datamodules.components.reading import read_regions
 from datamodules.components.sample import DataError
 
@@ -104,7 +104,7 @@ def test_another_numbering_of_the_same_regions_is_no_difference(monkeypatch, usu
 @pytest.mark.slow
 def test_each_file_that_is_refused_shows(monkeypatch, usual):
     seen = {usual}
-    opened = reading.open_image
+    opened = decoding.open_image
     for name in {*probe.IMAGES, *probe.MASKS} - {"sixteen_bit.png"}:
 
         def refuse(path, name=name):
@@ -112,7 +112,7 @@ def test_each_file_that_is_refused_shows(monkeypatch, usual):
                 raise DataError(f"{path} is refused.")
             return opened(path)
 
-        monkeypatch.setattr(reading, "open_image", refuse)
+        monkeypatch.setattr(decoding, "open_image", refuse)
         seen.add(again())
     assert len(seen) == 1 + 8
 

@@ -7,15 +7,8 @@ from PIL import Image
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
-from datamodules.components.reading import (
-    check_image,
-    marks_anything,
-    peculiarities,
-    peculiarity,
-    read_image,
-    read_mask,
-    read_regions,
-)
+from datamodules.components.decoding import check_image, marks_anything, peculiarities, peculiarity
+from datamodules.components.reading import read_image, read_mask, read_regions
 from datamodules.components.sample import DataError, Sample
 
 
