@@ -1,13 +1,16 @@
-"""A sweep under random kills: `make faults`, some minutes for each executor.
+"""A sweep under random kills and a bad disk: `make faults`, about a quarter hour for each executor.
 
-The same command again and again, killed at random, driver or worker; then once to its end. What is asked: tables equal
-to an undisturbed run's to the byte, no finished cell run twice, no torn record, no claim and no process left.
+The same command again and again: killed at random, driver or worker; on a disk that is full, in a folder that becomes
+read-only; after a clock that was set back by a day. Then once to its end. What is asked: tables equal to an undisturbed
+run's to the byte, no finished cell run twice, no torn record, no claim and no process left. Bad disks need Linux and
+the right to mount; where that lacks, the line says so. Cells that crash, hang, leave or leak: `test_deaths.py`.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,13 +52,15 @@ def main() -> int:
                 finish(process)
                 if not missing(place / name) and sum(kills.values()) < arguments.kills:
                     start_anew(place / name)
+            runs += spoil_disk(place, name, kills)
+            set_clock_back(place / name, kills)
             while finish(start(place, name, EXECUTORS[name])) != 0:
                 runs += 1
             faults = look(place, name)
             broken += bool(faults)
-            words = ", ".join(f"{count} of the {what}" for what, count in sorted(kills.items()))
+            words = ", ".join(f"{count} {what}" for what, count in sorted(kills.items()))
             print(
-                f"{name:<6} kills: {words}; {runs} runs, {time.monotonic() - began:.0f} s: {faults or 'nothing lost'}",
+                f"{name:<6} {words}; {runs} runs, {time.monotonic() - began:.0f} s: {faults or 'nothing lost'}",
                 flush=True,
             )
     return 1 if broken else 0
@@ -82,14 +87,60 @@ def disturb(process: subprocess.Popen, dice: random.Random) -> str:
     time.sleep(dice.uniform(4, 18))  # a sweep begins after some six seconds
     below = descendants(process.pid)
     if below and dice.random() < 0.5:
-        victim, what = dice.choice(below), "workers"
+        victim, what = dice.choice(below), "kills of workers"
     else:
-        victim, what = process.pid, "driver"
+        victim, what = process.pid, "kills of the driver"
     try:
         os.kill(victim, signal.SIGKILL)
     except ProcessLookupError:
-        return "dead"
+        return "kills too late"
     return what
+
+
+def spoil_disk(place: Path, name: str, faults: Counter[str]) -> int:
+    """Run on a disk that is full, then in a folder that becomes read-only halfway; how many runs that took."""
+    folder, kept = place / name, place / f"{name}-kept"
+    start_anew(folder)
+    folder.rename(kept)
+    folder.mkdir()
+    if mount("-t", "tmpfs", "-o", f"size={size_of(kept) + 40_000}", "tmpfs", str(folder)):
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        faults["full disks"] += finish(start(place, name, EXECUTORS[name])) != 0
+        mount("-o", "remount,size=100M", str(folder))
+        process, before = start(place, name, EXECUTORS[name]), missing(folder)
+        while missing(folder) == before and process.poll() is None:
+            time.sleep(0.2)
+        cells = str(folder / "cells")  # the folder itself holds an open lock, so that the kernel refuses
+        mount("--bind", cells, cells)
+        mount("-o", "remount,bind,ro", cells)
+        faults["folders made read-only"] += finish(process) != 0
+        subprocess.run(["umount", cells], check=True)
+        shutil.rmtree(kept)
+        shutil.copytree(folder, kept)
+        subprocess.run(["umount", folder], check=True)
+    else:
+        faults["disks not tried: no right to mount"] += 1
+    folder.rmdir()
+    kept.rename(folder)
+    return 2
+
+
+def mount(*words: str) -> bool:
+    """Whether the kernel does it."""
+    return subprocess.run(["mount", *words], check=False, capture_output=True).returncode == 0
+
+
+def size_of(folder: Path) -> int:
+    """Bytes that a folder takes, by whole pages of memory."""
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
+
+
+def set_clock_back(folder: Path, faults: Counter[str]) -> None:
+    """Leave files a day in the future, as a clock that is set back does."""
+    start_anew(folder)
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() + 86_400,) * 2)
+    faults["clocks set back"] += 1
 
 
 def descendants(pid: int) -> list[int]:
