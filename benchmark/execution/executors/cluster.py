@@ -63,6 +63,7 @@ class Cluster:
             while not stopping.asked():
                 while len(running) < self.capacity() and (task := self._begin(schedule, running)):
                     pass
+                self._release(self.capacity() - len(running) if schedule.left else 0)
                 if not running:
                     return
                 done, _ = self._ray.wait([*running], num_returns=1, timeout=WAIT)
@@ -146,6 +147,12 @@ class Cluster:
         if task.actor is not None:
             self._idle.append(task.actor)
         return job, record
+
+    def _release(self, most: int) -> None:
+        """End idle processes above a number: what they hold is what others, sent to a node that is gone, wait for."""
+        while len(self._idle) > max(0, most):
+            self._ray.kill(idle := self._idle.pop(0))
+            self._last.pop(idle, None)
 
     def _forget(self, task: _Task) -> None:
         self._last.pop(task.actor, None)
