@@ -32,7 +32,7 @@ class Cost(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What all cells of one method take together; None is unknown."""
+    """What all cells of one method take together, those on sets of unknown size left out; None is unknown."""
 
     method: str
     cells: int
@@ -40,6 +40,7 @@ class Estimate(NamedTuple):
     images: int | None
     known: float | None  # hours, if every image's features are in the store
     unknown: float | None  # hours, if every image passes the tower each time
+    left_out: tuple[str, ...] = ()  # the data set of each cell that is left out
 
 
 def estimates(cells: Sequence[Cell]) -> list[Estimate]:
@@ -60,27 +61,43 @@ def lines(cells: Sequence[Cell]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rows = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in table]
     missing = [e.method for e in found if e.known is None]
+    left_out = [name for e in found for name in e.left_out]
+    if left_out:
+        names = ", ".join(dict.fromkeys(left_out))
+        rows.append(f"left out: {len(left_out)} cells of {names}: their files do not say how many images they test")
     if len(missing) == len(found):
         return [*rows, f"total: unknown; no figures of {', '.join(missing)} on this backbone, size and settings"]
     low, high = (math.fsum(filter(None, hours)) for hours in zip(*((e.known, e.unknown) for e in found), strict=True))
     least = f"at least; unknown: {', '.join(missing)}" if missing else "of all methods"
+    least = f"{least}, without what is left out" if left_out else least
     return [*rows, f"total: {_words(low)} h, or {_words(high)} h if no feature is known ({least}); {DEVICE}, {FIGURES}"]
 
 
 def _estimate(cells: Sequence[Cell]) -> Estimate:
-    by_fit = {_fit(cell) or cell.id: cell for cell in cells}  # a cell that fits nothing stands for itself
-    parts = [_fitting(cell) for cell in by_fit.values()] + [_testing(cell) for cell in cells]
+    sized = [cell for cell in cells if None not in _sizes(cell)]
+    by_fit = {_fit(cell) or cell.id: cell for cell in sized}  # a cell that fits nothing stands for itself
+    parts = [_fitting(cell) for cell in by_fit.values()] + [_testing(cell) for cell in sized]
     known = [part for part in parts if part is not None]
-    whole = len(known) == len(parts)
-    images = [_sum_counts(cell.dataset, cell.variant, cell.categories, cell.limit) for cell in cells]
+    whole = sized and len(known) == len(parts)
     return Estimate(
         method=cells[0].method,
         cells=len(cells),
         fits=len({_fit(cell) for cell in cells} - {""}),
-        images=None if None in images else sum(filter(None, images)),
+        images=sum(_sizes(cell)[0] or 0 for cell in sized) if sized else None,
         known=math.fsum(own for own, _ in known) / 3600 if whole else None,
         unknown=math.fsum(own + tower for own, tower in known) / 3600 if whole else None,
+        left_out=tuple(cell.dataset for cell in cells if None in _sizes(cell)),
     )
+
+
+def _sizes(cell: Cell) -> tuple[int | None, int | None]:
+    """The images that are tested, and those of an auxiliary set that is fitted on; None where nobody says."""
+    tested = _sum_counts(cell.dataset, cell.variant, cell.categories, cell.limit)
+    if registry.method(cell.method).fits_on != "auxiliary":
+        return tested, 0
+    auxiliary = registry.dataset(cell.settings.protocol.auxiliary or "")
+    variant = auxiliary.variant_of(cell.settings.auxiliary)
+    return tested, _sum_counts(auxiliary.name, variant, auxiliary.categories, None)
 
 
 def _fit(cell: Cell) -> str:
@@ -95,13 +112,9 @@ def _fit(cell: Cell) -> str:
 def _fitting(cell: Cell) -> tuple[float, float] | None:
     """Seconds of the fit behind a cell, without the tower and in it; None if they are unknown."""
     facts, cost = registry.method(cell.method), _cost(cell)
-    images: int | None = 0
+    images = _sizes(cell)[1]
     if facts.fits_on == "shots":
         images = cell.shots * len(cell.fitted or cell.categories)
-    elif facts.fits_on == "auxiliary":
-        auxiliary = registry.dataset(cell.settings.protocol.auxiliary or "")
-        variant = auxiliary.variant_of(cell.settings.auxiliary)
-        images = _sum_counts(auxiliary.name, variant, auxiliary.categories, None)
     if cost is None or images is None:
         return None
     batch = cell.settings.method.get("batch_size", cell.where.trainer.batch_size)
@@ -114,7 +127,7 @@ def _fitting(cell: Cell) -> tuple[float, float] | None:
 
 def _testing(cell: Cell) -> tuple[float, float] | None:
     """Seconds of the shots and the test images of a cell, likewise."""
-    cost, images = _cost(cell), _sum_counts(cell.dataset, cell.variant, cell.categories, cell.limit)
+    cost, images = _cost(cell), _sizes(cell)[0]
     if cost is None or images is None:
         return None
     shots = cell.shots * len(cell.seen)

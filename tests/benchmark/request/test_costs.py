@@ -74,8 +74,19 @@ def test_what_was_not_measured_is_unknown(words):
     assert (found.images, found.known, found.unknown) == (200, None, None)
 
 
-def test_a_set_whose_size_varies_makes_the_hours_unknown():
-    assert only("toy_mean", ["folder"], shots=[1])[3:] == (None, None, None)
+def test_a_set_whose_size_varies_is_left_out_by_name():
+    assert only("toy_mean", ["folder"], shots=[1])[3:] == (None, None, None, ("folder", "folder"))
+    mixed = cells("toy_mean", ["folder", "visa"], shots=[1])
+    (found,), (whole,) = estimates(mixed), estimates(cells("toy_mean", shots=[1]))
+    assert (found.images, found.known, found.unknown) == (whole.images, whole.known, whole.unknown)
+    told = lines(mixed)
+    assert "left out: 2 cells of folder: their files do not say how many images they test" in told
+    assert "(of all methods, without what is left out)" in told[-1]
+
+
+def test_a_fit_on_a_set_whose_size_varies_is_left_out():
+    found = only("toy_transfers", words=["protocol.auxiliary=procedural_auxiliary"], categories=["pcb1"])
+    assert (found.known, found.left_out) == (None, ("visa",))
 
 
 def test_a_total_names_what_is_unknown():

@@ -2,16 +2,33 @@
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from methods.components.base import Method, Prediction
+
+
+def leak() -> None:
+    """Take memory up to a limit of the process, which is the old one afterwards."""
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**28, old[1]))
+    held = []
+    try:
+        while True:
+            held.append(bytearray(2**24))
+    finally:
+        held.clear()
+        resource.setrlimit(resource.RLIMIT_AS, old)
+
 
 ENDS = {
     "segfault": lambda: ctypes.string_at(0),
@@ -20,6 +37,7 @@ ENDS = {
     "exit": lambda: sys.exit("the method leaves"),
     "hard exit": lambda: os._exit(3),
     "hang": lambda: time.sleep(600),
+    "leak": leak,
     "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
 }
 

@@ -58,7 +58,7 @@ def by_how(folder, category="metal_nut"):
 
 
 def test_whatever_ends_a_worker_of_a_pool(run, tmp_path):
-    code, out = run(*variants(tmp_path, [*DEATHS, "exit", "hang"]), "executor.timeout=30", *ASIDE["pool"])
+    code, out = run(*variants(tmp_path, [*DEATHS, "exit", "hang", "leak"]), "executor.timeout=30", *ASIDE["pool"])
     assert code == 1
     found = by_how(tmp_path / "r")
     for how, words in DEATHS.items():
@@ -69,21 +69,23 @@ def test_whatever_ends_a_worker_of_a_pool(run, tmp_path):
     assert "toy_breaks.py" in found["segfault"]["error"]["traceback"]
     assert (found["exit"]["status"], found["exit"]["error"]["type"]) == ("failed", "SystemExit")
     assert found["hang"]["error"]["message"] == "it ran longer than executor.timeout=30 s and was ended."
-    assert [its["status"] for its in attempts(tmp_path / "r", "bottle")] == ["ok"] * 6
-    assert "6 cells failed:" in out
+    assert (found["leak"]["status"], found["leak"]["error"]["type"]) == ("failed", "MemoryError")
+    assert [its["status"] for its in attempts(tmp_path / "r", "bottle")] == ["ok"] * 7
+    assert "7 cells failed:" in out
     assert not list((tmp_path / "r").glob("cells/*/*.started"))
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("where", ["ray", "cold ray"])
 def test_whatever_ends_a_task_of_ray(run, tmp_path, where):
-    code, out = run(*variants(tmp_path, ["killed", "hang", "exit"]), "executor.timeout=45", *ASIDE[where])
+    code, out = run(*variants(tmp_path, ["killed", "hang", "exit", "leak"]), "executor.timeout=45", *ASIDE[where])
     assert code == 1, out
     found = by_how(tmp_path / "r")
     assert found["killed"]["error"]["type"] == "ProcessDied"
     assert found["exit"]["error"]["type"] == "SystemExit"
+    assert found["leak"]["error"]["type"] == "MemoryError"
     assert "longer than executor.timeout=45 s" in found["hang"]["error"]["message"]
-    assert [its["status"] for its in attempts(tmp_path / "r", "bottle")] == ["ok"] * 3
+    assert [its["status"] for its in attempts(tmp_path / "r", "bottle")] == ["ok"] * 4
 
 
 def test_a_method_that_leaves_python_fails(run, tmp_path):
