@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
     images: int | None
     known: float | None  # hours, if every image's features are in the store
     unknown: float | None  # hours, if every image passes the tower each time
-    left_out: tuple[str, ...] = ()  # the data set of each cell that is left out
+    left_out: tuple[str, ...] = ()  # for each cell that is left out, the set whose size is unknown
 
 
 def estimates(cells: Sequence[Cell]) -> list[Estimate]:
@@ -64,7 +64,7 @@ def lines(cells: Sequence[Cell]) -> list[str]:
     left_out = [name for e in found for name in e.left_out]
     if left_out:
         names = ", ".join(dict.fromkeys(left_out))
-        rows.append(f"left out: {len(left_out)} cells of {names}: their files do not say how many images they test")
+        rows.append(f"left out: {len(left_out)} cells on {names}, whose files do not say how many images there are")
     if len(missing) == len(found):
         return [*rows, f"total: unknown; no figures of {', '.join(missing)} on this backbone, size and settings"]
     low, high = (math.fsum(filter(None, hours)) for hours in zip(*((e.known, e.unknown) for e in found), strict=True))
@@ -86,8 +86,12 @@ def _estimate(cells: Sequence[Cell]) -> Estimate:
         images=sum(_sizes(cell)[0] or 0 for cell in sized) if sized else None,
         known=math.fsum(own for own, _ in known) / 3600 if whole else None,
         unknown=math.fsum(own + tower for own, tower in known) / 3600 if whole else None,
-        left_out=tuple(cell.dataset for cell in cells if None in _sizes(cell)),
+        left_out=tuple(_unsized(cell) for cell in cells if None in _sizes(cell)),
     )
+
+
+def _unsized(cell: Cell) -> str:
+    return cell.dataset if _sizes(cell)[0] is None else cell.settings.protocol.auxiliary or ""
 
 
 def _sizes(cell: Cell) -> tuple[int | None, int | None]:
