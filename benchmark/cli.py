@@ -132,6 +132,24 @@ def leaderboard(
 
 
 @app.command()
+def published(
+    method: Annotated[str | None, typer.Option(help="of the suite, or a name that sources use")] = None,
+    dataset: Annotated[str | None, typer.Option(help="a data set")] = None,
+    metric: Annotated[str | None, typer.Option(help="such as image_AUROC")] = None,
+    results: Annotated[Path | None, typer.Option(help="a results folder, whose rows then stand beside")] = None,
+) -> None:
+    """Print what papers and repositories claim, with sources; with --results, what was measured beside it."""
+    from benchmark.commands import published as publishing  # noqa: PLC0415  (pandas)
+
+    if results:
+        if method or dataset or metric:
+            raise ConfigError("--results shows a whole folder; --method, --dataset and --metric choose figures.")
+        publishing.print_beside(results, Console())
+    else:
+        publishing.print_figures(method, dataset, metric, Console())
+
+
+@app.command()
 def recertify(
     folder: Annotated[Path, typer.Argument(help="a results folder")],
     cells: Annotated[int, typer.Option(help="stale cells of each method that are measured again", min=1)] = 1,

@@ -88,6 +88,7 @@ class AFCLIP(Method["AFCLIP.Config"]):
     """
 
     paper = "https://github.com/Faustinaqq/AF-CLIP"
+    published = ("AF-CLIP",)
     protocols = ("zero_shot", "few_shot")
     needs = ("text_tower", "patch_tokens")
     fits_on = "auxiliary"

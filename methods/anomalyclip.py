@@ -43,6 +43,7 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2310.18961"
+    published = ("AnomalyCLIP",)
     protocols = ("zero_shot",)
     needs = ("text_tower", "patch_tokens")
     fits_on = "auxiliary"

@@ -79,6 +79,7 @@ class AprilGAN(Method["AprilGAN.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2305.17382"
+    published = ("APRIL-GAN",)
     protocols = ("zero_shot", "few_shot", "multi_class")
     needs = ("text_tower", "patch_tokens", "category")
     fits_on = "auxiliary"

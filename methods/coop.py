@@ -43,6 +43,7 @@ class CoOp(Method["CoOp.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2109.01134"
+    published = ("CoOp",)
     protocols = ("zero_shot",)
     needs = ("text_tower", "patch_tokens", "category")
     fits_on = "auxiliary"

@@ -95,6 +95,7 @@ class FAPrompt(Method["FAPrompt.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2410.10289"
+    published = ("FAPrompt",)
     protocols = ("zero_shot",)
     needs = ("text_tower", "patch_tokens")
     fits_on = "auxiliary"

@@ -55,6 +55,7 @@ class PromptAD(Method["PromptAD.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2404.05231"
+    published = ("PromptAD",)
     protocols = ("few_shot", "multi_class", "leave_one_class_out")
     needs = (
         "text_tower",

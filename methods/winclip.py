@@ -117,6 +117,7 @@ class WinCLIP(Method["WinCLIP.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2303.14814"
+    published = ("WinCLIP", "WinCLIP+")
     protocols = ("zero_shot", "few_shot", "multi_class")
     needs = (
         "text_tower",

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmark.metrics.table import metric_names, metrics
 from benchmark.records import rows, superseding
+from benchmark.records.beside import beside
 from benchmark.records.rows import NOT_MEASURED, SETUP, category_table
 from benchmark.records.store import Record, write_atomic
 from benchmark.request import registry
@@ -24,21 +25,22 @@ LONG = (
     "sweep", "cell", "comparison_id", *SETUP, "category", "seed", "metric", "value", "status", "tested", "leaked",
 )  # fmt: skip
 KEYS = ("backbone", "dataset", "kind", "protocol", "shots", "method")  # first columns of a rendered table
-FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "leaderboard.md")
+FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "published.csv", "leaderboard.md")
 INNER = ("code", "superseded")  # columns of results.csv alone: equal numbers of refactored code leave no trace
 CODE_DIGITS = 10
 BELOW = " ▼"  # beside a rendered value below chance
 
 
 def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
-    """Write the four files of `FILES`, each whole or not at all, and return the leaderboard.
+    """Write the files of `FILES`, each whole or not at all, and return the leaderboard.
 
     Superseded records are left out; `everything` shows them.
     """
-    long = long_table(superseding.standing(records))
+    records = list(superseding.standing(records))
+    long = long_table(records)
     wide = wide_table(long)
     shown = [table.drop(columns=list(INNER)) for table in (wide, category_table(long))]
-    texts = (csv_text(long), *map(csv_text, shown), markdown(wide))
+    texts = (csv_text(long), *map(csv_text, (*shown, beside(wide, records))), markdown(wide))
     for name, text in zip(FILES, texts, strict=True):
         write_atomic(folder / name, text)
     return wide

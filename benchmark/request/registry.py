@@ -50,6 +50,7 @@ class MethodFacts(Facts):
     fits_on: str = "nothing"
     max_epochs: int = 0
     needs: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2408.13516"
+    published = ("AnoPLe",)
     protocols = ("multi_class", "few_shot", "leave_one_class_out")
     needs = ("text_tower", "patch_tokens", "category if text=known", "category if bank=per_class")
     fits_on = "shots"

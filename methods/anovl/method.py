@@ -33,6 +33,7 @@ class AnoVL(Method["AnoVL.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2308.15939"
+    published = ("AnoVL",)
     protocols = ("zero_shot",)
     needs = ("text_tower", "patch_tokens", "category")
 

@@ -43,6 +43,8 @@ class Method(LightningModule, ABC, Generic[Settings]):
 
     #: Where the method is published; "" for a baseline that has no paper.
     paper: ClassVar[str]
+    #: What published figures of it are filed under in configs/published; more than one where a paper has more names.
+    published: ClassVar[tuple[str, ...]] = ()
     #: Protocols the method can honour: "zero_shot", "few_shot", "multi_class", "leave_one_class_out".
     protocols: ClassVar[tuple[str, ...]]
     #: What it cannot do without: "text_tower", "patch_tokens" of the backbone, the "category" of a test image, "shots",

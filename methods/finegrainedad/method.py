@@ -63,6 +63,7 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2510.26464"
+    published = ("FineGrainedAD",)
     protocols = ("few_shot", "multi_class", "leave_one_class_out")
     needs = (
         "text_tower",

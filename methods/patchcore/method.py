@@ -35,6 +35,7 @@ class PatchCore(Method["PatchCore.Config"]):
     """
 
     paper = "https://arxiv.org/abs/2106.08265"
+    published = ("PatchCore",)
     protocols = ("few_shot", "multi_class")
     needs = ("patch_tokens", "category if bank=per_class")
 

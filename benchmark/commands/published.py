@@ -1,0 +1,101 @@
+"""`bench published`: what others have published, and how far measured rows are from it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.commands.report import open_store, plain
+from benchmark.metrics.table import metric_names
+from benchmark.records.beside import beside
+from benchmark.records.leaderboard import long_table, wide_table
+from benchmark.records.superseding import standing
+from benchmark.request import registry
+from benchmark.request.published import READ, Figure, figures
+from benchmark.request.registry import unknown
+
+SAME = 0.05  # points by which two figures of one decimal may differ
+HEAD = ("method", "dataset", "protocol", "shots", "backbone", "px", "metric", "percent", "certainty", "source", "note")
+
+
+def print_figures(method: str | None, dataset: str | None, metric: str | None, console: Console) -> None:
+    """Print published figures with their sources.
+
+    Raises:
+        ConfigError: nobody has published anything of such a name.
+    """
+    chosen = _choose(method, dataset, metric)
+    rows = [
+        (f.method, f.dataset, f.protocol, f.shots or "?", f.backbone or "?", str(f.image_size or "?"), f.metric,
+         f"{f.value:.2f}" + (f" ± {f.std:.2f}" if f.std is not None else ""), f.certainty, f.source, f.note)
+        for f in sorted(chosen, key=lambda f: (f.dataset, f.protocol, f.shots, f.method, f.metric))
+    ]  # fmt: skip
+    _print(HEAD, rows, console)
+    console.print(
+        f"{len(rows)} figures; read: told by those who ran it; second_hand: quoted by others", highlight=False
+    )
+
+
+def print_beside(folder: Path, console: Console) -> None:
+    """Print each mean of a results folder that somebody has published, beside it."""
+    records = list(standing(open_store(folder).all_current()))
+    table = beside(wide_table(long_table(records)), records)
+    if table.empty:
+        console.print(f"nobody has published what {folder} holds, as far as configs/published knows", highlight=False)
+        return
+    head = ("method", "dataset", "protocol", "shots", "metric", "published", "measured", "difference", "verdict")
+    _print(head, [tuple(words(row)[name] for name in head) for row in table.to_dict("records")], console)
+
+
+def words(row: dict[Any, Any]) -> dict[str, str]:
+    """A line of `beside` in words, values in percent; a star says that others quote the published one."""
+    low, high, std = (100 * row[name] for name in ("published_low", "published_high", "std"))
+    told = {name: str(row[name]) for name in ("method", "dataset", "protocol", "shots", "metric", "verdict")}
+    published = f"{low:.1f} to {high:.1f}" if high - low > SAME else f"{low:.1f}"
+    return told | {
+        "published": published + "*" * (row["certainty"] != READ),
+        "measured": f"{100 * row['measured']:.1f}" + ("" if pd.isna(std) else f" ± {std:.1f}"),
+        "difference": f"{100 * row['difference']:+.1f}",
+    }
+
+
+def _choose(method: str | None, dataset: str | None, metric: str | None) -> Sequence[Figure]:
+    known = figures()
+    names = _names(method, {figure.method for figure in known}) if method else None
+    datasets = {figure.dataset for figure in known}
+    if dataset and dataset not in datasets:
+        raise unknown("data set with published figures", dataset, sorted(datasets))
+    if metric and metric not in metric_names():
+        raise unknown("metric", metric, metric_names())
+    return [
+        figure
+        for figure in known
+        if (names is None or figure.method in names)
+        and dataset in (None, figure.dataset)
+        and metric in (None, figure.metric)
+    ]
+
+
+def _names(method: str, known: set[str]) -> Sequence[str]:
+    """What figures of a method are filed under: a name of the suite's, or one that sources use."""
+    if method in registry.names("method"):
+        return registry.method(method).published
+    same = [name for name in known if name.lower() == method.lower()]
+    if not same:
+        raise unknown("method with published figures", method, sorted({*known, *registry.names("method")}))
+    return same
+
+
+def _print(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    if not console.is_terminal:  # a line each, for other programs
+        print(*("\t".join(map(plain, row)) for row in (head, *rows)), sep="\n")
+        return
+    grid = Table()
+    for name in head:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*map(plain, row))
+    console.print(grid)
