@@ -56,6 +56,8 @@ def differences(figure: Figure, cell: Cell) -> list[str]:
         words.append("how many shots there were is not stated")
     if there := MEASURED_THERE.get((figure.method, figure.metric)):
         words.append(f"exact AUPRO instead of {there}")
+    elif figure.metric == "pixel_AUPRO":
+        words.append("exact AUPRO, and it is not known how it was computed there")
     if SCALED in figure.note and figure.metric.startswith("image"):
         words.append("image scores scaled over the test set there")
     if figure.method in CHOSEN_BY_TEST:

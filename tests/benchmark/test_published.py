@@ -141,6 +141,7 @@ def test_what_differs_is_named_and_nothing_is_concluded(claim, words, request_):
     ("figure", "words"),
     [
         ({"metric": "pixel_AUPRO"}, "exact AUPRO instead of AUPRO by 200 score steps, with FPR rescaled"),
+        ({"metric": "pixel_AUPRO", "method": "X"}, "exact AUPRO, and it is not known how it was computed there"),
         ({"note": "image score min-max normalised over the category"}, "image scores scaled over the test set there"),
         ({"shots": ""}, "how many shots there were is not stated"),
         ({"method": "PromptAD"}, "the last step instead of the epoch that was best on the test set there"),
