@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone, Tokens
 from methods.components.clip.depth import blocks_at
 from methods.components.clip.image_tower import project
 from methods.components.losses import check_masks, named_terms
-from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
+from methods.components.prediction import Finish, Prediction
 from methods.components.prompts import Templates, Unchanged
-from methods.components.scoring import to_map
+from methods.components.scoring import to_grid
 
 NEIGHBOURHOODS = (1, 3, 5)  # sides of what a patch is averaged over, patches
 _KERNEL_SIGMA = 4.0  # deviation of their weights, patches
@@ -161,8 +161,8 @@ class AFCLIP(Method["AFCLIP.Config"]):
             far = torch.stack(self.memory.distances(unit, categories)).mean(dim=0) / 2  # (B, N)
             score = far.amax(dim=1) + self.config.text_weight * score
             patches = far + self.config.text_weight * patches
-        maps = to_map(patches, seen.grid, size)
-        return Prediction(score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
+        finish = Finish(size, self.config.sigma * (min(size) / self.config.sigma_at))
+        return Prediction(score, to_grid(patches, seen.grid), finish)
 
     def loss(self, batch: Batch) -> Tensor:
         terms, cfg = self.loss_terms(batch), self.config

@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.losses import check_masks, local_terms, named_terms
-from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
+from methods.components.maps import class_maps, class_probabilities
+from methods.components.prediction import Finish, Prediction
 from methods.components.prompts import DeepPrompts, Templates, Unchanged, join, new_prompt, write_context
-from methods.components.scoring import to_map
+from methods.components.scoring import to_grid
 
 
 class AnomalyCLIPTerms(NamedTuple):
@@ -114,9 +115,9 @@ class AnomalyCLIP(Method["AnomalyCLIP.Config"]):
         patches = [
             class_probabilities(p, text, self.config.temperature)[..., 1] for p in features.patches
         ]  # L of (B, N)
-        maps = to_map(torch.stack(patches).mean(dim=0), features.grid, size)
+        finish = Finish(size, self.config.sigma * (min(size) / self.config.sigma_at))
         score = self._logits(features, text).softmax(dim=1)[:, 1]
-        return Prediction(score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
+        return Prediction(score, to_grid(torch.stack(patches).mean(dim=0), features.grid), finish)
 
     def loss(self, batch: Batch) -> Tensor:
         *local, image_ce = terms = self.loss_terms(batch)

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.depth import blocks_at
 from methods.components.losses import check_masks, dice_loss, focal_loss, named_terms
 from methods.components.maps import class_maps
 from methods.components.memory import Bank, ShotMemory
+from methods.components.prediction import Prediction
 from methods.components.prompts import ensemble
 from methods.components.scoring import log_text_probability, to_map
 from methods.components.tap_heads import TapHeads

@@ -14,13 +14,14 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import in_proportion
 from methods.components.losses import check_masks, local_terms
-from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
+from methods.components.maps import class_maps, class_probabilities
+from methods.components.prediction import Finish, Prediction
 from methods.components.prompts import Unchanged, new_prompt, write_context
-from methods.components.scoring import to_map
+from methods.components.scoring import to_grid
 
 
 def one_warm_epoch(epoch: int, *, start: float, epochs: int) -> float:
@@ -112,9 +113,9 @@ class CoOp(Method["CoOp.Config"]):
         rows = {category: row for row, category in enumerate(self.categories)}
         text = every[[rows[category] for category in categories]]  # (B, 2, D)
         patches = class_probabilities(features.patches[0], text, self.config.temperature)[..., 1]  # (B, N)
-        maps = to_map(patches, features.grid, size)
+        finish = Finish(size, self.config.sigma * (min(size) / self.config.sigma_at))
         score = self._logits(features, text).softmax(dim=1)[:, 1]
-        return Prediction(score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
+        return Prediction(score, to_grid(patches, features.grid), finish)
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar training loss.

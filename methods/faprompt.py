@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures, Tokens
 from methods.components.clip.depth import in_proportion
 from methods.components.losses import check_masks, focal_cross_entropy, local_terms, named_terms, orthogonality_loss
-from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
+from methods.components.maps import class_maps, class_probabilities
+from methods.components.prediction import Finish, Prediction
 from methods.components.prompts import CompoundPrompts, DeepPrompts, Unchanged, join
-from methods.components.scoring import to_map
+from methods.components.scoring import to_grid
 
 
 class Stages(NamedTuple):
@@ -169,8 +170,8 @@ class FAPrompt(Method["FAPrompt.Config"]):
         stages = self.examine(images)
         size = (images.shape[2], images.shape[3])
         patches = (stages.patches1[..., 1] + stages.patches2[..., 1]) / 2  # (B, N)
-        maps = to_map(patches, stages.features.grid, size)
-        return Prediction(stages.score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
+        finish = Finish(size, self.config.sigma * (min(size) / self.config.sigma_at))
+        return Prediction(stages.score, to_grid(patches, stages.features.grid), finish)
 
     def loss(self, batch: Batch) -> Tensor:
         terms = self.loss_terms(batch)

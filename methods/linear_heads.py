@@ -10,14 +10,15 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.depth import blocks_at
 from methods.components.clip.image_tower import project
 from methods.components.losses import check_masks, local_terms, named_terms
-from methods.components.maps import class_maps, class_probabilities, gaussian_smooth
+from methods.components.maps import class_maps, class_probabilities
+from methods.components.prediction import Finish, Prediction
 from methods.components.prompts import new_prompt
-from methods.components.scoring import to_map
+from methods.components.scoring import to_grid
 
 
 class Read(NamedTuple):
@@ -103,9 +104,9 @@ class LinearHeads(Method["LinearHeads.Config"]):
 
     def predict(self, images: Tensor, categories: Sequence[str]) -> Prediction:
         read, size = self.read(images), (images.shape[2], images.shape[3])
-        maps = to_map(read.patches[..., 1].mean(dim=0), read.grid, size)
+        finish = Finish(size, self.config.sigma * (min(size) / self.config.sigma_at))
         score = read.logits.softmax(dim=-1)[..., 1].mean(dim=0)
-        return Prediction(score, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
+        return Prediction(score, to_grid(read.patches[..., 1].mean(dim=0), read.grid), finish)
 
     def loss(self, batch: Batch) -> Tensor:
         *local, image_ce = terms = self.loss_terms(batch)

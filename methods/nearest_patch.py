@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.depth import blocks_at
 from methods.components.memory import Bank, ShotMemory
+from methods.components.prediction import Prediction
 from methods.components.scoring import to_grid
 
 

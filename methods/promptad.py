@@ -13,15 +13,15 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.losses import named_terms
-from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
 from methods.components.one_class_losses import OneClassTerms, one_class_terms
-from methods.components.scoring import fuse, log_text_probability, to_map
+from methods.components.prediction import Finish, Prediction
+from methods.components.scoring import fuse, log_text_probability, to_grid, to_map
 from methods.components.semantic_concatenation import ConcatenatedPrompts, Slots
 from methods.components.states import StateLists, anomalous_states, remarks_on_lists
 
@@ -184,9 +184,9 @@ class PromptAD(Method["PromptAD.Config"]):
         cls, seg = self._choose_texts(features.image, categories)  # (B, 2, D)
         score = log_text_probability(features.image.unsqueeze(1), cls, 1 / self.scale).squeeze(1)  # (B,)
         textual = log_text_probability(features.patches[0], seg, 1 / self.scale)  # (B, N)
-        fused = to_map(fuse(textual, visual.log()), features.grid, size)
+        fused = to_grid(fuse(textual, visual.log()), features.grid)
         farthest = to_map(visual, features.grid, size).amax(dim=(1, 2))  # (B,)
-        return Prediction(fuse(score, farthest.log()), gaussian_smooth(fused, self.config.sigma))
+        return Prediction(fuse(score, farthest.log()), fused, Finish(size, self.config.sigma))
 
     def _choose_texts(self, images: Tensor, categories: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prototypes of both heads, of the categories that judge images (B, D): (B, 2, D) each."""

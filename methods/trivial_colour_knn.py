@@ -7,9 +7,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.memory import ShotMemory
+from methods.components.prediction import Prediction
 from methods.components.scoring import to_grid
 from methods.components.squares import square_colours
 

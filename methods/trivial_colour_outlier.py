@@ -6,7 +6,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Prediction
 from methods.components.scoring import to_grid
 from methods.components.squares import square_colours
 

@@ -7,10 +7,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
+from methods.components.prediction import Prediction
 
 
 class TrivialPixelDifference(Method["TrivialPixelDifference.Config"]):

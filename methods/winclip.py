@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, Windows
 from methods.components.memory import Bank, ShotMemory
+from methods.components.prediction import Prediction
 from methods.components.prompts import ensemble
 from methods.components.scoring import log_harmonic_mean, log_text_probability, to_grid
 

@@ -106,6 +106,7 @@ def print_settings(what: str, name: str | None) -> None:
             "protocol",
             "trainer",
             "features",
+            "predictions",
             "logger",
             "executor",
             "ray",

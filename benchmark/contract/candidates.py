@@ -29,9 +29,10 @@ from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.settings import compose, parse_words
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.content import file_digest
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.seal import Seal, seal
+from methods.components.prediction import Prediction
 
 #: Categories that every method has words for, and how they are called.
 WORDS = {"metal_nut": "metal nut", "pcb1": "printed circuit board"}
@@ -203,7 +204,7 @@ def by_content(cell: Cell, root: Path, kept: Sequence[Kept]) -> dict[str, tuple[
     found = {
         file_digest(samples[int(index)].image): (score, anomaly_map)
         for part in kept
-        for index, score, anomaly_map in zip(*part, strict=True)
+        for index, score, anomaly_map in zip(part.indices, part.score, part.anomaly_map, strict=True)
     }
     if len(found) != len(samples):
         raise AssertionError(f"a run must measure all {len(samples)} test images; it measured {len(found)}.")

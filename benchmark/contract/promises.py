@@ -30,7 +30,8 @@ from benchmark.execution.evaluator import Kept
 from benchmark.request.cell import overrides
 from benchmark.request.protocols import PROTOCOLS
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Prediction
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
 

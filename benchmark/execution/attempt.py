@@ -2,23 +2,29 @@
 
 import gc
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from lightning.pytorch.loggers import Logger
 
 from benchmark.execution import stopping
 from benchmark.execution.content import Contents
+from benchmark.execution.evaluator import Kept
 from benchmark.execution.fitting import quiet
 from benchmark.execution.loggers import cell_loggers, log_metrics
+from benchmark.execution.predicted import predicted
 from benchmark.execution.provenance import provenance
 from benchmark.execution.run_cell import fit_ahead, run_cell
 from benchmark.execution.watch import Pulse, Watch
 from benchmark.records.claims import PROGRESS
+from benchmark.records.predictions import Predicted, path_of, write
 from benchmark.records.store import Record, StoreError
 from benchmark.request.cell import Cell, differences
 from benchmark.request.knowledge import knowledge
+from datamodules.components.base import AnomalyDataModule
 from datamodules.components.sample import DataError
 
 
@@ -48,11 +54,14 @@ def attempt(job: Job) -> Record:
         if job.fit_alone:
             return replace(record, data={"auxiliary": fit_ahead(cell, Watch((), Pulse(job.logs / PROGRESS)))})
         record = replace(record, content=Contents({}).of(cell), knows=knowledge(cell))
+        predictions: list[Predicted] = []
         with cell_loggers(cell, job.number, job.logs, job.results, job.sweep) as loggers:
-            measured = run_cell(cell, Watch(loggers, Pulse(job.logs / PROGRESS)))
+            measured = run_cell(cell, _watch(job, loggers, predictions))
             log_metrics(loggers, measured.metrics)
         if changed := differences(record.content, Contents({}).of(cell)):
             raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
+        for found in predictions:
+            write(path_of(job.results, record), found)
         return replace(record, **measured._asdict())
     except StoreError:
         raise
@@ -62,6 +71,18 @@ def attempt(job: Job) -> Record:
         if torch.cuda.is_available():
             gc.collect()
             torch.cuda.empty_cache()
+
+
+def _watch(job: Job, loggers: Sequence[Logger], predictions: list[Predicted]) -> Watch:
+    """Who looks at a cell: what is said of its test images is added to `predictions`, where it shall be kept."""
+    pulse, wanted = Pulse(job.logs / PROGRESS), job.cell.where.predictions
+    if not wanted.keep:
+        return Watch(loggers, pulse)
+
+    def keep(kept: Sequence[Kept], data: AnomalyDataModule) -> None:
+        predictions.append(predicted(kept, data))
+
+    return Watch(loggers, pulse, keep, wanted.max_mib * 2**20)
 
 
 def begin_record(job: Job) -> Record:

@@ -21,7 +21,8 @@ from datamodules.components.base import AnomalyDataModule
 from datamodules.components.decoding import RegionRule
 from datamodules.components.reading import Regions, read_regions
 from datamodules.components.sample import Sample, UnlabelledBatch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Finish, Prediction
 
 #: Pixels of a category up to which its metrics are exact, on every machine: 2 GiB of maps.
 EXACT_PIXELS = 2**29
@@ -37,16 +38,19 @@ class Kept(NamedTuple):
     indices: Tensor  # (B,) int64, places in the datamodule's `test_samples`
     score: Tensor  # (B,) on the CPU
     anomaly_map: Tensor  # (B, size, size) float32 on the CPU
+    raw_map: Tensor | None = None  # (B, rows, columns) float32 on the CPU; None where none is kept
+    finish: Finish = Finish()
 
 
 class Predictions(Callback):
     """Keeps what a method says of each test image. It has never seen a label, so none is within a method's reach."""
 
-    def __init__(self, size: int) -> None:
-        """Enlarge or reduce maps to squares of side `size`, pixels."""
+    def __init__(self, size: int, raw_bytes: float = 0) -> None:
+        """Enlarge or reduce maps to squares of side `size`, pixels; keep raw ones too, all if they fit `raw_bytes`."""
         self.size = (size, size)
         self.kept: list[Kept] = []
         self._bytes = 0
+        self._raw_bytes = raw_bytes
 
     def on_test_batch_end(
         self,
@@ -60,7 +64,13 @@ class Predictions(Callback):
         check_shapes(outputs, batch)
         maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)
         placed = self._place(maps[:, 0].cpu())
-        self.kept.append(Kept(batch.indices.cpu(), outputs.score.detach().cpu().clone(), placed))
+        score, raw = outputs.score.detach().cpu().clone(), self._keep_raw(outputs.raw_map)
+        self.kept.append(Kept(batch.indices.cpu(), score, placed, raw, outputs.finish))
+
+    def _keep_raw(self, maps: Tensor) -> Tensor | None:
+        """The maps on the CPU, as long as all fit; they are written with half the bytes of a float."""
+        self._raw_bytes -= maps.numel() * 2
+        return maps.detach().float().cpu().clone() if self._raw_bytes >= 0 else None
 
     def _place(self, maps: Tensor) -> Tensor:
         """The maps, in memory or, beyond `IN_MEMORY` bytes, in a file that is gone with them."""
@@ -103,8 +113,9 @@ def rescored(method: Method, kept: list[Kept], samples: Sequence[Sample]) -> lis
     scores: dict[int, Tensor] = {}
     for category in dict.fromkeys(samples[index].category for index in images):
         its = [index for index in images if samples[index].category == category]
-        found = [(part.score[row], part.anomaly_map[row]) for part, row in (images[index] for index in its)]
-        new = method.rescore(Prediction(*map(torch.stack, zip(*found, strict=True))))
+        places = [images[index] for index in its]
+        score = torch.stack([part.score[row] for part, row in places])
+        new = method.rescore(Prediction(score, torch.stack([part.anomaly_map[row] for part, row in places])))
         if new.shape != (len(its),):
             raise ValueError(f"rescore must return ({len(its)},), one score for each image; got {tuple(new.shape)}.")
         scores |= zip(its, new.detach().cpu(), strict=True)
@@ -249,7 +260,7 @@ def describe_bins(measured: Measured) -> list[str]:
 
 def check_shapes(prediction: Prediction, batch: UnlabelledBatch) -> None:
     """Refuse a prediction that does not fit the batch."""
-    score, anomaly_map, count = prediction.score, prediction.anomaly_map, len(batch.indices)
+    score, anomaly_map, count = prediction.score, prediction.raw_map, len(batch.indices)
     if score.shape != (count,) or anomaly_map.ndim != 3 or len(anomaly_map) != count:
         raise ValueError(
             f"predict must return a score ({count},) and a map ({count}, h, w), "

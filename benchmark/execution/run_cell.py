@@ -79,6 +79,7 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         learnt = fit(method, cell, data, device, watch)
         clock.append(time.perf_counter())
         kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, watch)
+        watch.keep(kept, data)
         clock.append(time.perf_counter())
     stopping.check()
     protocol = cell.settings.protocol
@@ -126,15 +127,19 @@ def fit_ahead(cell: Cell, watch: Watch) -> dict[str, Any]:
 
 
 def predict_tests(
-    method: Method, data: AnomalyDataModule, size: int, device: torch.device, watch: Watch = NOBODY
+    method: Method,
+    data: AnomalyDataModule,
+    size: int,
+    device: torch.device,
+    watch: Watch = NOBODY,
 ) -> list[Kept]:
-    """What a method says of every test image, maps as squares of side `size`.
+    """What a method says of every test image, maps as squares of side `size`, with raw ones that `watch` wants.
 
     The trainer gets the loader alone, not the datamodule, which knows the labels. Where memory does not suffice, the
     test begins again with half the batch, as often as there is a half; the method's remarks then say so.
     """
     while True:
-        predictions = Predictions(size)
+        predictions = Predictions(size, watch.raw_bytes)
         trainer = make_trainer(device, watch.loggers, callbacks=[predictions, watch.pulse])
         try:
             trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)

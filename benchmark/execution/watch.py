@@ -1,8 +1,8 @@
-"""Who looks at a cell while it runs: loggers, and a callback that says how far it is and stops it when asked to."""
+"""Who looks at a cell while it runs: loggers, who keeps predictions, and a callback that says how far it is."""
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from benchmark.execution import stopping
+from benchmark.execution.evaluator import Kept
+from datamodules.components.base import AnomalyDataModule
 
 EVERY = 1.0  # seconds between two reports
 
@@ -67,6 +69,8 @@ class Watch:
 
     loggers: Sequence[Logger] = ()
     pulse: Pulse = field(default_factory=lambda: Pulse(None))
+    keep: Callable[[Sequence[Kept], AnomalyDataModule], None] = lambda kept, data: None  # before they are measured
+    raw_bytes: float = 0  # up to which maps reach `keep` as the method made them
 
 
 #: Nobody looks.

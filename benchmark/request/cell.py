@@ -12,6 +12,7 @@ from benchmark.request.groups import (
     BackboneSettings,
     FeatureSettings,
     LoggerSettings,
+    PredictionSettings,
     ProtocolSettings,
     TrainerSettings,
     from_values,
@@ -52,6 +53,7 @@ class Where:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
+    predictions: PredictionSettings = field(default_factory=PredictionSettings)
 
 
 @dataclass(frozen=True)

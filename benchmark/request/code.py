@@ -63,7 +63,13 @@ def _home(top: str) -> Path | None:
     """The folder that holds a top-level package or module; None of what is built in or absent."""
     if top in FLOORS:
         return ROOT
-    if not top or top in sys.stdlib_module_names or not (spec := find_spec(top)) or not spec.origin:
+    if (
+        not top
+        or top == "__main__"
+        or top in sys.stdlib_module_names
+        or not (spec := find_spec(top))
+        or not spec.origin
+    ):
         return None
     origin = Path(spec.origin)
     return origin.parents[1 if spec.submodule_search_locations else 0] if origin.is_file() else None

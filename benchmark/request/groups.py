@@ -123,6 +123,19 @@ class FeatureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictionSettings:
+    """What is kept of each test image, for `bench rescore`, uncertainty and pictures.
+
+    Attributes:
+        keep: true keeps scores and maps of a cell in one file beside its record.
+        max_mib: size in MiB of a cell's maps above which its scores alone are kept; a map of 37 x 37 patches is 2.7 KB.
+    """
+
+    keep: bool = True
+    max_mib: Annotated[float, ">= 0"] = 64.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggerSettings:
     """Where curves go besides the record; a file of configs/logger says several at once.
 
@@ -182,6 +195,7 @@ CLASSES: dict[str, type] = {
     "protocol": ProtocolSettings,
     "trainer": TrainerSettings,
     "features": FeatureSettings,
+    "predictions": PredictionSettings,
     "logger": LoggerSettings,
     "executor": ExecutorSettings,
     "ray": RaySettings,

@@ -279,7 +279,8 @@ def _where(dataset: str, resolved: CellSettings, settings: Settings) -> Where:
         "root": settings["dataset"][dataset]["root"],
         "auxiliary_root": settings["dataset"][auxiliary]["root"] if auxiliary else None,
     }
-    return from_values(Where, roots | {group: settings[group] for group in ("trainer", "logger", "features")})
+    groups = ("trainer", "logger", "features", "predictions")
+    return from_values(Where, roots | {group: settings[group] for group in groups})
 
 
 def _without_root(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from methods.anople.losses import AnoPLeTerms, anomalous_dice_loss, evidence_ali
 from methods.anople.schedules import warm_cosine
 from methods.anople.settings import Comparing, Decoding, Minimising, Optimising, Prompting, Simulating
 from methods.anople.simulation import Simulation, cut
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.category_choice import choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at, in_proportion
 from methods.components.losses import check_masks, dice_loss, focal_loss, named_terms
-from methods.components.maps import gaussian_smooth
 from methods.components.memory import ShotMemory
+from methods.components.prediction import Finish, Prediction
 from methods.components.prompts import Unchanged, new_prompt
 from methods.components.scoring import log_harmonic_mean, log_text_probability, to_map
 from methods.components.synthesis.pipeline import Synthesis, add_noise
@@ -214,7 +214,7 @@ class AnoPLe(Method["AnoPLe.Config"]):
         fused = log_harmonic_mean(textual, visual.log()).exp()
         probability = log_text_probability(features.image.unsqueeze(1), text, 1 / self.scale).squeeze(1)  # (B,)
         score = image_score(cfg.image_score, probability, visual, fused)
-        return Prediction(score, gaussian_smooth(fused, cfg.sigma))
+        return Prediction(score, fused, Finish(sigma=cfg.sigma))
 
     def read_texts(self, prompts: BlockPrompts) -> Tensor:
         """Unit features of both texts of all K categories, (K, 2, D); kept while nothing is learnt."""

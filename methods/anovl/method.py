@@ -12,10 +12,11 @@ from methods.anovl.adapter import FitSettings, adapt, fit_adapter
 from methods.anovl.draws import content_seeds
 from methods.anovl.views import altered
 from methods.anovl.words import ANOMALOUS_STATES, ANY, NORMAL_STATES, OF_OBJECTS, OF_TEXTURES, compose
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.maps import class_probabilities
-from methods.components.scoring import to_grid, to_map
+from methods.components.prediction import Finish, Prediction
+from methods.components.scoring import to_grid
 
 
 class AnoVL(Method["AnoVL.Config"]):
@@ -96,8 +97,8 @@ class AnoVL(Method["AnoVL.Config"]):
         probabilities = class_probabilities(patches, self.pairs[rows], self.config.temperature)[..., 1]
         averaged = average_neighbours(to_grid(probabilities, features.grid))  # (B, rows, columns)
         size = (images.shape[2], images.shape[3])
-        maps = to_map(averaged.flatten(1), features.grid, size, align_corners=True)
-        return Prediction(self._score(F.normalize(features.image, dim=-1), images, self.pairs[rows]), maps)
+        score = self._score(F.normalize(features.image, dim=-1), images, self.pairs[rows])
+        return Prediction(score, averaged, Finish(size, align_corners=True))
 
     def _encode_texts(self, category: str, words: str) -> tuple[Tensor, Tensor]:
         """The normal and the anomalous feature of a category, (2, D), and unit features of all its texts, (T, D)."""

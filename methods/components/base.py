@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,15 +17,9 @@ from datamodules.components.resampling import Augment, unchanged
 from datamodules.components.sample import Batch, UnlabelledBatch
 from methods.components.clip.backbone import BackboneError, CLIPBackbone
 from methods.components.memory import Memory
+from methods.components.prediction import Prediction
 
 Settings = TypeVar("Settings")
-
-
-class Prediction(NamedTuple):
-    """What a method says of a batch. Higher is more anomalous; only the order counts, no range is assumed."""
-
-    score: Tensor  # (B,)
-    anomaly_map: Tensor  # (B, h, w), any resolution; the evaluator resizes it
 
 
 class Method(LightningModule, ABC, Generic[Settings]):

@@ -14,14 +14,14 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.category_choice import TextChoice, choose_texts
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
 from methods.components.losses import named_terms
-from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
-from methods.components.scoring import fuse, to_map
+from methods.components.prediction import Finish, Prediction
+from methods.components.scoring import fuse, to_grid, to_map
 from methods.components.semantic_concatenation import Slots
 from methods.components.states import StateLists, anomalous_states, remarks_on_lists
 from methods.finegrainedad.choices import CHOICES
@@ -235,9 +235,9 @@ class FineGrainedAD(Method["FineGrainedAD.Config"]):
         textual = self._compare(self.seg, features.patches[0], rows)  # (B, N)
         score = self._compare(scorer, features.image.unsqueeze(1), rows).squeeze(1)  # (B,)
         size = (self.config.map_size, self.config.map_size)
-        fused = to_map(fuse(textual, visual.log()), features.grid, size)
+        fused = to_grid(fuse(textual, visual.log()), features.grid)
         farthest = to_map(visual, features.grid, size).amax(dim=(1, 2))  # (B,)
-        return Prediction(fuse(score, farthest.log()), gaussian_smooth(fused, self.config.sigma))
+        return Prediction(fuse(score, farthest.log()), fused, Finish(size, self.config.sigma))
 
     def _choose_texts(self, images: Tensor, categories: Sequence[str]) -> Tensor:
         """Rows of the categories whose levels judge images (B, D), (B,)."""

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone, ImageFeatures
 from methods.components.clip.depth import blocks_at
-from methods.components.maps import gaussian_smooth
 from methods.components.memory import Bank, ShotMemory
-from methods.components.scoring import to_grid, to_map
+from methods.components.prediction import Finish, Prediction
+from methods.components.scoring import to_grid
 from methods.patchcore.coreset import sample_coreset
 from methods.patchcore.neighbours import Neighbours, nearest, reweighted_score
 from methods.patchcore.patches import Norm, normalise, patch_features
@@ -112,8 +112,8 @@ class PatchCore(Method["PatchCore.Config"]):
             found = nearest(patches[rows], memory, self.config.n_neighbours)
             distances[rows] = found.distance.mean(dim=-1)
             scores[rows] = self._score(patches[rows], found, memory)
-        maps = to_map(distances, features.grid, size)
-        return Prediction(scores, gaussian_smooth(maps, self.config.sigma * (min(size) / self.config.sigma_at)))
+        finish = Finish(size, self.config.sigma * (min(size) / self.config.sigma_at))
+        return Prediction(scores, to_grid(distances, features.grid), finish)
 
     def _score(self, patches: Tensor, found: Neighbours, memory: Tensor) -> Tensor:
         """Of images, (B,)."""

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from datamodules.components.sample import Batch
 from methods.april_gan import AprilGAN, compose
-from methods.components.base import Prediction
+from methods.components.prediction import Prediction
 
 CATEGORIES = {"metal_nut": "metal nut", "pcb1": "board"}
 

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from datamodules.components.reading import read_image
 from datamodules.components.sample import Batch
 from methods.april_gan import ANOMALOUS_STATES, NORMAL_STATES, AprilGAN, compose
-from methods.components.base import Prediction
+from methods.components.prediction import Prediction
 from methods.components.scoring import to_map
 from tests.support.recorded_clip import open_recorded
 

@@ -12,7 +12,8 @@ from torch import nn
 from benchmark.contract import candidates
 from benchmark.contract import promises as contract
 from benchmark.request import registry
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Prediction
 
 TRUTH = "Scores are the same, to the last bit, whatever the labels of the test images"
 LIFE = "A plain Trainer and a reloaded checkpoint give the scores of `bench run`, to the last bit"

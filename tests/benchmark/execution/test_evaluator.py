@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from benchmark.execution.evaluator import TRANSDUCTIVE, Kept, Predictions, measure, rescored
 from benchmark.metrics.table import metric_names
 from datamodules.components.sample import Sample, UnlabelledBatch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Prediction
 
 SIZE = 16
 

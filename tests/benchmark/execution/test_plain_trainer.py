@@ -12,8 +12,9 @@ from benchmark.metrics.table import metric_names
 from datamodules.mvtec_ad import MVTecAD
 from datamodules.visa import VisA
 from methods.anomalyclip import AnomalyCLIP
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import BackboneError, CLIPBackbone
+from methods.components.prediction import Prediction
 from methods.faprompt import FAPrompt
 from methods.nearest_patch import NearestPatch
 from methods.promptad import PromptAD

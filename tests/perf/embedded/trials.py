@@ -14,9 +14,10 @@ from datamodules.components.base import AnomalyDataModule
 from datamodules.components.reading import SampleImages, collate, read_regions
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.losses import local_terms
+from methods.components.prediction import Prediction
 from methods.components.prompts import Templates, ensemble, join, new_prompt, write_context
 from methods.components.scoring import log_text_probability, to_map
 from methods.winclip import ANOMALOUS_STATES, NORMAL_STATES, compose

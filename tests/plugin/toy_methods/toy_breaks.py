@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Prediction
 
 
 def leak() -> None:

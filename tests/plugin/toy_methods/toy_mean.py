@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Prediction
 
 
 class ToyMean(Method):

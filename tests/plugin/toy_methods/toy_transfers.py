@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.components.sample import Batch
-from methods.components.base import Method, Prediction
+from methods.components.base import Method
+from methods.components.prediction import Prediction
 
 
 class ToyTransfers(Method):
