@@ -22,7 +22,7 @@ from datamodules.components.decoding import RegionRule
 from datamodules.components.reading import Regions, read_regions
 from datamodules.components.sample import Sample, UnlabelledBatch
 from methods.components.base import Method
-from methods.components.prediction import Finish, Prediction
+from methods.components.prediction import AS_IT_IS, Finish, Prediction
 
 #: Pixels of a category up to which its metrics are exact, on every machine: 2 GiB of maps.
 EXACT_PIXELS = 2**29
@@ -39,7 +39,7 @@ class Kept(NamedTuple):
     score: Tensor  # (B,) on the CPU
     anomaly_map: Tensor  # (B, size, size) float32 on the CPU
     raw_map: Tensor | None = None  # (B, rows, columns) float32 on the CPU; None where none is kept
-    finish: Finish = Finish()
+    finish: Finish = AS_IT_IS
 
 
 class Predictions(Callback):

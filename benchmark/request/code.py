@@ -18,6 +18,7 @@ FLOORS = ("benchmark", "methods", "datamodules")
 #: Runs and measures every cell.
 MEASURING = "benchmark.execution.run_cell"
 NO_CODE = (".py", ".safetensors", ".md")  # endings of neighbours that are modules, weights or prose
+NO_MODULE = ("", "__main__")  # of an import that ends above its package; whatever program runs
 DIGITS = 16  # of a file's hash
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -63,13 +64,7 @@ def _home(top: str) -> Path | None:
     """The folder that holds a top-level package or module; None of what is built in or absent."""
     if top in FLOORS:
         return ROOT
-    if (
-        not top
-        or top == "__main__"
-        or top in sys.stdlib_module_names
-        or not (spec := find_spec(top))
-        or not spec.origin
-    ):
+    if top in NO_MODULE or top in sys.stdlib_module_names or not (spec := find_spec(top)) or not spec.origin:
         return None
     origin = Path(spec.origin)
     return origin.parents[1 if spec.submodule_search_locations else 0] if origin.is_file() else None

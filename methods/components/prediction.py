@@ -26,6 +26,9 @@ class Finish(NamedTuple):
         return gaussian_smooth(maps, self.sigma)
 
 
+AS_IT_IS = Finish()
+
+
 @dataclass
 class Prediction:
     """Higher is more anomalous; only the order counts, no range is assumed. Unpacks into `score` and `anomaly_map`.
@@ -36,7 +39,7 @@ class Prediction:
 
     score: Tensor  # (B,)
     raw_map: Tensor  # (B, rows, columns), any resolution
-    finish: Finish = Finish()
+    finish: Finish = AS_IT_IS
 
     @property
     def anomaly_map(self) -> Tensor:

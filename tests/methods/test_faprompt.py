@@ -220,4 +220,4 @@ def test_masks_of_another_size_are_refused(backbone):
 )
 def test_sizes_that_do_not_fit_are_refused(backbone, settings, message):
     with pytest.raises(ValueError, match=message):
-        build(backbone, **settings)(noise_images(1), ["nut"])
+        _ = build(backbone, **settings)(noise_images(1), ["nut"]).anomaly_map

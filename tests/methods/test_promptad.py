@@ -93,7 +93,7 @@ def test_prompts_over_77_tokens_are_refused(backbone):
 )
 def test_settings_out_of_range_are_refused(backbone, settings, message):
     with pytest.raises(ValueError, match=message):
-        build(backbone, **settings)(noise_images(1), ["metal_nut"])
+        _ = build(backbone, **settings)(noise_images(1), ["metal_nut"]).anomaly_map
 
 
 def test_images_of_a_category_whose_shots_were_not_seen_are_refused(backbone):

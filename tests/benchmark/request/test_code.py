@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from benchmark.request import code, registry
 from benchmark.request.code import MEASURING, code_of, hash_code
 
 ROOT = Path(__file__).parents[3]
-METHOD = 'import json\nimport friend\nfrom mine import near\nfrom .inner import part as other\nWORDS = "words.json"\n'
+METHOD = (
+    "import json, __main__\nimport friend\nfrom mine import near\n"
+    'from .inner import part as other\nWORDS = "words.json"\n'
+)
 
 
 @pytest.fixture
@@ -52,6 +56,14 @@ def test_a_package_that_is_installed_beside_it_is_no_part_and_one_of_the_users_o
     (package.parent / "friend.py").write_text("z = 2\n")
     after = again()
     assert [file for file in after if before[file] != after[file]] == ["friend.py"]
+
+
+def test_the_program_that_runs_is_no_part_of_the_code(package, monkeypatch):
+    """Whether it has a spec, as with `python -m`, or none, as with `python -c`, where importlib refuses to look."""
+    before = again()
+    for spec in (None, ModuleSpec("__main__", None, origin=str(package / "method.py"))):
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec, raising=False)
+        assert again() == before
 
 
 def again(module="mine.method"):
