@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import socket
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from benchmark.request.registry import ConfigError
 
 WAIT = 1.0  # seconds after which the driver looks for jobs that took too long
 LOOK = 5.0  # seconds after which it looks for nodes that came or went
+PATIENCE = 10.0  # seconds in which the head of a cluster must answer
 MIB = 2**20
 
 
@@ -189,10 +191,24 @@ def _connect(settings: RaySettings) -> Any:
             store = settings.object_store_mib * MIB
             ray.init(address="local", include_dashboard=False, object_store_memory=store, **quiet)
         else:
+            _knock(settings.address)
             ray.init(address=settings.address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"ray.address={settings.address}: {str(error).partition(chr(10))[0]}") from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """OSError or ValueError at once where nobody listens, since Ray tries again for hours; "auto" is Ray's to find."""
+    if address == "auto":
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise ValueError('it must be "auto" or host:port.')
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise OSError(f"nobody answers there: {error}.") from error
 
 
 def _shares(gpus: float, each: float) -> float:

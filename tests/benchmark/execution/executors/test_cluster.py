@@ -10,6 +10,7 @@ import pytest
 from benchmark.execution.executors import cluster
 from benchmark.records.store import Record
 from benchmark.request.groups import ExecutorSettings, RaySettings, TrainerSettings
+from benchmark.request.registry import ConfigError
 
 CELL = SimpleNamespace(where=SimpleNamespace(trainer=TrainerSettings()), id="c")
 
@@ -103,3 +104,22 @@ def test_a_process_is_kept_for_the_next_job(ray):
     driver = cluster.Cluster(ExecutorSettings(name="ray", cores=1), RaySettings(), TrainerSettings(accelerator="cpu"))
     assert sum(1 for _ in driver.run(Cells(9))) == 9
     assert len({id(actor) for actor in ray.waiting.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("nowhere.invalid:6379", "nobody answers there"),
+        ("127.0.0.1:1", "nobody answers there"),
+        ("127.0.0.1:99999", "nobody answers there"),
+        ("head", 'must be "auto" or host:port'),
+        (":6379", 'must be "auto" or host:port'),
+    ],
+)
+def test_an_address_where_nobody_listens_is_refused_before_ray_waits_for_it(address, why, monkeypatch):
+    pytest.importorskip("ray")
+    import ray
+
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try again for hours"))
+    with pytest.raises(ConfigError, match=f"ray.address={address}: .*{why}"):
+        cluster._connect(RaySettings(address=address))
