@@ -132,6 +132,23 @@ def leaderboard(
 
 
 @app.command()
+def rescore(
+    folder: Annotated[Path, typer.Argument(help="a results folder whose runs kept their predictions")],
+    resolution: Annotated[int | None, typer.Option(help="side in px at which maps are measured")] = None,
+    smoothing: Annotated[str | None, typer.Option(help="none, or px at that resolution")] = None,
+    image_score: Annotated[str, typer.Option(help="own | max | top1 | scaled")] = "own",
+    aupro: Annotated[str, typer.Option(help="exact | 200steps, which adds the PRO of published code")] = "exact",
+    regions: Annotated[str | None, typer.Option(help="resized | native: where AUPRO finds regions")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder of the tables; default FOLDER/rescored")] = None,
+) -> None:
+    """Measure kept predictions under other choices, without a GPU; with none, show what each single one changes."""
+    from benchmark.commands import rescore as rescoring  # noqa: PLC0415  (torch)
+
+    choice = rescoring.read_choice(resolution, smoothing, image_score, aupro, regions)
+    raise typer.Exit(rescoring.rescore(folder, choice, output, Console()))
+
+
+@app.command()
 def published(
     method: Annotated[str | None, typer.Option(help="of the suite, or a name that sources use")] = None,
     dataset: Annotated[str | None, typer.Option(help="a data set")] = None,
