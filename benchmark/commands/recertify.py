@@ -20,7 +20,8 @@ from benchmark.execution.states import absent_data
 from benchmark.execution.sweep import Sweep, next_job
 from benchmark.records import superseding
 from benchmark.records.leaderboard import write_tables
-from benchmark.records.store import Record, Store, alone
+from benchmark.records.predictions import path_of
+from benchmark.records.store import Record, Store, alone, write_atomic
 from benchmark.request import registry
 from benchmark.request.cell import Cell, differences
 from benchmark.request.code import hash_code
@@ -59,7 +60,7 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
         for record in stale:
             if record.cell_id not in done:
                 witnesses = [each.cell_id for each in measured if each.cell.method == record.cell.method]
-                store.save(_adopt(record, witnesses, store))
+                _keep_predictions(store.folder, record, store.save(_adopt(record, witnesses, store)))
         write_tables(folder, store.all_current())
         console.print(f"{len(measured)} cells measured again, {len(stale) - len(measured)} adopted")
         if unknown:
@@ -123,6 +124,13 @@ def _difference(before: Record, after: Record) -> str:
 
 def _names(record: Record) -> set[str]:
     return {name for metrics in record.metrics.values() for name in metrics}
+
+
+def _keep_predictions(folder: Path, record: Record, adopted: Record) -> None:
+    """Lay what was kept of a measurement beside the record that adopts it, too."""
+    kept = path_of(folder, record)
+    if kept.is_file():
+        write_atomic(path_of(folder, adopted), kept.read_bytes())
 
 
 def _adopt(record: Record, witnesses: Sequence[str], store: Store) -> Record:

@@ -89,14 +89,15 @@ def effects(held: Sequence[Held]) -> pd.DataFrame:
     wide = wide_table(long_table(records))
     published = _published(wide, records)
     keys = ["method", "dataset", "protocol", "shots", "backbone", "setup"]
-    base = wide[wide["kind"] == "all"].set_index(keys)
+    base = {tuple(row[key] for key in keys): row for row in wide[wide["kind"] == "all"].to_dict("records")}
     lines: list[dict[str, Any]] = []
     for choice in SINGLE:
         other = _measured(held, choice)
-        for key, row in other[other["kind"] == "all"].set_index(keys).iterrows():
+        for row in other[other["kind"] == "all"].to_dict("records"):
+            key = tuple(row[name] for name in keys)
             for metric in metric_names():
                 value = row.get(STEPS.get(metric, metric) if choice.steps else metric)
-                was = base.loc[key, metric]
+                was = base[key][metric]
                 if pd.isna(value) or pd.isna(was) or not _touches(choice, metric):
                     continue
                 told = dict(zip(keys, key, strict=True)) | {"metric": metric, "choice": str(choice)}

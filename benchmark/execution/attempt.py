@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.loggers import Logger
 
 from benchmark.execution import stopping
@@ -60,7 +61,7 @@ def attempt(job: Job) -> Record:
             log_metrics(loggers, measured.metrics)
         if changed := differences(record.content, Contents({}).of(cell)):
             raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
-        for found in predictions:
+        for found in predictions if _is_first_rank() else ():
             write(path_of(job.results, record), found)
         return replace(record, **measured._asdict())
     except StoreError:
@@ -83,6 +84,11 @@ def _watch(job: Job, loggers: Sequence[Logger], predictions: list[Predicted]) ->
         predictions.append(predicted(kept, data))
 
     return Watch(loggers, pulse, keep, wanted.max_mib * 2**20)
+
+
+def _is_first_rank() -> bool:
+    """Whether this process writes what all ranks of a cell hold alike."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
 def begin_record(job: Job) -> Record:

@@ -66,9 +66,8 @@ def main(file: Path) -> None:
     job: Job = pickle.loads(file.read_bytes())
     if rank:
         where = job.cell.where
-        silent, aside = replace(where.logger, name="csv"), replace(where.predictions, keep=False)
-        cell = replace(job.cell, where=replace(where, logger=silent, predictions=aside))
-        job = replace(job, logs=job.logs / f"rank-{rank}", cell=cell)
+        silent = replace(where, logger=replace(where.logger, name="csv"))
+        job = replace(job, logs=job.logs / f"rank-{rank}", cell=replace(job.cell, where=silent))
     dist.init_process_group("gloo", timeout=PATIENCE)
     with stopping.stoppable():
         record = attempt(job)

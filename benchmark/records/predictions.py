@@ -77,6 +77,6 @@ def read(path: Path) -> Predicted | None:
         sizes = {len(each) for each in found[:5]} | ({len(maps)} if maps is not None else set())
         if header["schema"] != str(SCHEMA) or len(sizes) != 1:
             return None
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, IndexError, RecursionError):
         return None
     return found

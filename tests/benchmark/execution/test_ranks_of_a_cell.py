@@ -5,6 +5,8 @@ import json
 import pytest
 from twins import VISA_ALL, write_visa
 
+from benchmark.records.predictions import read
+
 BOTH = ("metrics", "counts", "regions", "leaks", "comparison_id", "cell_id", "data")
 METHODS = {"toy_learns": ("--shots", "1"), "toy_transfers": ("protocol.auxiliary=visa",)}
 
@@ -35,6 +37,9 @@ def test_two_ranks_measure_what_one_process_does(bench_process, data, cells, tmp
         found[ranks] = record(tmp_path / str(ranks))
     for key in BOTH:
         assert found[1][key] == found[2][key]
+    one, both = (read(path) for ranks in "12" for path in tmp_path.glob(f"{ranks}/cells/*/attempt-1.safetensors"))
+    assert one[:3] == both[:3]
+    assert (one.scores.tolist(), one.maps.tolist()) == (both.scores.tolist(), both.maps.tolist())
     assert found[2]["counts"] == {"bottle": {"normal": 3, "anomalous": 4}}  # the last of 4 batches holds one image
     assert (tmp_path / "2" / "cells" / found[2]["cell_id"] / "attempt-1" / "ranks.log").is_file()
 
