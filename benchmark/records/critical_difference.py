@@ -1,5 +1,6 @@
 """Critical-difference diagrams after Demšar (2006), drawn as SVG: methods on a line of mean ranks, bars join equals."""
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 
@@ -7,6 +8,7 @@ from benchmark.records.ranks import Ranking
 
 WIDTH, MARGIN = 900, 230  # px; the margins hold the names of the methods
 LINE, TOP = 20, 70  # px between names; px above the axis
+LETTERS = 110  # of a sentence, in a line of that width
 STYLE = "font-family: sans-serif; font-size: 13px"
 
 
@@ -24,8 +26,9 @@ def diagram(found: Sequence[Ranking], without: Sequence[str]) -> str:
         parts.append(f'<g transform="translate(0 {height})">{drawn}</g>')
         height += its_height
     if not parts:
-        parts = [_text(10, 30 + LINE * place, line) for place, line in enumerate(without)]
-        height += 20 + LINE * len(without)
+        lines = [line for sentence in without for line in textwrap.wrap(sentence, LETTERS)]
+        parts = [_text(10, 30 + LINE * place, line) for place, line in enumerate(lines)]
+        height += 20 + LINE * len(lines)
     body = "\n".join(parts)
     size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
     background = f'<rect width="{WIDTH}" height="{height}" fill="white"/>'

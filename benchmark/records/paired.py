@@ -24,6 +24,8 @@ MANY = 6  # categories from which they are the pairs: one more than leave two ro
 TIED = " ≈"  # beside a rendered value that is not distinguishable from the best
 GROUP = ["backbone", "note", "dataset", "variant", "protocol", "shots", "limit", "comparison"]
 DECIMALS = 12  # by which equal differences may be rounded apart
+Draw = tuple[str, str]  # category and comparison id
+Values = dict[Draw, float]
 COLUMNS = (
     *SETUP, "metric", "best", "unit", "pairs", "needed", "difference", "low", "high", "p", "p_holm",
     "not_distinguishable",
@@ -94,7 +96,7 @@ def compare_with_best(wide: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
 def mark(wide: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard with `not_distinguishable`, metrics by which a row equals the best, and `compared_over`."""
     compared = compare_with_best(wide, long)
-    tied = compared[compared["not_distinguishable"].astype(bool)]
+    tied = compared[compared["not_distinguishable"].eq(True)]
     names = tied.groupby(list(SETUP), sort=False)["metric"].agg(", ".join).to_dict()
     units = {
         tuple(line[key] for key in SETUP): _unit(line) for line in compared.iloc[::-1].to_dict("records")
@@ -130,18 +132,17 @@ def _unit(line: dict[Any, Any]) -> str:
     return pairs if line["pairs"] >= line["needed"] else f"{FEW}: {pairs}, at least {line['needed']} are needed"
 
 
-def _draws(long: pd.DataFrame) -> dict[tuple[Any, ...], "pd.Series[float]"]:
-    """By setup and metric, the values by category and draw, each the mean over the seeds that share the draw."""
+def _draws(long: pd.DataFrame) -> dict[tuple[Any, ...], Values]:
+    """By setup and metric, the value of each category and draw: the mean over the seeds that share the draw."""
     chosen = long[long["metric"].isin(COMPARED) & long["value"].notna()]
-    keys = [*SETUP, "metric"]
-    means = chosen.groupby([*keys, "category", "comparison_id"], sort=False)["value"].mean().reset_index()
-    return {
-        tuple(key): its.set_index(["category", "comparison_id"])["value"]
-        for key, its in means.groupby(keys, sort=False)
-    }
+    found: dict[tuple[Any, ...], dict[Draw, list[float]]] = {}
+    columns = [chosen[name] for name in (*SETUP, "metric", "category", "comparison_id", "value")]
+    for *key, category, draw, value in zip(*columns, strict=True):
+        found.setdefault(tuple(key), {}).setdefault((category, draw), []).append(value)
+    return {key: {draw: fmean(values) for draw, values in its.items()} for key, its in found.items()}
 
 
-def _family(rows: pd.DataFrame, metric: str, draws: dict[tuple[Any, ...], "pd.Series[float]"]) -> list[dict[str, Any]]:
+def _family(rows: pd.DataFrame, metric: str, draws: dict[tuple[Any, ...], Values]) -> list[dict[str, Any]]:
     """The lines of the rows of one comparison, the best with them; none unless two rows have the metric."""
     rows = rows[rows[metric].notna()]
     if len(rows) < 2:
@@ -153,34 +154,37 @@ def _family(rows: pd.DataFrame, metric: str, draws: dict[tuple[Any, ...], "pd.Se
     lines = []
     for setup in setups:
         unit, differences = pair(draws[(*setup, metric)], best)
-        low, high = student([] if setup == setups[first] else [float(value) for value in differences])
+        low, high = student([] if setup == setups[first] else differences)
         lines.append({
             **dict(zip(SETUP, setup, strict=True)), "metric": metric, "best": best_label, "unit": unit,
-            "pairs": len(differences), "needed": least, "difference": float(differences.mean()), "low": low,
-            "high": high, "p": None, "p_holm": None, "not_distinguishable": False,
-            "tested": signed_rank(np.asarray(differences, dtype=np.float64)) if len(differences) >= least else None,
+            "pairs": len(differences), "needed": least, "difference": fmean(differences), "low": low,
+            "high": high, "p": None, "p_holm": None, "not_distinguishable": None,
+            "tested": signed_rank(np.array(differences)) if len(differences) >= least else None,
         })  # fmt: skip
     _decide([line for index, line in enumerate(lines) if index != first], lines[first])
     return lines
 
 
 def _decide(others: list[dict[str, Any]], best: dict[str, Any]) -> None:
-    """Correct the p-values of a family and say which rows equal the best; it joins them if any does."""
+    """Correct the p-values of a family and say which rows equal the best; it joins them."""
     tested = [line for line in others if line["tested"] is not None]
     for line, corrected in zip(tested, holm([line["tested"] for line in tested]), strict=True):
         line |= {"p": line["tested"], "p_holm": corrected, "not_distinguishable": corrected >= ALPHA}
-    best["not_distinguishable"] = any(line["not_distinguishable"] for line in others)
+    best["not_distinguishable"] = any(line["not_distinguishable"] for line in tested) if tested else None
 
 
-def pair(one: "pd.Series[float]", other: "pd.Series[float]") -> tuple[str, "pd.Series[float]"]:
+def pair(one: Values, other: Values) -> tuple[str, list[float]]:
     """What the pairs of two rows are, in a word, and `one` minus `other` of each.
 
     Args:
         one: values by category and draw.
         other: the same of another row; a draw that only one has makes no pair.
     """
-    differences = (one - other).dropna()
-    categories = differences.index.get_level_values(0)
-    if categories.nunique() >= MANY or categories.is_unique:
-        return "categories", differences.groupby(level=0, sort=False).mean()
-    return "draws", differences
+    differences: dict[str, list[float]] = {}
+    for (category, draw), value in one.items():
+        if (category, draw) in other:
+            differences.setdefault(category, []).append(value - other[category, draw])
+    several = any(len(its) > 1 for its in differences.values())
+    if several and len(differences) < MANY:
+        return "draws", [value for its in differences.values() for value in its]
+    return "categories", [fmean(its) for its in differences.values()]

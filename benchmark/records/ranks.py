@@ -81,8 +81,8 @@ def _ranking(setting: Mapping[str, str], metric: str, values: pd.DataFrame) -> R
         whole = values[methods].dropna()
     datasets, left_out = list(whole.index), [name for name in values.columns if name not in methods]
     if len(datasets) < FEWEST_SETS or len(methods) < FEWEST_METHODS:
-        shared = f"{len(datasets)} data set{'' if len(datasets) == 1 else 's'} with all of {len(methods)} methods"
-        why = f"{shared}; at least {FEWEST_SETS} with all of {FEWEST_METHODS} or more are needed"
+        shared = f"{len(methods)} methods share {len(datasets)} data set{'' if len(datasets) == 1 else 's'}"
+        why = f"{shared}; at least {FEWEST_METHODS} must share at least {FEWEST_SETS}"
         return Ranking(setting, metric, datasets, left_out=left_out, why_not=why)
     ranks = whole[methods].round(12).rank(axis=1, ascending=False)  # (data sets, methods); ties share the mean rank
     means = ranks.mean().sort_values(kind="stable")
@@ -100,8 +100,9 @@ def friedman(ranks: NDArray[np.float64]) -> float:
     """
     from scipy.stats import friedmanchisquare  # noqa: PLC0415  (half a second, for many data sets alone)
 
-    found = float(friedmanchisquare(*ranks.T).pvalue)
-    return 1.0 if math.isnan(found) else found  # every rank is tied
+    if (ranks == ranks[:, :1]).all():  # every rank is tied, for which there is no statistic
+        return 1.0
+    return float(friedmanchisquare(*ranks.T).pvalue)
 
 
 def critical_difference(methods: int, datasets: int) -> float:

@@ -33,7 +33,7 @@ SHARED = ("comparison", "n_seeds", "status")
 HIDDEN = ("note", "code", "superseded", "needed")
 
 
-class Tested(NamedTuple):
+class Scored(NamedTuple):
     """Scores of the test images of one category in one cell."""
 
     names: Sequence[str]  # of normal images, then of anomalous ones, each sorted
@@ -64,7 +64,6 @@ def uncertainty_table(wide: pd.DataFrame, long: pd.DataFrame, folder: Path, reco
     resampled = pd.DataFrame(_resampled(folder, records, long), columns=[*SETUP, "metric", "std_test", "test_images"])
     table = spreads.merge(resampled, how="left", on=[*SETUP, "metric"])
     table = table.merge(paired.compare_with_best(wide, long), how="left", on=[*SETUP, "metric"])
-    table["not_distinguishable"] = table["not_distinguishable"].eq(True)  # an empty field is no answer
     return table.astype({"test_images": "Int64", "pairs": "Int64"}).drop(columns=list(HIDDEN))
 
 
@@ -104,7 +103,7 @@ def _resampled(folder: Path, records: Iterable[Record], long: pd.DataFrame) -> I
     known = {record.cell_id: record for record in records}
     rows = long[(long["metric"] == RESAMPLED) & long["value"].notna()]
     for setup, its in rows.groupby(list(SETUP), sort=False):
-        parts: dict[str, list[Tested]] | None = {}
+        parts: dict[str, list[Scored]] | None = {}
         for cell in its["cell"].unique():
             parts = _add(parts, predictions.read(predictions.path_of(folder, known[cell]), with_maps=False))
         values = resample(parts) if parts and {*parts} == {*its["category"]} else None
@@ -115,8 +114,8 @@ def _resampled(folder: Path, records: Iterable[Record], long: pd.DataFrame) -> I
 
 
 def _add(
-    parts: dict[str, list[Tested]] | None, predicted: predictions.Predicted | None
-) -> dict[str, list[Tested]] | None:
+    parts: dict[str, list[Scored]] | None, predicted: predictions.Predicted | None
+) -> dict[str, list[Scored]] | None:
     """The scores by category with those of another cell; None once the predictions of one are missing."""
     if parts is None or predicted is None:
         return None
@@ -126,12 +125,12 @@ def _add(
         for anomalous in (False, True):
             chosen = np.flatnonzero((categories == category) & (predicted.anomalous == anomalous))
             sides.append(chosen[np.argsort(names[chosen], kind="stable")])
-        tested = Tested([*names[np.concatenate(sides)]], *(predicted.scores[side] for side in sides))
+        tested = Scored([*names[np.concatenate(sides)]], *(predicted.scores[side] for side in sides))
         parts.setdefault(category, []).append(tested)
     return parts
 
 
-def resample(parts: Mapping[str, Sequence[Tested]], resamples: int = RESAMPLES) -> NDArray[np.float64] | None:
+def resample(parts: Mapping[str, Sequence[Scored]], resamples: int = RESAMPLES) -> NDArray[np.float64] | None:
     """Macro mean over categories of the mean image AUROC over seeds, of resampled test images: (resamples,).
 
     One resample draws as many normal and as many anomalous images of each category as there are, with replacement, the
@@ -144,31 +143,32 @@ def resample(parts: Mapping[str, Sequence[Tested]], resamples: int = RESAMPLES) 
         if 0 in sizes or any(its.names != seeds[0].names or len(its.normal) != sizes[0] for its in seeds):
             return None
         rng = np.random.default_rng([SEED, crc32(category.encode())])
-        normal, anomalous = (rng.multinomial(size, np.full(size, 1 / size), resamples) for size in sizes)
-        for its in seeds:
-            total += auroc(its.normal, its.anomalous, normal, anomalous) / len(seeds)
+        normal, anomalous = (counts(rng, size, resamples) for size in sizes)
+        won = np.mean([wins(its.normal, its.anomalous) for its in seeds], axis=0)  # an AUROC is linear in them
+        total += auroc(won, normal, anomalous)
     return total / len(parts)
 
 
-def auroc(
-    normal: NDArray[Any], anomalous: NDArray[Any], normal_counts: NDArray[Any], anomalous_counts: NDArray[Any]
-) -> NDArray[np.float64]:
-    """AUROC of samples in which each image stands so many times; ties count one half.
+def counts(rng: np.random.Generator, size: int, resamples: int) -> NDArray[np.float64]:
+    """How often each of `size` images stands in a sample of as many with replacement, (resamples, size)."""
+    drawn = rng.integers(size, size=(resamples, size)) + size * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * size).reshape(resamples, size).astype(np.float64)
+
+
+def wins(normal: NDArray[Any], anomalous: NDArray[Any]) -> NDArray[np.float64]:
+    """Whether each anomalous image scores above each normal one, (m, n): 1, or 1/2 for a tie; the AUROC is its mean."""
+    return np.asarray((anomalous[:, None] > normal) + 0.5 * (anomalous[:, None] == normal))
+
+
+def auroc(won: NDArray[Any], normal: NDArray[Any], anomalous: NDArray[Any]) -> NDArray[np.float64]:
+    """AUROC of samples in which each image stands so many times.
 
     Args:
-        normal: (n,) scores.
-        anomalous: (m,) scores.
-        normal_counts: (B, n) how often each stands in a sample.
-        anomalous_counts: (B, m).
+        won: (m, n) of `wins`, of one seed or the mean of several.
+        normal: (B, n) how often each stands in a sample.
+        anomalous: (B, m).
 
     Returns:
         (B,) in [0, 1].
     """
-    scores = np.concatenate([normal, anomalous])
-    order = np.argsort(scores, kind="stable")
-    firsts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # of each distinct score
-    counts = [np.zeros((len(normal_counts), len(scores)), dtype=np.int64) for _ in range(2)]
-    counts[0][:, : len(normal)], counts[1][:, len(normal) :] = normal_counts, anomalous_counts
-    low, high = (np.add.reduceat(each[:, order], firsts, axis=1) for each in counts)  # (B, distinct scores)
-    below = low.cumsum(axis=1) - low / 2
-    return np.asarray((below * high).sum(axis=1) / (low.sum(axis=1) * high.sum(axis=1)))
+    return np.asarray(((anomalous @ won) * normal).sum(axis=1) / (normal.sum(axis=1) * anomalous.sum(axis=1)))
