@@ -123,8 +123,13 @@ def _category(line: dict[str, Any]) -> list[str]:
 
 def _figures(line: dict[str, Any]) -> str:
     a, b, difference = (100 * line[key] for key in ("a", "b", "difference"))
-    interval = "" if line["low"] is None else f"[{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
-    return f"{a:>7.1f}{b:>7.1f}{difference:>+8.1f}  {interval:<18}{line['pairs']:>5}  {line['over']}".rstrip()
+    interval = "" if line["low"] is None else f"[{_signed(100 * line['low'])}, {_signed(100 * line['high'])}]"
+    return f"{a:>7.1f}{b:>7.1f}{_signed(difference):>8}  {interval:<18}{line['pairs']:>5}  {line['over']}".rstrip()
+
+
+def _signed(points: float) -> str:
+    """Percentage points with their sign; what is rounded to zero has none that says anything."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def _wrapped(words: str, indent: int = 0) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 from benchmark.records.store import Record
 
 DIGITS = 10  # of a hash
+LENGTHS = (40, 64)  # of a commit's and of a file's
 KINDS = {  # of a record's content, in words; code and versions are told apart from them
     "data": "data (by category)",
     "auxiliary": "auxiliary data (by category)",
@@ -49,9 +50,9 @@ def _settings(a: Record, b: Record) -> Iterator[str]:
 
 
 def _short(value: Any) -> Any:
-    """A value, or the first digits of a SHA-256 that stands for a file."""
-    is_hash = isinstance(value, str) and len(value) == 64 and not {*value} - {*"0123456789abcdef"}
-    return f"file {value[:DIGITS]}" if is_hash else value
+    """A value, or the first digits of a hash that stands for a file or a commit."""
+    is_hash = isinstance(value, str) and len(value) in LENGTHS and not {*value} - {*"0123456789abcdef"}
+    return value[:DIGITS] if is_hash else value
 
 
 def _moved(name: str, before: Any, after: Any) -> list[str]:
@@ -91,7 +92,7 @@ def _versions(a: Record, b: Record) -> Iterator[str]:
     """Versions of protocol and metrics, of Python and packages, the commit and the device."""
     for before, after in ((a.content.get("versions", {}), b.content.get("versions", {})), (a.provenance, b.provenance)):
         for key, one, other in _leaves(before, after):
-            yield from _moved(key, one, other)
+            yield from _moved(key, _short(one), _short(other))
 
 
 def _leaves(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -8,6 +8,7 @@ from benchmark.records.ranks import Ranking
 
 WIDTH, MARGIN = 900, 230  # px; the margins hold the names of the methods
 LINE, TOP = 20, 70  # px between names; px above the axis
+NAME = 24  # letters of a name in a margin
 LETTERS = 110  # of a sentence, in a line of that width
 STYLE = "font-family: sans-serif; font-size: 13px"
 
@@ -55,11 +56,16 @@ def _panel(its: Ranking) -> tuple[str, int]:
         x, y = _x(rank, count), below + LINE * (row + 1)
         end, anchor = (MARGIN - 15, "end") if place < left else (WIDTH - MARGIN + 15, "start")
         parts += [_line(x, TOP, x, y), _line(x, y, end, y)]
-        parts.append(_text(end + (-5 if anchor == "end" else 5), y + 4, f"{method} ({rank:.2f})", anchor))
+        parts.append(_text(end + (-5 if anchor == "end" else 5), y + 4, f"{_short(method)} ({rank:.2f})", anchor))
     for number, (first, last) in enumerate(bars):
         y = TOP + 10 + 8 * number
         parts.append(_line(_x(its.ranks[first], count) - 4, y, _x(its.ranks[last], count) + 4, y, width=4))
     return "\n".join(parts), below + LINE * (left + 2)
+
+
+def _short(name: str) -> str:
+    """A name that fits the margin; ranks.csv has all of it."""
+    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
 
 
 def _ruler(critical: float, count: int) -> list[str]:

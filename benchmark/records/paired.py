@@ -20,7 +20,8 @@ from benchmark.records.rows import SETUP
 
 COMPARED = ("image_AUROC", "pixel_AUPRO")  # metrics by which rows are compared with the best
 ALPHA = 0.05
-MANY = 6  # categories from which they are the pairs: one more than leave two rows undecided whatever is measured
+MANY = 6  # categories from which they are the pairs; fewer can tell no two rows apart, see `needed`
+FEW = "too few pairs"
 TIED = " ≈"  # beside a rendered value that is not distinguishable from the best
 GROUP = ["backbone", "note", "dataset", "variant", "protocol", "shots", "limit", "comparison"]
 DECIMALS = 12  # by which equal differences may be rounded apart
@@ -122,9 +123,6 @@ def legend(table: pd.DataFrame) -> list[str]:
         f"Rows were not tested against the best in {len(few)} of {len(tested)} comparisons, for {example}"
         + (" and the like." if few["compared_over"].nunique() > 1 else "."),
     ]
-
-
-FEW = "too few pairs"
 
 
 def _unit(line: dict[Any, Any]) -> str:

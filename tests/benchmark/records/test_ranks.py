@@ -135,6 +135,11 @@ def test_the_diagram_holds_every_name_at_its_rank_and_a_bar_for_each_run():
                     pytest.approx((position[3.1], position[4.2]), abs=0.1)]  # fmt: skip
 
 
+def test_a_name_that_does_not_fit_the_margin_is_cut():
+    its = Ranking(SETTING, "image_AUROC", SETS, ("winclip(temperature=0.07, scale=2)", "b", "c"), (1, 2, 3), 0.01, 3)
+    assert "winclip(temperature=0.0… (1.00)" in diagram([its], [])
+
+
 def test_each_method_names_those_it_is_not_told_from():
     lines = table([ranking((1.2, 1.5, 3.1, 4.2), 2.0)]).set_index("method")["not_distinguishable"]
     assert lines.to_dict() == {"m0": "m1, m2", "m1": "m0, m2", "m2": "m0, m1, m3", "m3": "m2"}
