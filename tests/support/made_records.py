@@ -44,10 +44,10 @@ def made(method, category, seed, value, **changes):
     return Record(cell.id, 1, "ok", "s", [], cell, "", metrics={category: measured}, **fields | told)
 
 
-def scored(folder, record, normal, anomalous):
+def scored(folder, record, normal, anomalous, category=None):
     """Keep scores of the test images of a record's only category."""
     scores = np.concatenate([normal, anomalous]).astype(np.float32)
-    (category,), count = record.cell.categories, len(scores)
+    category, count = category or record.cell.part, len(scores)
     names = [f"{category}/{number:04}.png" for number in range(count)]
     truth = np.arange(count) >= len(normal)
     kept = predictions.Predicted(names, [category] * count, names, truth, scores, None, {})

@@ -124,6 +124,21 @@ def test_cells_of_one_side_alone_are_counted_and_setups_named(bench, two):
     assert "only in A: promptad, mvtec_ad, few_shot, 1 shot" in out
 
 
+def test_a_setup_that_failed_is_no_measurement(bench, two):
+    a, b = two()
+    failed = {"status": "failed", "metrics": {}, "error": {"type": "E", "message": ""}}
+    folder(b, method="promptad", change=lambda record: replace(record, **failed))
+    assert "promptad" not in bench("compare", a, b).out
+
+
+def test_long_lists_are_wrapped_at_80_columns(bench, two):
+    code = {f"methods/components/part_number_{number}.py": "2" for number in range(9)}
+    a, b = two(change=lambda record: replace(record, content={"code": code | record.content["code"]}))
+    out = bench("compare", a, b).out.replace(str(a), "").replace(str(b), "")
+    assert out.count("part_number_") == 9
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_failed_cells_and_undefined_metrics_make_no_pair(bench, two):
     def change(record):
         if record.cell.seed == 2:

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.records.leaderboard import entries, legend, long_table, markdown, wide_table
-from benchmark.records.paired import ALPHA, compare_with_best, holm, needed, signed_rank
+from benchmark.records.paired import ALPHA, compare_with_best, holm, needed, pair, signed_rank
 
 
 @pytest.mark.parametrize("count", range(6, 20))
@@ -110,7 +110,7 @@ def test_too_few_pairs_mark_nothing_and_the_legend_says_how_many_are_needed():
     wide, lines = tables(sweep(THREE, ("bottle",), range(3), dataset="plugin_set"))
     assert set(wide["not_distinguishable"]) == {""}
     assert set(wide["compared_over"]) == {"too few pairs: 3 draws, at least 7 are needed"}
-    assert lines["p"].isna().all()
+    assert lines[["p", "not_distinguishable"]].isna().all(axis=None)
     words = "Rows were not tested against the best in 1 of 1 comparisons, for too few pairs: 3 draws, at least 7 are"
     assert words in legend(wide.reset_index())
 
@@ -121,6 +121,11 @@ def test_fewer_than_six_categories_are_paired_draw_by_draw():
     line = lines[(lines["method"] == "worse") & (lines["metric"] == "image_AUROC")].squeeze()
     values = [THREE["worse"](c, s) - THREE[line["best"]](c, s) for c in range(2) for s in range(8)]
     assert (line["unit"], line["p"]) == ("draws", pytest.approx(stats.wilcoxon(values, method="exact").pvalue))
+
+
+def test_a_draw_of_one_row_alone_makes_no_pair():
+    one, other = {("a", "1"): 0.5, ("a", "2"): 0.7, ("b", "1"): 0.9}, {("a", "1"): 0.25, ("c", "1"): 0.1}
+    assert pair(one, other) == ("categories", [0.25])
 
 
 def test_seeds_of_a_fit_on_one_draw_are_averaged():
@@ -139,6 +144,8 @@ def test_rows_of_other_comparisons_and_leaks_are_not_compared():
     one = sweep({"best": THREE["best"]})
     other = sweep({"near": THREE["near"]}, shots=2)
     assert tables([*one, *other])[1].empty
+    fewer = sweep({"near": THREE["near"]}, seeds=(0,))
+    assert tables([*one, *fewer])[1].empty
     leaked = sweep({"near": THREE["near"]}, leaks={"tested": 5, "shots": ["a.png"]})
     assert tables([*one, *leaked])[1].empty
 

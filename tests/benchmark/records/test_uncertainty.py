@@ -63,6 +63,7 @@ def test_seeds_share_the_resampled_images():
 def test_other_images_or_one_kind_alone_are_not_resampled():
     one, other = of_images(*scores(0)), of_images(*scores(0, sizes=(121, 89)))
     assert resample({"a": [one, other]}) is None
+    assert resample({"a": [one, one._replace(names=one.names[::-1])]}) is None
     assert resample({"a": [of_images(np.array([]), np.array([0.5]))]}) is None
 
 
@@ -119,6 +120,15 @@ def test_a_category_without_predictions_leaves_the_row_out(tmp_path):
     records = [*runs("winclip", (0.5,)), *runs("winclip", (0.6,), "cable")]
     found, _ = table(tmp_path, records, keep=lambda record: record.cell.part == "bottle")
     assert found["std_test"].isna().all()
+
+
+def test_predictions_of_other_categories_than_were_measured_are_not_resampled(tmp_path):
+    record = runs("winclip", (0.5,))[0]
+    found, _ = table(tmp_path, [record])
+    assert found["std_test"].notna().sum() == 1
+    scored(tmp_path, record, *scores(0), category="cable")
+    write_uncertainty(Store(tmp_path))
+    assert pd.read_csv(tmp_path / FILES[0])["std_test"].isna().all()
 
 
 def test_the_comparison_with_the_best_stands_beside_the_spread(tmp_path):
