@@ -149,6 +149,19 @@ def rescore(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="a results folder; with --results the label of a method")],
+    b: Annotated[str, typer.Argument(metavar="B", help="the other one")],
+    results: Annotated[Path | None, typer.Option(help="a results folder that holds both methods")] = None,
+    output: Annotated[Path | None, typer.Option(help="a CSV file for all metrics and categories")] = None,
+) -> None:
+    """Say what changed from A to B and what it did to each metric: paired differences with intervals, by category."""
+    from benchmark.commands import compare as comparing  # noqa: PLC0415  (pandas)
+
+    comparing.print_comparison(a, b, results, output)
+
+
+@app.command()
 def published(
     method: Annotated[str | None, typer.Option(help="of the suite, or a name that sources use")] = None,
     dataset: Annotated[str | None, typer.Option(help="a data set")] = None,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.metrics.table import metric_names
-from benchmark.records import ablation, claims
+from benchmark.records import ablation, claims, uncertainty
 from benchmark.records.ablation import write_ablations
 from benchmark.records.leaderboard import FILES, entries, everything, head, legend, write_tables
 from benchmark.records.store import Record, Store, StoreError, read_sweep
@@ -34,6 +34,7 @@ def rebuild(folder: Path, show_all: bool = False) -> None:
     store = open_store(folder)
     table = write_tables(folder, store.all_current())
     print_leaderboard(everything(store.all_records()) if show_all else table, folder, Console())
+    print_uncertainty(store, Console())
     print_ablations(store, Console())
     _print_set_aside(store)
 
@@ -119,6 +120,14 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
         console.print(grid)
     for name in FILES:
         console.print(str(folder / name), highlight=False)
+
+
+def print_uncertainty(store: Store, console: Console) -> None:
+    """Write how far the means of the leaderboard may be trusted; print the ranks over data sets and the files."""
+    for sentence in uncertainty.write_uncertainty(store):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    for name in uncertainty.FILES:
+        console.print(str(store.folder / name), highlight=False, soft_wrap=True)
 
 
 def print_ablations(store: Store, console: Console) -> None:

@@ -12,10 +12,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
-from scipy.special import stdtrit
 
 from benchmark.records import superseding
 from benchmark.records.leaderboard import csv_text, markdown_table
+from benchmark.records.paired import student
 from benchmark.records.rows import NOT_MEASURED
 from benchmark.records.store import Record, Store, read_sweep, write_atomic
 from benchmark.request.cell import overrides
@@ -197,8 +197,8 @@ def _measure(its: Runs, reference: Runs, metric: str) -> dict[str, Any]:
     """Mean and deviation over seeds, mean paired difference with its interval; None where there is none."""
     own, others = its.defined(metric), reference.defined(metric)
     pairs = [key for key in its.paired(reference) if key in own and key in others]
-    seeds = _by_seed(own)
-    differences = _by_seed({key: own[key] - others[key] for key in pairs}) if its is not reference else []
+    seeds = by_seed(own)
+    differences = by_seed({key: own[key] - others[key] for key in pairs}) if its is not reference else []
     low, high = student(differences)
     return {
         "mean": fmean(seeds) if seeds else None,
@@ -210,18 +210,10 @@ def _measure(its: Runs, reference: Runs, metric: str) -> dict[str, Any]:
     }
 
 
-def _by_seed(values: Mapping[Key, float]) -> list[float]:
+def by_seed(values: Mapping[Key, float]) -> list[float]:
     """The mean over the categories of each seed."""
     seeds = dict.fromkeys(seed for seed, _ in values)
     return [fmean(value for (other, _), value in values.items() if other == seed) for seed in seeds]
-
-
-def student(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % interval of the mean of independent values; (None, None) for fewer than two."""
-    if len(values) < 2:
-        return None, None
-    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
 
 
 def _row(

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.metrics.table import metric_names, metrics
-from benchmark.records import rows, superseding
+from benchmark.records import paired, rows, superseding
 from benchmark.records.beside import beside
 from benchmark.records.rows import NOT_MEASURED, SETUP, category_table
 from benchmark.records.store import Record, write_atomic
@@ -129,7 +129,7 @@ def wide_table(long: pd.DataFrame) -> pd.DataFrame:
     compared = ["backbone", "dataset", "kind", "protocol", "shots", "comparison"]
     best = table.groupby(compared, sort=False)["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
     order = table.assign(best=best).sort_values([*compared, "best", "method", "superseded"]).index
-    return table.loc[order].reset_index(drop=True)
+    return paired.mark(table.loc[order].reset_index(drop=True), long)
 
 
 def markdown(wide: pd.DataFrame) -> str:
@@ -154,7 +154,9 @@ def entries(table: pd.DataFrame) -> list[list[str]]:
             *(str(row[key]) for key in KEYS),
             *(_word(row[fact.name]) for fact in _shown()),
             *(
-                _percent(row[name], row[f"{name}_std"]) + BELOW * (name in row["below_chance"])
+                _percent(row[name], row[f"{name}_std"])
+                + BELOW * (name in row["below_chance"])
+                + paired.TIED * (name in row["not_distinguishable"])
                 for name in metric_names()
             ),
             row["status"],
@@ -166,6 +168,7 @@ def entries(table: pd.DataFrame) -> list[list[str]]:
 def legend(table: pd.DataFrame) -> str:
     """The notes printed below rendered rows; empty if there are none."""
     words = [f"{BELOW.strip()} below chance."] if table["below_chance"].astype(bool).any() else []
+    words += paired.legend(table)
     return " ".join([*words, *(line.note for line in metrics() if line.note and table[line.name].notna().any())])
 
 

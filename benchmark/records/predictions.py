@@ -54,12 +54,13 @@ def write(path: Path, predicted: Predicted) -> None:
     write_atomic(path, save(tensors, header))
 
 
-def read(path: Path) -> Predicted | None:
+def read(path: Path, *, with_maps: bool = True) -> Predicted | None:
     """The predictions of an attempt; None where none were kept, or the file is none of this suite's."""
     try:
         with safe_open(path, "numpy") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            names = [name for name in file.keys() if with_maps or name != "map"]  # noqa: SIM118  (no mapping)
+            tensors = {name: file.get_tensor(name) for name in names}
         told = json.loads(header["told"])
         maps = None
         if "map" in tensors:

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmark.execution.evaluator import Evaluator, Kept, measure
 from benchmark.metrics.ranking import rank
 from benchmark.metrics.table import auroc
-from benchmark.records.ablation import student
+from benchmark.records.paired import student
 from datamodules.components.reading import read_image
 from datamodules.components.sample import Sample
 from datamodules.mvtec_ad import MVTecAD

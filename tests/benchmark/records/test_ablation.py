@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.records.ablation import COMPARED, ablations, student
+from benchmark.records.ablation import COMPARED, ablations
+from benchmark.records.paired import student
 from benchmark.records.store import Record, Store
 from benchmark.request.cell import DEMO_NOTE, Cell, CellSettings
 
