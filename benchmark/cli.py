@@ -124,11 +124,25 @@ def status(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> 
 def leaderboard(
     folder: Annotated[Path, typer.Argument(help="a results folder")],
     show_all: Annotated[bool, typer.Option("--all", help="also print what is superseded")] = False,
+    form: Annotated[
+        str | None, typer.Option("--format", help="md | csv | json | latex | text: print this alone, write nothing")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="a,b: such as image_AUROC; default all that are there")] = None,
+    by_category: Annotated[bool, typer.Option("--by-category", help="a table of categories per comparison")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="all columns, and what each row costs")] = False,
 ) -> None:
     """Rebuild the tables of a results folder from its records and print the leaderboard."""
     from benchmark.commands import report as reporting  # noqa: PLC0415  (pandas)
 
-    reporting.rebuild(folder, show_all)
+    if form is None and not metrics and not by_category:
+        reporting.rebuild(folder, show_all, wide=wide)
+        return
+    if show_all:
+        raise ConfigError("--all shows the whole leaderboard; --format, --metrics and --by-category choose from it.")
+    from benchmark.commands import leaderboard as leaderboards  # noqa: PLC0415  (pandas)
+
+    chosen = leaderboards.read_form(form or "text", metrics)
+    leaderboards.print_format(folder, *chosen, by_category=by_category, wide=wide)
 
 
 @app.command()

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmark.commands.report import plain, reason
+from benchmark.commands.report import reason
+from benchmark.commands.terminal import plain
 from benchmark.execution.build import open_backbone
 from benchmark.execution.heart import Running
 from benchmark.execution.loggers import log_leaderboard, reach_wandb, resolve_wandb_mode

@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.commands.report import open_store, plain
+from benchmark.commands.report import open_store
+from benchmark.commands.terminal import plain
 from benchmark.metrics.table import metric_names
-from benchmark.records.beside import beside
+from benchmark.records.beside import beside, words
 from benchmark.records.leaderboard import long_table, wide_table
 from benchmark.records.superseding import standing
 from benchmark.request import registry
-from benchmark.request.published import READ, Figure, figures
+from benchmark.request.published import Figure, figures
 from benchmark.request.registry import unknown
 
-SAME = 0.05  # points by which two figures of one decimal may differ
 HEAD = ("method", "dataset", "protocol", "shots", "backbone", "px", "metric", "percent", "certainty", "source", "note")
 
 
@@ -48,18 +46,6 @@ def print_beside(folder: Path, console: Console) -> None:
         return
     head = ("method", "dataset", "protocol", "shots", "metric", "published", "measured", "difference", "verdict")
     _print(head, [tuple(words(row)[name] for name in head) for row in table.to_dict("records")], console)
-
-
-def words(row: dict[Any, Any]) -> dict[str, str]:
-    """A line of `beside` in words, values in percent; a star says that others quote the published one."""
-    low, high, std = (100 * row[name] for name in ("published_low", "published_high", "std"))
-    told = {name: str(row[name]) for name in ("method", "dataset", "protocol", "shots", "metric", "verdict")}
-    published = f"{low:.1f} to {high:.1f}" if high - low > SAME else f"{low:.1f}"
-    return told | {
-        "published": published + "*" * (row["certainty"] != READ),
-        "measured": f"{100 * row['measured']:.1f}" + ("" if pd.isna(std) else f" ± {std:.1f}"),
-        "difference": f"{100 * row['difference']:+.1f}",
-    }
 
 
 def _choose(method: str | None, dataset: str | None, metric: str | None) -> Sequence[Figure]:

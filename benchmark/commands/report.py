@@ -10,10 +10,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.commands.terminal import plain, print_display
 from benchmark.metrics.table import metric_names
 from benchmark.records import ablation, claims, uncertainty
 from benchmark.records.ablation import write_ablations
-from benchmark.records.leaderboard import FILES, entries, everything, head, legend, write_tables
+from benchmark.records.cost import cost_table
+from benchmark.records.display import displays
+from benchmark.records.leaderboard import FILES, everything, write_tables
 from benchmark.records.store import Record, Store, StoreError, read_sweep
 from benchmark.request import registry
 from benchmark.request.cell import differences
@@ -29,13 +32,19 @@ def open_store(folder: Path) -> Store:
     return Store(folder)
 
 
-def rebuild(folder: Path, show_all: bool = False) -> None:
+def rebuild(folder: Path, show_all: bool = False, *, wide: bool = False) -> None:
     """Rewrite the tables and print the leaderboard, with `show_all` also the superseded records, in separate rows."""
-    store = open_store(folder)
+    store, console = open_store(folder), Console()
     table = write_tables(folder, store.all_current())
-    print_leaderboard(everything(store.all_records()) if show_all else table, folder, Console())
-    print_uncertainty(store, Console())
-    print_ablations(store, Console())
+    shown = everything(store.all_records()) if show_all else table
+    if wide:
+        costs = cost_table(store.all_current(), shown)
+        for each in displays(shown, costs=costs):
+            print_display(each, console, wide=True)
+    else:
+        print_leaderboard(shown, folder, console)
+    print_uncertainty(store, console)
+    print_ablations(store, console)
     _print_set_aside(store)
 
 
@@ -102,24 +111,12 @@ def reason(record: Record) -> str:
     return plain(f"{record.error.get('type')}: {str(record.error.get('message', '')).partition(chr(10))[0]}")
 
 
-def plain(text: str) -> str:
-    """A text whose control characters and lone surrogates, which a terminal would obey or refuse, are spelt out."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> None:
     """Print the leaderboard, a table per backbone, and the paths of the files."""
-    console = _wide(console)
-    for (backbone, note), rows in table.groupby(["backbone", "note"], sort=False):
-        caption = "\n".join(filter(None, (str(note), legend(rows))))
-        grid = Table(title=str(backbone), caption=caption or None, title_justify="left")
-        for name in head():
-            grid.add_column(_title(name), justify="right" if name in metric_names() else "left", overflow="fold")
-        for row in entries(rows):
-            grid.add_row(*row)
-        console.print(grid)
+    for shown in displays(table):
+        print_display(shown, console)
     for name in FILES:
-        console.print(str(folder / name), highlight=False)
+        console.print(str(folder / name), highlight=False, soft_wrap=True)
 
 
 def print_uncertainty(store: Store, console: Console) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from benchmark.commands.report import open_store, plain
+from benchmark.commands.report import open_store
+from benchmark.commands.terminal import plain
 from benchmark.execution.rescoring import SCORES, Choice, open_tests, remeasure, rescored
 from benchmark.metrics.table import metric_names
 from benchmark.records import superseding

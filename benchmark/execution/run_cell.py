@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, seed_everything
 
 from benchmark.execution import stopping
 from benchmark.execution.build import build_method, close_backbone, open_backbone
@@ -18,6 +18,7 @@ from benchmark.execution.data import auxiliary, open_data, target
 from benchmark.execution.evaluator import Kept, Measured, Predictions, describe_bins, measure_test, rescored
 from benchmark.execution.fitting import fit, make_trainer, spare_cores
 from benchmark.execution.leaks import find_leaks
+from benchmark.execution.stopwatch import Stopwatch
 from benchmark.execution.watch import NOBODY, Watch
 from benchmark.request.cell import VERSIONS, Cell, canonical, digest
 from datamodules.components.base import AnomalyDataModule
@@ -52,6 +53,7 @@ class Measurement(NamedTuple):
     features: dict[str, int] | None
     fit: dict[str, Any]
     remarks: list[str]
+    cost: dict[str, Any]  # trained parameters, images per second and under what they were timed
 
 
 def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
@@ -78,7 +80,8 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         clock.append(time.perf_counter())
         learnt = fit(method, cell, data, device, watch)
         clock.append(time.perf_counter())
-        kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, watch)
+        stopwatch = Stopwatch()
+        kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, watch, stopwatch)
         watch.keep(kept, data)
         clock.append(time.perf_counter())
     stopping.check()
@@ -108,6 +111,12 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         features=used_since(backbone, counts),
         fit=learnt.fit,
         remarks=[*method.remarks, *peculiarities(data.test_samples), *describe_bins(measured)],
+        cost={
+            "trained_parameters": sum(its.numel() for its in method.parameters() if its.requires_grad),
+            "batch_size": data.batch_size,
+            "device": device_name(device),
+            **stopwatch.read(),
+        },
     )
 
 
@@ -132,6 +141,7 @@ def predict_tests(
     size: int,
     device: torch.device,
     watch: Watch = NOBODY,
+    *timed: Callback,
 ) -> list[Kept]:
     """What a method says of every test image, maps as squares of side `size`, with raw ones that `watch` wants.
 
@@ -140,7 +150,7 @@ def predict_tests(
     """
     while True:
         predictions = Predictions(size, watch.raw_bytes)
-        trainer = make_trainer(device, watch.loggers, callbacks=[predictions, watch.pulse])
+        trainer = make_trainer(device, watch.loggers, callbacks=[*timed, predictions, watch.pulse])
         try:
             trainer.test(method, dataloaders=data.test_dataloader(), verbose=False)
             return rescored(method, predictions.gather(), data.test_samples)
@@ -238,6 +248,11 @@ def comparison_id(cell: Cell, data: AnomalyDataModule, facts: dict[str, Any]) ->
         "selection": "last step",
     }
     return digest(rules)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name; of a CPU how many threads torch has."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
 def peak_memory(device: torch.device) -> float:

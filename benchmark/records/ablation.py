@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.records import superseding
-from benchmark.records.leaderboard import csv_text, markdown_table
+from benchmark.records.formats import markdown_table
+from benchmark.records.leaderboard import csv_text
 from benchmark.records.paired import student
 from benchmark.records.rows import NOT_MEASURED
 from benchmark.records.store import Record, Store, read_sweep, write_atomic

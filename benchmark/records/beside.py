@@ -18,6 +18,7 @@ COLUMNS = (
     "published_low", "published_high", "certainty", "difference", "verdict", "sources",
 )  # fmt: skip
 PRINTED = 0.001  # two figures with one decimal of a percent are equal up to this
+SAME = 0.05  # points by which two figures of one decimal may differ
 WIDTHS = 2.0  # deviations that count as noise
 
 
@@ -37,6 +38,18 @@ def beside(wide: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
         cell = cells.get(tuple(row[name] for name in ("method", "dataset", "protocol", "shots", "backbone", "setup")))
         lines += _compare(cell, row) if cell else []
     return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def words(row: Mapping[Any, Any]) -> dict[str, str]:
+    """A line of `beside` in words, values in percent; a star says that others quote the published one."""
+    low, high, std = (100 * row[name] for name in ("published_low", "published_high", "std"))
+    told = {name: str(row[name]) for name in ("method", "dataset", "protocol", "shots", "metric", "verdict")}
+    published = f"{low:.1f} to {high:.1f}" if high - low > SAME else f"{low:.1f}"
+    return told | {
+        "published": published + "*" * (row["certainty"] != READ),
+        "measured": f"{100 * row['measured']:.1f}" + ("" if pd.isna(std) else f" ± {std:.1f}"),
+        "difference": f"{100 * row['difference']:+.1f}",
+    }
 
 
 def differences(figure: Figure, cell: Cell) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.metrics.table import metric_names, metrics
-from benchmark.records import paired, rows, superseding
-from benchmark.records.beside import beside
+from benchmark.metrics.table import metric_names
+from benchmark.records import formats, paired, rows, superseding
+from benchmark.records.beside import beside, words
+from benchmark.records.cost import cost_table
+from benchmark.records.display import displays
 from benchmark.records.rows import NOT_MEASURED, SETUP, category_table
 from benchmark.records.store import Record, write_atomic
 from benchmark.request import registry
@@ -24,11 +26,11 @@ from benchmark.request.registry import ConfigError
 LONG = (
     "sweep", "cell", "comparison_id", *SETUP, "category", "seed", "metric", "value", "status", "tested", "leaked",
 )  # fmt: skip
-KEYS = ("backbone", "dataset", "kind", "protocol", "shots", "method")  # first columns of a rendered table
-FILES = ("results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "published.csv", "leaderboard.md")
+FILES = (
+    "results.csv", "leaderboard.csv", "leaderboard_by_category.csv", "published.csv", "cost.csv", "leaderboard.md",
+)  # fmt: skip
 INNER = ("code", "superseded")  # columns of results.csv alone: equal numbers of refactored code leave no trace
 CODE_DIGITS = 10
-BELOW = " ▼"  # beside a rendered value below chance
 
 
 def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
@@ -40,7 +42,9 @@ def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
     long = long_table(records)
     wide = wide_table(long)
     shown = [table.drop(columns=list(INNER)) for table in (wide, category_table(long))]
-    texts = (csv_text(long), *map(csv_text, (*shown, beside(wide, records))), markdown(wide))
+    published = beside(wide, records)
+    costs = cost_table(records, wide).drop(columns=list(INNER))
+    texts = (csv_text(long), *map(csv_text, (*shown, published, costs)), markdown(wide, published))
     for name, text in zip(FILES, texts, strict=True):
         write_atomic(folder / name, text)
     return wide
@@ -132,44 +136,18 @@ def wide_table(long: pd.DataFrame) -> pd.DataFrame:
     return paired.mark(table.loc[order].reset_index(drop=True), long)
 
 
-def markdown(wide: pd.DataFrame) -> str:
-    """The leaderboard in Markdown: one table per backbone, metrics in percent as mean ± standard deviation."""
-    parts = []
-    for (backbone, note), its in wide.groupby(["backbone", "note"], sort=False):
-        parts.append(f"### {backbone}\n" + (f"\n> {note}\n" if note else ""))
-        parts.append(markdown_table(head(), entries(its)))
-        parts += [f"{legend(its)}\n"] if legend(its) else []
+def markdown(wide: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """The leaderboard in Markdown: a table per backbone, then what is published of its rows, in a table of its own."""
+    parts = [formats.markdown(shown) for shown in displays(wide)]
+    if published is not None and not published.empty:
+        parts.append(_markdown_beside(published))
     return "\n".join(parts) if parts else "No finished cell yet.\n"
 
 
-def head() -> tuple[str, ...]:
-    """The headings of a rendered table."""
-    return (*KEYS, *(fact.heading for fact in _shown()), *metric_names(), "status")
-
-
-def entries(table: pd.DataFrame) -> list[list[str]]:
-    """The words of each rendered row, in the order of `head`; a value that is undefined or not measured is a dash."""
-    return [
-        [
-            *(str(row[key]) for key in KEYS),
-            *(_word(row[fact.name]) for fact in _shown()),
-            *(
-                _percent(row[name], row[f"{name}_std"])
-                + BELOW * (name in row["below_chance"])
-                + paired.TIED * (name in row["not_distinguishable"])
-                for name in metric_names()
-            ),
-            row["status"],
-        ]
-        for row in table.to_dict("records")
-    ]
-
-
-def legend(table: pd.DataFrame) -> str:
-    """The notes printed below rendered rows; empty if there are none."""
-    words = [f"{BELOW.strip()} below chance."] if table["below_chance"].astype(bool).any() else []
-    words += paired.legend(table)
-    return " ".join([*words, *(line.note for line in metrics() if line.note and table[line.name].notna().any())])
+def _markdown_beside(published: pd.DataFrame) -> str:
+    head = ("dataset", "protocol", "shots", "method", "metric", "published", "measured", "difference", "verdict")
+    lines = [[words(row)[name] for name in head] for row in published.to_dict("records")]
+    return f"### Published figures beside measured ones\n\n{formats.markdown_table(head, lines)}"
 
 
 def describe_leaks(leaks: Mapping[str, Any]) -> str:
@@ -209,31 +187,6 @@ def _variant(cell: Cell) -> str:
     """The variant, with the settings of the data set that differ from its defaults, since they change its images."""
     changed = cell.changed("dataset")
     return f"{cell.variant} ({changed})" if changed else cell.variant
-
-
-def _shown() -> list[rows.Fact]:
-    return [fact for fact in rows.FACTS if fact.heading]
-
-
-def _word(value: Any) -> str:
-    if pd.isna(value):
-        return "–"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def _percent(mean: float, std: float) -> str:
-    if pd.isna(mean):
-        return "–"
-    return f"{100 * mean:.1f}" + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
-
-
-def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; a bar within a word is escaped."""
-
-    def line(words: Sequence[str]) -> str:
-        return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
-
-    return "\n".join([line(headings), "|" + " --- |" * len(headings), *map(line, lines)]) + "\n"
 
 
 def csv_text(table: pd.DataFrame) -> str:

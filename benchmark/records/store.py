@@ -54,6 +54,7 @@ class Record:
     features: dict[str, int] | None = None  # what the feature store did; None when it is off
     fit: dict[str, Any] = field(default_factory=dict)  # terms of the loss at its end
     remarks: list[str] = field(default_factory=list)  # of the method
+    cost: dict[str, Any] = field(default_factory=dict)  # parameters trained, images per second and how it was timed
     knows: list[str] | None = None  # see `benchmark.request.knowledge`; None where it was not recorded
     adopted: dict[str, Any] = field(default_factory=dict)  # by `bench recertify`: what vouches for newer code
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -200,7 +201,7 @@ TEXTS = ("cell_id", "status", "sweep", "started", "comparison_id")
 LISTS = ("argv", "remarks", "knows")  # of texts
 MAPPINGS = (
     "content", "data", "backbone", "metrics", "counts", "regions", "leaks", "seconds", "features", "fit", "adopted",
-    "provenance", "error",
+    "provenance", "error", "cost",
 )  # fmt: skip
 OPTIONAL = ("knows", "features")
 CELL_TEXTS = ("method", "dataset", "variant", "protocol", "label")

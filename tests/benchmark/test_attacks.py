@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 
-from benchmark.commands.report import plain, print_status
+from benchmark.commands.report import print_status
+from benchmark.commands.terminal import plain
 from benchmark.records.leaderboard import everything, write_tables
 from benchmark.records.store import Store, StoreError, sweep_up
 from benchmark.request.groups import LoggerSettings

@@ -9,7 +9,8 @@ from made_records import MVTEC, made
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from benchmark.records.leaderboard import entries, legend, long_table, markdown, wide_table
+from benchmark.records.display import displays, legend
+from benchmark.records.leaderboard import long_table, markdown, wide_table
 from benchmark.records.paired import ALPHA, compare_with_best, holm, needed, pair, signed_rank
 
 
@@ -94,16 +95,19 @@ def test_what_is_near_the_best_is_marked_and_what_is_worse_is_not():
 def test_the_mark_stands_in_the_rendered_table_with_its_meaning():
     table = wide_table(long_table(sweep(THREE)))
     text = markdown(table)
-    marked = {row[5]: sum("≈" in word for word in row) for row in entries(table[table["kind"] == "all"])}
+    (shown,) = displays(table)
+    names = [column.name for column in shown.columns]
+    kind, method = names.index("kind"), names.index("method")
+    marked = {line[method]: sum("≈" in word for word in line) for line in shown.lines if line[kind] == "all"}
     assert marked == {"best": 2, "near": 2, "worse": 0}
     assert "≈ not distinguishable from the best of its comparison: Wilcoxon" in text
-    assert not any("≈" in word for row in entries(table[table["kind"] != "all"]) for word in row)
+    assert not any("≈" in word for line in shown.lines for word in line if line[kind] != "all")
 
 
 def test_the_best_alone_has_no_mark():
     wide, _ = tables(sweep({name: THREE[name] for name in ("best", "worse")}))
     assert set(wide["not_distinguishable"]) == {""}
-    assert "≈" not in legend(wide)
+    assert "≈" not in " ".join(legend(wide))
 
 
 def test_too_few_pairs_mark_nothing_and_the_legend_says_how_many_are_needed():
@@ -112,7 +116,7 @@ def test_too_few_pairs_mark_nothing_and_the_legend_says_how_many_are_needed():
     assert set(wide["compared_over"]) == {"too few pairs: 3 draws, at least 7 are needed"}
     assert lines[["p", "not_distinguishable"]].isna().all(axis=None)
     words = "Rows were not tested against the best in 1 of 1 comparisons, for too few pairs: 3 draws, at least 7 are"
-    assert words in legend(wide.reset_index())
+    assert words in " ".join(legend(wide.reset_index()))
 
 
 def test_fewer_than_six_categories_are_paired_draw_by_draw():

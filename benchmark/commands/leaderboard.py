@@ -1,0 +1,64 @@
+"""`bench leaderboard --format`: the tables of a results folder for a paper or another program."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.commands.report import open_store
+from benchmark.metrics.table import metric_names
+from benchmark.records import formats, superseding
+from benchmark.records.cost import COLUMNS, cost_table
+from benchmark.records.display import category_displays, displays
+from benchmark.records.leaderboard import INNER, csv_text, long_table, wide_table
+from benchmark.records.rows import category_table
+from benchmark.request.registry import unknown
+
+FORMS = ("md", "csv", "json", "latex", "text")
+
+
+def print_format(folder: Path, form: str, metrics: Sequence[str] | None, *, by_category: bool, wide: bool) -> None:
+    """Print the leaderboard alone, in a format for other programs; nothing is written.
+
+    Args:
+        folder: a results folder.
+        form: "md", "csv", "json", "latex" or "text".
+        metrics: those shown; None shows all, by category the AUROCs and AUPRO.
+        by_category: a table of categories for each comparison and metric.
+        wide: costs too.
+    """
+    records = list(superseding.standing(open_store(folder).all_current()))
+    long = long_table(records)
+    table, categories = wide_table(long), category_table(long)
+    if form in ("csv", "json"):
+        chosen = categories if by_category else table
+        costs = cost_table(records, table) if wide and not by_category else None
+        print(_data(chosen, metrics, costs, form), end="")
+        return
+    if by_category:
+        shown = category_displays(categories, table, chosen=metrics)
+    else:
+        shown = displays(table, chosen=metrics, costs=cost_table(records, table) if wide else None)
+    render = {"md": formats.markdown, "latex": formats.latex, "text": formats.plain}[form]
+    print("\n".join(map(render, shown)), end="")
+
+
+def read_form(form: str, metrics: str | None) -> tuple[str, Sequence[str] | None]:
+    """A format and metrics by their words; ConfigError names what is allowed."""
+    if form not in FORMS:
+        raise unknown("format", form, FORMS)
+    chosen = [name.strip() for name in metrics.split(",")] if metrics else None
+    known = metric_names(published=True)
+    if wrong := [name for name in chosen or () if name not in known]:
+        raise unknown("metric", wrong[0], known)
+    return form, chosen
+
+
+def _data(table: pd.DataFrame, metrics: Sequence[str] | None, costs: pd.DataFrame | None, form: str) -> str:
+    """The rows, values as fractions, as CSV or JSON."""
+    every = {f"{name}{end}": name for name in metric_names(published=True) for end in ("", "_std", "_n")}
+    unwanted = [name for name in table if metrics and name in every and every[str(name)] not in metrics]
+    chosen = table.drop(columns=[*INNER, *unwanted])
+    if costs is not None:
+        chosen = chosen.merge(costs[["setup", *COLUMNS]], on="setup", how="left")
+    return csv_text(chosen) if form == "csv" else chosen.to_json(orient="records", indent=1, double_precision=6) + "\n"
