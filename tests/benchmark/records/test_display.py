@@ -46,7 +46,7 @@ def names(display):
 
 def test_what_all_rows_share_stands_once_above_and_a_metric_that_none_has_nowhere():
     display = shown(sweep())
-    assert names(display) == ["method", "image_AUROC", "image_AP", "pixel_AUPRO", "status"]
+    assert names(display) == ["method", "image_AUROC", "image_AP", "pixel_AUPRO"]
     assert display.notes[0].startswith("In every row: dataset plugin_set, kind all, protocol few_shot, shots 1, comp")
     assert "status" in names(shown(sweep({"best": 0.9}) + sweep({"worse": 0.4}, ("a",))))
     both = shown([*sweep(), *sweep(shots=2)])
@@ -55,7 +55,7 @@ def test_what_all_rows_share_stands_once_above_and_a_metric_that_none_has_nowher
 
 def test_the_best_and_the_second_of_a_comparison_are_marked_and_a_tie_marks_both():
     display = shown([*sweep(), *sweep({"best": 0.4, "second": 0.6, "third": 0.6}, shots=2)])
-    places = {(line[0], line[1]): place[-4:-1] for line, place in zip(display.lines, display.places, strict=True)}
+    places = {(line[0], line[1]): place[-3:] for line, place in zip(display.lines, display.places, strict=True)}
     assert places["1", "best"] == [FIRST] * 3
     assert places["1", "second"] == [SECOND] * 3
     assert places["1", "third"] == [0] * 3
@@ -101,16 +101,8 @@ def test_a_pipe_gets_every_column_of_aligned_text_without_a_box(capsys):
     print_display(shown([*sweep(), *sweep(shots=2)]), Console(file=io.StringIO(), width=40))
     title, head, *rows = capsys.readouterr().out.splitlines()
     assert title == "ViT-B-32/real"
-    assert re.split("  +", head) == [
-        "shots",
-        "method",
-        "comparison",
-        "image AUROC",
-        "image AP",
-        "pixel AUPRO",
-        "status",
-    ]
-    assert len(re.split("  +", rows[0])) == 7
+    assert re.split("  +", head) == ["shots", "method", "comparison", "image AUROC", "image AP", "pixel AUPRO"]
+    assert len(re.split("  +", rows[0])) == 6
     assert not set("│┃━─") & set("".join(rows))
     assert rows[0].index("± 0.7") == rows[1].index("± 0.7")
 
