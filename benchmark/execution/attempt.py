@@ -11,11 +11,12 @@ import torch
 from benchmark.execution import stopping
 from benchmark.execution.content import Contents
 from benchmark.execution.fitting import quiet
-from benchmark.execution.loggers import cell_loggers, log_metrics
+from benchmark.execution.loggers.choice import cell_loggers, finish, problems
 from benchmark.execution.provenance import provenance
 from benchmark.execution.run_cell import fit_ahead, run_cell
 from benchmark.execution.watch import Pulse, Watch
 from benchmark.records.claims import PROGRESS
+from benchmark.records.predictions import path_of, read
 from benchmark.records.store import Record, StoreError
 from benchmark.request.cell import Cell, differences
 from benchmark.request.knowledge import knowledge
@@ -48,12 +49,13 @@ def attempt(job: Job) -> Record:
         if job.fit_alone:
             return replace(record, data={"auxiliary": fit_ahead(cell, Watch((), Pulse(job.logs / PROGRESS)))})
         record = replace(record, content=Contents({}).of(cell), knows=knowledge(cell))
-        with cell_loggers(cell, job.number, job.logs, job.results, job.sweep) as loggers:
+        with cell_loggers(record, job.logs, job.results) as loggers:
             measured = run_cell(cell, Watch(loggers, Pulse(job.logs / PROGRESS)))
-            log_metrics(loggers, measured.metrics)
-        if changed := differences(record.content, Contents({}).of(cell)):
-            raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
-        return replace(record, **measured._asdict())
+            if changed := differences(record.content, Contents({}).of(cell)):
+                raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
+            record = replace(record, **measured._asdict())
+            finish(loggers, record, read(path_of(job.results, record)))
+        return replace(record, remarks=[*record.remarks, *problems(loggers)])
     except StoreError:
         raise
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  it belongs in a record, not over a sweep

@@ -66,7 +66,9 @@ def read(path: Path) -> Predicted | None:
             least, width = float(tensors["least"][0]), float(tensors["range"][0])
             maps = (least + width * tensors["map"].astype(np.float64)).astype(np.float32)
         found = Predicted(
-            *(told[name] for name in ("names", "categories", "contents")),
+            told["names"],
+            told["categories"],
+            told["contents"],
             tensors["anomalous"].astype(bool),
             tensors["score"],
             maps,
