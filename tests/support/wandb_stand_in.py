@@ -4,19 +4,13 @@ import gzip
 import json
 import re
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 KEY = "0" * 40
 NEVER = 30.0  # seconds for which a hanging service says nothing
-#: What runs, files and artifacts are told; the rest of an answer is empty.
-BUCKET = {
-    "id": "bucket", "name": "", "displayName": "", "description": "", "config": "{}", "sweepName": None,
-    "historyLineCount": 0, "project": {"id": "p", "name": "project", "entity": {"id": "e", "name": "me"}},
-}  # fmt: skip
 
 
 class Service(ThreadingHTTPServer):
@@ -25,10 +19,11 @@ class Service(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, how: str) -> None:
-        """Fail as `how` says: "fine", "401", "500", "hang", or "hang later", after the key was accepted."""
+        """Fail as `how` says: fine, 401, 500, no viewer, hang, or hang later, once the key was accepted."""
         super().__init__(("127.0.0.1", 0), Answers)
         self.how = how
         self.asked: list[tuple[str, dict[str, Any]]] = []  # operations of GraphQL with their variables
+        self.requests: list[str] = []  # paths
         self.streamed: list[dict[str, Any]] = []  # bodies of file streams
         self.stored: dict[str, bytes] = {}  # files by the path they were put to
         self.ended = threading.Event()
@@ -59,6 +54,10 @@ class Answers(BaseHTTPRequestHandler):
     server: Service
     protocol_version = "HTTP/1.1"
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that leaves
+            super().handle()
+
     def do_POST(self) -> None:
         body = self._body()
         asked = json.loads(body) if body.startswith(b"{") else {}
@@ -84,6 +83,7 @@ class Answers(BaseHTTPRequestHandler):
             self._send({})
 
     def _body(self) -> bytes:
+        self.server.requests.append(self.path)
         if self.headers.get("Transfer-Encoding") == "chunked":
             body = b""
             while size := int(self.rfile.readline(), 16):
@@ -117,59 +117,68 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-def answer(operation: str, variables: dict[str, Any], server: Service) -> dict[str, Any]:
+def answer(operation: str, asked: dict[str, Any], server: Service) -> dict[str, Any]:
     """What the service says; an operation that it does not know is told nothing."""
-    url = server.url
-    match operation:
-        case "Viewer":
-            return {"viewer": {"id": "me", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
-        case "UpsertBucket":
-            name = variables.get("name") or "run"
-            return {"upsertBucket": {"bucket": BUCKET | {"name": name, "displayName": name}, "inserted": True}}
-        case "CreateRunFiles":
-            files = [{"name": name, "uploadUrl": f"{url}/storage/{name}"} for name in variables["files"]]
-            return {"createRunFiles": {"runID": "bucket", "uploadHeaders": [], "files": files}}
-        case "CreateArtifact":
-            return {
-                "createArtifact": {
-                    "artifact": {
-                        "id": f"artifact-{len(server.asked)}",
-                        "state": "PENDING",
-                        "artifactSequence": {"id": "sequence", "latestArtifact": None},
-                    }
-                }
-            }
-        case "CreateArtifactManifest":
-            return {
-                "createArtifactManifest": {
-                    "artifactManifest": {
-                        "id": "manifest",
-                        "file": {
-                            "id": "file", "name": "m", "displayName": "m",
-                            "uploadUrl": f"{url}/storage/manifest-{len(server.asked)}", "uploadHeaders": [],
-                        },
-                    }
-                }
-            }  # fmt: skip
-        case "CreateArtifactFiles":
-            edges = [
-                {
-                    "node": {
-                        "id": f"f{place}", "name": each["name"], "displayName": each["name"], "storagePath": "",
-                        "uploadUrl": f"{url}/storage/artifact/{each['name']}", "uploadHeaders": [],
-                        "uploadMultipartUrls": None, "artifact": {"id": each["artifactID"]},
-                    }
-                }
-                for place, each in enumerate(variables["input"]["artifactFiles"])
-            ]  # fmt: skip
-            return {"createArtifactFiles": {"files": {"edges": edges}}}
-        case "CommitArtifact":
-            return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
-        case "ArtifactType":
-            return {"project": None}
-        case "UpsertView2":
-            return {"upsertView": {"view": {"id": "view", "name": variables["name"]}, "inserted": True}}
-    return {}
+    found = ANSWERS.get(operation)
+    return found(asked, server) if found else {}
+
+
+def viewer(asked: dict[str, Any], server: Service) -> dict[str, Any]:
+    known = {"id": "me", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}
+    return {"viewer": None if server.how == "no viewer" else known}
+
+
+def bucket(asked: dict[str, Any], server: Service) -> dict[str, Any]:
+    project = {"id": "p", "name": asked.get("project"), "entity": {"id": "e", "name": "me"}}
+    found = {
+        "id": "bucket", "name": asked.get("name"), "displayName": asked.get("displayName"), "description": "",
+        "config": "{}", "sweepName": None, "historyLineCount": 0, "project": project,
+    }  # fmt: skip
+    return {"upsertBucket": {"bucket": found, "inserted": True}}
+
+
+def run_files(asked: dict[str, Any], server: Service) -> dict[str, Any]:
+    files = [{"name": name, "uploadUrl": f"{server.url}/storage/{name}"} for name in asked["files"]]
+    return {"createRunFiles": {"runID": "bucket", "uploadHeaders": [], "files": files}}
+
+
+def artifact(asked: dict[str, Any], server: Service) -> dict[str, Any]:
+    sequence = {"id": "sequence", "latestArtifact": None}
+    made = {"id": f"artifact-{len(server.asked)}", "state": "PENDING", "artifactSequence": sequence}
+    return {"createArtifact": {"artifact": made}}
+
+
+def manifest(asked: dict[str, Any], server: Service) -> dict[str, Any]:
+    url = f"{server.url}/storage/manifest-{len(server.asked)}"
+    file = {"id": "file", "name": "m", "displayName": "m", "uploadUrl": url, "uploadHeaders": []}
+    return {"createArtifactManifest": {"artifactManifest": {"id": "manifest", "file": file}}}
+
+
+def artifact_files(asked: dict[str, Any], server: Service) -> dict[str, Any]:
+    nodes = [
+        {
+            "id": f"f{place}", "name": each["name"], "displayName": each["name"], "storagePath": "",
+            "uploadUrl": f"{server.url}/storage/artifact/{each['name']}", "uploadHeaders": [],
+            "uploadMultipartUrls": None, "artifact": {"id": each["artifactID"]},
+        }
+        for place, each in enumerate(asked["input"]["artifactFiles"])
+    ]  # fmt: skip
+    return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+
+
+ANSWERS: dict[str, Callable[[dict[str, Any], Service], dict[str, Any]]] = {
+    "Viewer": viewer,
+    "UpsertBucket": bucket,
+    "CreateRunFiles": run_files,
+    "ArtifactType": lambda asked, server: {"project": None},
+    "CreateArtifact": artifact,
+    "CreateArtifactManifest": manifest,
+    "CreateArtifactFiles": artifact_files,
+    "CommitArtifact": lambda asked, server: {
+        "commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": "d"}}
+    },
+    "UpsertView2": lambda asked, server: {"upsertView": {"view": {"id": "v", "name": asked["name"]}, "inserted": True}},
+}
 
 
 @contextmanager
@@ -181,4 +190,3 @@ def wandb_service(how: str = "fine") -> Iterator[Service]:
         yield server
         server.ended.set()
         server.shutdown()
-        time.sleep(0)

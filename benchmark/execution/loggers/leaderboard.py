@@ -38,7 +38,7 @@ def log_leaderboard(settings: LoggerSettings, folder: Path, sweep: str) -> str:
         run = _write(settings, folder, sweep)
         if settings.mode == "offline":
             return ""
-        why = reach.ask() or ("" if _uploaded(run) else f"did not take the leaderboard in {SYNC:g} s")
+        why = reach.ask() or ("" if _uploaded(run, folder) else f"did not take the leaderboard in {SYNC:g} s")
     except Exception as error:  # noqa: BLE001  (a dashboard is no reason to lose a sweep's exit code)
         return f"W&B has no leaderboard of this sweep ({type(error).__name__}: {error})."
     return f"W&B {why}: `wandb sync {shlex.quote(str(run))}` uploads it later." if why else ""
@@ -67,7 +67,7 @@ def _write(settings: LoggerSettings, folder: Path, sweep: str) -> Path:
             files.add_file(str(path))
     run.log_artifact(files)
     run.finish()
-    return Path(run.dir).parent
+    return Path(run.dir).parent.absolute()
 
 
 def _table(path: Path) -> Any:
@@ -77,10 +77,11 @@ def _table(path: Path) -> Any:
     return wandb.Table(dataframe=table.astype(object).where(table.notna(), None))
 
 
-def _uploaded(run: Path) -> bool:
-    """Whether `wandb sync` has uploaded a run within `SYNC`; its helpers end with it."""
+def _uploaded(run: Path, folder: Path) -> bool:
+    """Whether `wandb sync` has uploaded a run within `SYNC`; its helpers end with it, its logs lie in `folder`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "wandb", "sync", str(run)],
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -66,7 +66,7 @@ class Shielded(Logger):
         """As `Outlet.close`, also after an error."""
         outlet, self._outlet = self._outlet, None
         if outlet:
-            self._try(lambda: outlet.close(well=well and not self.problem))
+            self._try(lambda: outlet.close(well=well))
 
     def _ask(self, work: Callable[[Outlet], None]) -> None:
         outlet = self._outlet

@@ -61,11 +61,11 @@ class WandbRun:
     def close(self, *, well: bool) -> None:
         """As `Outlet.close`; TimeoutError where the service takes too long, and the files then wait for a sync."""
         run = self.logger.experiment
-        place = Path(run.dir).parent
+        place = Path(run.dir).parent.absolute()
         try:
             run.finish(exit_code=0 if well else 1)
         except TimeoutError as error:
-            words = f"W&B did not take all in {UPLOAD:g} s; `wandb sync {place}` uploads the rest"
+            words = f"W&B did not take all in {UPLOAD:g} s; `wandb sync --no-skip-online {place}` uploads the rest"
             raise TimeoutError(words) from error
 
 
@@ -90,7 +90,7 @@ def _open(record: Record, results: Path, settings: LoggerSettings) -> WandbLogge
 def in_folder(results: Path) -> Path:
     """The folder in which W&B makes its wandb/; staged tables lie there too, so one copy is enough for a sync."""
     for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache"), ("WANDB_CONFIG_DIR", "config")):
-        os.environ.setdefault(variable, str(results / "wandb" / name))
+        os.environ.setdefault(variable, str(results.absolute() / "wandb" / name))
         Path(os.environ[variable]).mkdir(parents=True, exist_ok=True)
     return results
 
