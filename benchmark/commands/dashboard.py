@@ -62,7 +62,8 @@ def _save(entity: str | None, project: str) -> str:
     try:
         return str(workspace(entity or str(wandb.Api().default_entity), project).save().url)
     except (wandb.Error, OSError, ValueError, KeyError, TypeError) as error:
-        raise DashboardError(f"W&B did not take the workspace ({type(error).__name__}: {error}).") from error
+        words = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise DashboardError(f"W&B did not take the workspace ({words}).") from error
 
 
 def workspace(entity: str, project: str) -> Any:

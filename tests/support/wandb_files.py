@@ -26,8 +26,8 @@ def read(run: Path) -> dict[str, Any]:
 
 
 def runs(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every run below a results folder by its job type, the oldest first."""
-    found = [read(path) for path in sorted(folder.rglob("*.wandb"))]
+    """Every offline run below a results folder by its job type, the oldest first."""
+    found = [read(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
     return {kind: [run for run in found if run["job_type"] == kind] for kind in ("cell", "leaderboard")}
 
 

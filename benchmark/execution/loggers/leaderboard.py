@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmark.request.groups import LoggerSettings
 
 TABLES = ("leaderboard", "leaderboard_by_category")
 PAGE = "leaderboard.html"
-SYNC = 7.0  # seconds that the upload may take
+LIMIT = 8.0  # seconds that all of it may take, a service that hangs included
 
 
 def log_leaderboard(settings: LoggerSettings, folder: Path, sweep: str) -> str:
@@ -34,11 +35,12 @@ def log_leaderboard(settings: LoggerSettings, folder: Path, sweep: str) -> str:
     """
     if settings.mode == "disabled":
         return ""
+    end = time.monotonic() + LIMIT
     try:
         run = _write(settings, folder, sweep)
         if settings.mode == "offline":
             return ""
-        why = reach.ask() or ("" if _uploaded(run, folder) else f"did not take the leaderboard in {SYNC:g} s")
+        why = reach.ask() or ("" if _uploaded(run, folder, end) else f"did not take the leaderboard in {LIMIT:g} s")
     except Exception as error:  # noqa: BLE001  (a dashboard is no reason to lose a sweep's exit code)
         return f"W&B has no leaderboard of this sweep ({type(error).__name__}: {error})."
     return f"W&B {why}: `wandb sync {shlex.quote(str(run))}` uploads it later." if why else ""
@@ -49,7 +51,7 @@ def _write(settings: LoggerSettings, folder: Path, sweep: str) -> Path:
     import wandb  # noqa: PLC0415
 
     name = re.sub(r"[^\w.-]", "-", f"leaderboard-{sweep}")
-    run = wandb.init(
+    with wandb.init(
         project=settings.project,
         entity=settings.entity,
         id=name,
@@ -59,14 +61,13 @@ def _write(settings: LoggerSettings, folder: Path, sweep: str) -> Path:
         dir=in_folder(folder),
         mode="offline",
         settings=quiet(),
-    )
-    run.log({table: _table(folder / f"{table}.csv") for table in TABLES})
-    files = wandb.Artifact(name, type="leaderboard")
-    for path in (folder / file for file in (*FILES, PAGE)):
-        if path.is_file():
-            files.add_file(str(path))
-    run.log_artifact(files)
-    run.finish()
+    ) as run:
+        run.log({table: _table(folder / f"{table}.csv") for table in TABLES})
+        files = wandb.Artifact(name, type="leaderboard")
+        for path in (folder / file for file in (*FILES, PAGE)):
+            if path.is_file():
+                files.add_file(str(path))
+        run.log_artifact(files)
     return Path(run.dir).parent.absolute()
 
 
@@ -77,8 +78,8 @@ def _table(path: Path) -> Any:
     return wandb.Table(dataframe=table.astype(object).where(table.notna(), None))
 
 
-def _uploaded(run: Path, folder: Path) -> bool:
-    """Whether `wandb sync` has uploaded a run within `SYNC`; its helpers end with it, its logs lie in `folder`."""
+def _uploaded(run: Path, folder: Path, end: float) -> bool:
+    """Whether `wandb sync` has uploaded a run before `end` of the monotonic clock; what it logs lies in `folder`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "wandb", "sync", str(run)],
         cwd=folder,
@@ -88,7 +89,7 @@ def _uploaded(run: Path, folder: Path) -> bool:
         start_new_session=True,
     )
     try:
-        return process.wait(SYNC) == 0 and any(run.glob("*.wandb.synced"))
+        return process.wait(max(0.0, end - time.monotonic())) == 0 and any(run.glob("*.wandb.synced"))
     except subprocess.TimeoutExpired:
         return False
     finally:

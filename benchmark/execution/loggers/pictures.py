@@ -104,7 +104,7 @@ def beside(
     levels = np.clip((resized - least) / ((most - least) or 1.0), 0, 1)
     colours = cv2.applyColorMap(np.round(255 * levels).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     covered = np.round((1 - OPACITY) * image + OPACITY * colours).astype(np.uint8)
-    outlined = np.ascontiguousarray(image)
+    outlined = image.copy()
     lines: Sequence[Any] = cv2.findContours(truth.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
     cv2.drawContours(outlined, lines, -1, OUTLINE, 1)
     return np.concatenate([outlined, covered], axis=1)

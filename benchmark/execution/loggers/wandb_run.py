@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,7 @@ class WandbRun:
     def close(self, *, well: bool) -> None:
         """As `Outlet.close`; TimeoutError where the service takes too long, and the files then wait for a sync."""
         run = self.logger.experiment
-        place = Path(run.dir).parent.absolute()
+        place = shlex.quote(str(Path(run.dir).parent.absolute()))
         try:
             run.finish(exit_code=0 if well else 1)
         except TimeoutError as error:

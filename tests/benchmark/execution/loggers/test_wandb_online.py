@@ -3,10 +3,10 @@
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import wandb
 from wandb_files import WANDB, runs
 
 from benchmark.execution import attempt
@@ -80,21 +80,22 @@ def test_a_service_that_cannot_be_used_is_asked_once_and_left_alone(bench, data,
     assert why in line
     assert line.endswith(f"`wandb sync {tmp_path / 'r'}/wandb/offline-run-*` uploads them later.")
     assert len(server.requests) == 1
+    server.recover()
     assert {kind: len(its) for kind, its in runs(tmp_path / "r").items()} == {"cell": 1, "leaderboard": 1}
 
 
 @pytest.mark.slow
 def test_a_service_that_hangs_once_the_key_is_known(bench, data, tmp_path, service, monkeypatch):
-    service("hang later")
-    monkeypatch.setattr(leaderboard, "SYNC", 2.0)
+    server = service("hang later")
+    monkeypatch.setattr(leaderboard, "LIMIT", 4.0)
     done = bench(*RUN, "--results", tmp_path / "r")
     assert done.code == 0
-    found = runs(tmp_path / "r")
-    (record,), (run,) = records(tmp_path / "r"), [its for its in found["cell"] if "offline" in str(its["files"])]
+    server.recover()
+    (record,), (run,) = records(tmp_path / "r"), runs(tmp_path / "r")["cell"]
     assert record["remarks"] == []
     assert run["summary"]["test/image_AUROC"] == record["metrics"]["bottle"]["image_AUROC"]["value"]
     (path,) = (tmp_path / "r" / "wandb").glob("offline-run-*-leaderboard-*")
-    sentence = f"note: W&B did not take the leaderboard in 2 s: `wandb sync {path}` uploads it later."
+    sentence = f"note: W&B did not take the leaderboard in 4 s: `wandb sync {path}` uploads it later."
     assert sentence in done.out.splitlines()
     assert not [its for its in Path("/proc").glob("[0-9]*/cmdline") if str(path) in its.read_bytes().decode()]
 
@@ -115,7 +116,7 @@ def test_a_service_that_goes_in_the_middle_of_a_cell(bench, data, tmp_path, serv
     (remark,) = record["remarks"]
     assert "W&B did not take all in 1 s; `wandb sync --no-skip-online " in remark
     assert f"note: {remark}" in done.out
-    server.how = "fine"
+    server.recover()
     subprocess.run([WANDB, *remark.split("`")[1].split()[1:]], check=True, capture_output=True, cwd=tmp_path)
     measured = record["metrics"]["bottle"]["pixel_AUROC"]["value"]
     assert measured in [each.get("test/pixel_AUROC") for each in server.history()]
@@ -124,6 +125,7 @@ def test_a_service_that_goes_in_the_middle_of_a_cell(bench, data, tmp_path, serv
 def test_what_the_leaderboard_cannot_write_is_a_sentence(tmp_path):
     why = log_leaderboard(LoggerSettings(name="wandb", project="p", mode="offline"), tmp_path, "sweep")
     assert why.startswith("W&B has no leaderboard of this sweep (FileNotFoundError: ")
+    assert wandb.run is None  # the next one is another one
 
 
 @pytest.mark.parametrize(
@@ -145,9 +147,3 @@ def test_nothing_is_asked_where_nothing_is_online(service):
         settings = LoggerSettings(name="wandb", mode=mode)
         assert reach.decide(settings, Path("r"))[0] == reach.still_online(settings) == settings
     assert server.requests == []
-
-
-def test_a_csv_run_loads_neither_board():
-    code = "import sys, benchmark.execution.attempt; print({'mlflow', 'tensorboard'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
