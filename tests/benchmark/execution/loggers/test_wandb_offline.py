@@ -114,16 +114,6 @@ def check_dashboard(by_type):
     assert all(f'"{name}"' in json.dumps(panels) for name in ("leaderboard", "leaderboard_by_category"))
 
 
-@pytest.mark.slow
-def test_without_predictions_a_run_has_no_images(bench, data, tmp_path):
-    words = ("--methods", "toy_mean", "--shots", "1", "--seeds", "0", "--datasets", "mvtec_ad")
-    more = ("--categories", "bottle", "logger=wandb", "logger.mode=offline", "--results", tmp_path / "r")
-    assert bench("run", *words, *more).code == 0
-    (run,) = runs(tmp_path / "r")["cell"]
-    assert run["summary"]["test/image_AUROC"] == 1.0
-    assert not {"test/images", "test/worst"} & run["summary"].keys()
-
-
 def test_the_mode_is_asked_or_found(monkeypatch, tmp_path):
     settings = LoggerSettings(name="wandb")
     assert decide(settings, tmp_path)[0].mode == "offline"

@@ -52,10 +52,13 @@ def check_uploaded(server, folder: Path) -> None:
 @pytest.mark.slow
 def test_online_the_service_gets_the_cell_and_the_leaderboard(bench, data, tmp_path, service, kept):
     server = service()
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "leaderboard.html").write_text("a page")
     done = bench(*RUN, "--results", tmp_path / "r")
     assert done.code == 0
     assert "W&B" not in done.out
     check_uploaded(server, tmp_path / "r")
+    assert b"a page" in server.stored.values()
     codes = [body.get("exitcode") for body in server.streamed if body.get("complete")]
     assert codes == [0, 0]
 
@@ -81,7 +84,11 @@ def test_a_service_that_cannot_be_used_is_asked_once_and_left_alone(bench, data,
     assert line.endswith(f"`wandb sync {tmp_path / 'r'}/wandb/offline-run-*` uploads them later.")
     assert len(server.requests) == 1
     server.recover()
-    assert {kind: len(its) for kind, its in runs(tmp_path / "r").items()} == {"cell": 1, "leaderboard": 1}
+    found = runs(tmp_path / "r")
+    assert {kind: len(its) for kind, its in found.items()} == {"cell": 1, "leaderboard": 1}
+    (record,), (summary,) = records(tmp_path / "r"), [its["summary"] for its in found["cell"]]
+    assert summary["test/pixel_AUROC"] == record["metrics"]["bottle"]["pixel_AUROC"]["value"]
+    assert not {"test/images", "test/worst"} & summary.keys()  # no predictions were kept
 
 
 @pytest.mark.slow
