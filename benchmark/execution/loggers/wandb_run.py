@@ -89,7 +89,7 @@ def _open(record: Record, results: Path, settings: LoggerSettings) -> WandbLogge
 
 
 def in_folder(results: Path) -> Path:
-    """The folder in which W&B makes its wandb/; what artifacts stage lies there too, so one copy suffices for a sync."""
+    """The folder in which W&B makes its wandb/; what artifacts stage lies there too, so that one copy is whole."""
     for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache"), ("WANDB_CONFIG_DIR", "config")):
         os.environ.setdefault(variable, str(results.absolute() / "wandb" / name))
         Path(os.environ[variable]).mkdir(parents=True, exist_ok=True)
