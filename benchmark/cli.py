@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from benchmark.commands import captions, data
+from benchmark.commands import captions, data, export
 from benchmark.commands import show as showing
 from benchmark.request.registry import ConfigError
 from datamodules.components.sample import UserError
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(captions.app, name="captions")
 app.add_typer(data.app, name="data")
+app.add_typer(export.app, name="export")
 USAGE = 2
 OVERWRITE = ("never", "failed", "always")
 

@@ -17,7 +17,10 @@ from methods.components.base import Method
 
 ROOT = Path(__file__).parents[1]
 #: Packages that are imported by another name than they are installed by.
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "open_clip": "open_clip_torch"}
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "open_clip": "open_clip_torch"} | {
+    "mlflow": "mlflow-skinny",
+    "wandb_workspaces": "wandb-workspaces",
+}
 TOPS = ("benchmark", "methods", "datamodules", "configs", "tests")
 PYTHON = [ROOT / "clip_ad_bench.py", *sorted(path for top in TOPS for path in (ROOT / top).rglob("*.py"))]
 

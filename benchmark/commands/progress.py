@@ -14,7 +14,8 @@ from benchmark.commands.report import reason
 from benchmark.commands.terminal import plain
 from benchmark.execution.build import open_backbone
 from benchmark.execution.heart import Running
-from benchmark.execution.loggers import log_leaderboard, reach_wandb, resolve_wandb_mode
+from benchmark.execution.loggers.choice import prepare
+from benchmark.execution.loggers.leaderboard import log_leaderboard
 from benchmark.execution.sweep import Interrupted, Sweep, run_sweep, verify_data
 from benchmark.records.leaderboard import describe_leaks, write_tables
 from benchmark.records.store import Record, Store, StoreError
@@ -37,16 +38,20 @@ def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, pd.D
     code, table = _run(sweep, placed, console)
     logger = placed[0].where.logger
     if logger.name == "wandb" and code != INTERRUPTED:
-        log_leaderboard(table, logger, sweep.store.folder, sweep.name)
+        _note(log_leaderboard(logger, sweep.store.folder, sweep.name), console)
     return code, table
 
 
 def _placed(todo: Sequence[Cell], folder: Path, console: Console) -> list[Cell]:
     """The cells with the results folder and the W&B mode decided once for all."""
-    logger, problem = reach_wandb(resolve_wandb_mode(todo[0].where.logger))
-    if problem:
-        console.print(f"note: {problem}", markup=False, highlight=False, soft_wrap=True)
+    logger, problem = prepare(todo[0].where.logger, folder)
+    _note(problem, console)
     return [replace(cell, where=replace(cell.where, logger=logger, results=str(folder))) for cell in todo]
+
+
+def _note(words: str, console: Console) -> None:
+    if words:
+        console.print(f"note: {words}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.DataFrame]:

@@ -15,7 +15,7 @@ from benchmark.execution import stopping
 from benchmark.execution.content import Contents
 from benchmark.execution.evaluator import Kept
 from benchmark.execution.fitting import quiet
-from benchmark.execution.loggers import cell_loggers, log_metrics
+from benchmark.execution.loggers.choice import cell_loggers, finish, problems
 from benchmark.execution.predicted import predicted
 from benchmark.execution.provenance import provenance
 from benchmark.execution.run_cell import fit_ahead, run_cell
@@ -56,14 +56,15 @@ def attempt(job: Job) -> Record:
             return replace(record, data={"auxiliary": fit_ahead(cell, Watch((), Pulse(job.logs / PROGRESS)))})
         record = replace(record, content=Contents({}).of(cell), knows=knowledge(cell))
         predictions: list[Predicted] = []
-        with cell_loggers(cell, job.number, job.logs, job.results, job.sweep) as loggers:
+        with cell_loggers(record, job.logs, job.results) as loggers:
             measured = run_cell(cell, _watch(job, loggers, predictions))
-            log_metrics(loggers, measured.metrics)
-        if changed := differences(record.content, Contents({}).of(cell)):
-            raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
-        for found in predictions if _is_first_rank() else ():
-            write(path_of(job.results, record), found)
-        return replace(record, **measured._asdict())
+            if changed := differences(record.content, Contents({}).of(cell)):
+                raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
+            record = replace(record, **measured._asdict())
+            for found in predictions if _is_first_rank() else ():
+                write(path_of(job.results, record), found)
+            finish(loggers, record, next(iter(predictions), None))
+        return replace(record, remarks=[*record.remarks, *problems(loggers)])
     except StoreError:
         raise
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  it belongs in a record, not over a sweep

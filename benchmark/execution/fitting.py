@@ -42,6 +42,7 @@ WORTH_WORKERS = 1000  # synthesised images of a fit
 MOST_WORKERS = 4
 #: Share of a fit's steps, the last ones, over which its terms are averaged.
 END = 0.2
+CURVE = 200  # points of a loss curve, about
 
 
 class Learnt(NamedTuple):
@@ -161,12 +162,15 @@ def _fit_once(
 class _Steps(Callback):
     """Counts the batches that a fit has seen: Lightning ends an epoch early without an error for several reasons.
 
-    Keeps the terms of the last ones.
+    Keeps the terms of the last ones. The first step is logged, and from there as many as make a curve.
     """
 
     def __init__(self, wanted: int) -> None:
-        self.count = 0
+        self.count, self.between = 0, max(1, wanted // CURVE)
         self.last = deque[Mapping[str, torch.Tensor]](maxlen=max(1, int(wanted * END)))
+
+    def on_train_batch_start(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
+        trainer.log_every_n_steps = self.between if self.count else 1  # type: ignore[attr-defined]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *arguments: Any, **named: Any) -> None:
         self.count += 1

@@ -140,16 +140,18 @@ class LoggerSettings:
     """Where curves go besides the record; a file of configs/logger says several at once.
 
     Attributes:
-        name: "csv", which is always on, or "wandb" beside it.
-        project: project of W&B.
+        name: "csv", which is always on, or beside it "wandb", "tensorboard" or "mlflow", the last two of extras.
+        project: project of W&B, experiment of MLflow.
         entity: user or team of W&B; null takes the user's default.
         mode: mode of W&B; null takes WANDB_MODE, else online where a key is found, else offline.
+        worst: images that W&B gets of a cell with their maps, those that rank most wrongly, where predictions are kept.
     """
 
-    name: Literal["csv", "wandb"] = "csv"
+    name: Literal["csv", "wandb", "tensorboard", "mlflow"] = "csv"
     project: str | None = None
     entity: str | None = None
     mode: Literal["online", "offline", "disabled"] | None = None
+    worst: Annotated[int, ">= 0, <= 64"] = 8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ class Plan:
     notes: tuple[str, ...]  # what was left out, and why
 
 
+#: Packages of loggers that are extras of this one, by the logger's name, which is the extra's too.
+PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
 NO_SHOTS = "which has no normal training images"
 
 
@@ -47,6 +50,7 @@ def make_plan(settings: Settings, on_disk: Mapping[str, Sequence[str]]) -> Plan:
         ConfigError: for a request that cannot be honoured.
     """
     _check(settings)
+    _check_logger(settings["logger"]["name"])
     sweep = settings.sweep
     known = {name: registry.dataset(name).categories or tuple(on_disk[name]) for name in sweep.datasets}
     categories = {name: _choose(sweep.categories, names) for name, names in known.items()}
@@ -98,6 +102,11 @@ def _counts(dataset: DatasetFacts, settings: Settings, categories: Sequence[str]
     name = f"{dataset.name} ({variant})" if len(dataset.counts) > 1 else dataset.name
     train, normal, anomalous = (sum(numbers) for numbers in zip(*(known[c] for c in categories), strict=True))
     return _Counts(name, train, normal, anomalous, dataset.has_masks)
+
+
+def _check_logger(name: str) -> None:
+    if (package := PACKAGES.get(name)) and find_spec(package) is None:
+        raise ConfigError(f"logger={name} needs the package {package}: pip install 'clip-ad-bench[{name}]'.")
 
 
 def _check(settings: Settings) -> None:

@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
@@ -14,7 +11,6 @@ from benchmark.commands.report import print_status
 from benchmark.commands.terminal import plain
 from benchmark.records.leaderboard import everything, write_tables
 from benchmark.records.store import Store, StoreError, sweep_up
-from benchmark.request.groups import LoggerSettings
 
 TOY = ("run", "--methods", "toy_mean", "--shots", "1", "--seeds", "0")
 
@@ -190,47 +186,6 @@ def test_a_place_that_cannot_be_written(bench, tmp_path, monkeypatch, what):
     assert found.code == 2
     assert found.err.count("\n") == 1
     assert str(tmp_path / "file") in found.err
-
-
-class Service(BaseHTTPRequestHandler):
-    def do_POST(self):
-        how = self.server.how
-        if how == "hang":
-            time.sleep(20)
-        self.send_response({"401": 401, "500": 500}.get(how, 200))
-        self.end_headers()
-        self.wfile.write(json.dumps({"data": {"viewer": None if how == "no viewer" else {"id": "me"}}}).encode())
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("how", "words"),
-    [("401", "refuses the key"), ("500", "answers 500"), ("no viewer", "refuses the key"),
-     ("hang", "cannot be reached"), ("refused", "cannot be reached"), ("fine", "")],
-)  # fmt: skip
-def test_wandb_is_asked_once_and_left_alone(monkeypatch, how, words):
-    from benchmark.execution import loggers
-
-    monkeypatch.setattr(loggers, "PATIENCE", 0.5)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        server.how = how
-        port = 9 if how == "refused" else server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(loggers, "_base_url", lambda: f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        found, problem = loggers.reach_wandb(LoggerSettings(name="wandb", mode="online"))
-        server.shutdown()
-    assert (found.mode, words in problem, bool(problem)) == ("offline" if words else "online", True, bool(words))
-    assert not words or problem.endswith("runs are written offline; `wandb sync` uploads them later.")
-
-
-def test_nothing_is_asked_where_nothing_is_online():
-    from benchmark.execution import loggers
-
-    for settings in (LoggerSettings(), LoggerSettings(name="wandb", mode="offline")):
-        assert loggers.reach_wandb(settings) == (settings, "")
 
 
 def test_killed_drawings_are_swept(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ def test_every_order_of_words_gives_the_same_settings():
 @pytest.mark.parametrize("words", list(permutations(["logger=wandb", "logger.mode=offline", "logger.project=mine"])))
 def test_a_logger_and_its_keys_hold_in_any_order(words):
     made = compose([TOY, parse_words(words)])["logger"]
-    assert made == {"name": "wandb", "project": "mine", "entity": None, "mode": "offline"}
+    assert made == {"name": "wandb", "project": "mine", "entity": None, "mode": "offline", "worst": 8}
 
 
 def test_an_option_and_a_word_below_it_both_hold():
