@@ -26,12 +26,16 @@ CPU = torch.device("cpu")
 def main() -> None:
     """Print both figures."""
     with tempfile.TemporaryDirectory() as folder:
-        print(f"keeping takes {share(Path(folder)):.2%} of a test of winclip on the embedded CLIP (promised {SHARE:.0%})")
+        print(
+            f"keeping takes {share(Path(folder)):.2%} of a test of winclip on the embedded CLIP (promised {SHARE:.0%})"
+        )
         names = [f"metal_nut/test/scratch_and_dent/{i:03}.png" for i in range(200)]
         maps = np.random.default_rng(0).random((200, 37, 37), dtype=np.float32)
         finish = {"size": [518, 518], "sigma": 4.0, "align_corners": False}
         truth, scores = np.ones(200, bool), np.ones(200, np.float32)
-        write(path := Path(folder) / "p", Predicted(names, ["nut"] * 200, ["f" * 64] * 200, truth, scores, maps, finish))
+        write(
+            path := Path(folder) / "p", Predicted(names, ["nut"] * 200, ["f" * 64] * 200, truth, scores, maps, finish)
+        )
         print(f"{path.stat().st_size / 200:,.0f} bytes an image of 37 x 37 patches (promised {BYTES:,})")
 
 

@@ -49,6 +49,7 @@ def test_what_all_rows_share_stands_once_above_and_a_metric_that_none_has_nowher
     assert names(display) == ["method", "image_AUROC", "image_AP", "pixel_AUPRO"]
     assert display.notes[0].startswith("In every row: dataset plugin_set, kind all, protocol few_shot, shots 1, comp")
     assert "status" in names(shown(sweep({"best": 0.9}) + sweep({"worse": 0.4}, ("a",), limit=4)))
+    assert names(shown(sweep({"alone": 0.9})))[0] == "method"
     both = shown([*sweep(), *sweep(shots=2)])
     assert names(both)[:2] == ["shots", "method"]
 
@@ -117,6 +118,8 @@ def test_latex_escapes_what_it_would_obey_and_keeps_its_rules():
     assert r"\textbf{90.5 $\pm$ 0.7}" in text
     assert r"\underline{80.5 $\pm$ 0.7}" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    bare = [line.partition(" ")[0] for line in text.splitlines()]
+    assert [bare[i + 1] for i, word in enumerate(bare) if word == r"\midrule"] == ["1", "2"]
     counts = {len(re.findall(r"(?<!\\)&", line)) for line in rows}
     assert counts == {len(re.search(r"tabular}{([lr]+)}", text)[1]) - 1}
 
