@@ -36,7 +36,7 @@ def test_a_sweep_leaves_records_and_tables_and_runs_only_once(bench, data, cells
     wide = pd.read_csv(results / "leaderboard.csv")
     assert list(zip(wide["kind"], wide["shots"], strict=True)) == [("all", 1), ("all", 2), ("object", 1), ("object", 2)]
     assert set(wide["status"]) == {"partial: 2 of 15 category runs", "partial: 2 of 10 category runs"}
-    assert "│ mvtec_ad │ object │ few_shot(eval" in first.out.replace("  ", " ")
+    assert "In every row: dataset mvtec_ad, kind all, protocol few_shot(evaluation_size=24), " in first.out
     assert wide["pixel_AUPRO"].between(0.5, 1).all()
     before = {name: (results / name).read_bytes() for name in TABLES}
     second = bench(*TOY, *cells, "--results", results)
