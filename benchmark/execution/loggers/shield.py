@@ -27,7 +27,7 @@ class Outlet(Protocol):
 
 
 class Shielded(Logger):
-    """Hands everything on to an outlet until that raises; `problem` then says why in a sentence: the end's, if that fails too."""
+    """Hands everything on to an outlet until that raises; `problem` then says why, of two errors the later one."""
 
     def __init__(self, called: str, opened: Callable[[], Outlet]) -> None:
         """Open an outlet.
