@@ -1,9 +1,7 @@
 """One W&B run per sweep that holds its tables, written offline first, so that no service can hold up a sweep."""
 
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -86,7 +84,6 @@ def _uploaded(run: Path, folder: Path, end: float) -> bool:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     try:
         return process.wait(max(0.0, end - time.monotonic())) == 0 and any(run.glob("*.wandb.synced"))
@@ -94,5 +91,5 @@ def _uploaded(run: Path, folder: Path, end: float) -> bool:
         return False
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()  # its helper ends when it is gone
             process.wait()

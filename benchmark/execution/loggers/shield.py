@@ -27,7 +27,7 @@ class Outlet(Protocol):
 
 
 class Shielded(Logger):
-    """Hands everything on to an outlet until that raises; `problem` then says why in a sentence."""
+    """Hands everything on to an outlet until that raises; `problem` then says why, of two errors the later one."""
 
     def __init__(self, called: str, opened: Callable[[], Outlet]) -> None:
         """Open an outlet.
@@ -78,4 +78,4 @@ class Shielded(Logger):
             work()
         except Exception as error:  # noqa: BLE001  (a dashboard is no reason to lose a measurement)
             words = f"{type(error).__name__}: {error}".partition("\n")[0]
-            self.problem = self.problem or f"logger={self._called} stopped ({words}); the record is complete."
+            self.problem = f"logger={self._called} stopped ({words}); the record is complete."

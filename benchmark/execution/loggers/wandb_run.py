@@ -46,6 +46,9 @@ class WandbRun:
         run.log(dict(values))
         if predicted is None:
             return
+        shown = pictures.worst_of(record.cell, predicted, record.cell.where.logger.worst)
+        if shown:
+            run.log({WORST: [wandb.Image(its.pixels, caption=its.caption) for its in shown]})
         columns = ("image", "category", "anomalous", "score")
         rows = zip(
             predicted.names,
@@ -54,10 +57,7 @@ class WandbRun:
             predicted.scores.tolist(),
             strict=True,
         )
-        run.log({TABLE: wandb.Table(columns=[*columns], data=[[*row] for row in rows])})
-        shown = pictures.worst_of(record.cell, predicted, record.cell.where.logger.worst)
-        if shown:
-            run.log({WORST: [wandb.Image(its.pixels, caption=its.caption) for its in shown]})
+        run.log({TABLE: wandb.Table(columns=[*columns], data=[[*row] for row in rows])})  # last: it asks the service
 
     def close(self, *, well: bool) -> None:
         """As `Outlet.close`; TimeoutError where the service takes too long, and the files then wait for a sync."""

@@ -46,6 +46,13 @@ def service(monkeypatch) -> Iterator[Callable[[str], Service]]:
 
 
 @pytest.fixture
+def unkept(monkeypatch) -> None:
+    """No cell keeps predictions."""
+    real = attempt.finish
+    monkeypatch.setattr(attempt, "finish", lambda loggers, record, predicted: real(loggers, record, None))
+
+
+@pytest.fixture
 def kept(monkeypatch) -> None:
     """Every cell keeps predictions."""
     real = attempt.finish

@@ -56,6 +56,17 @@ def test_after_its_first_error_a_logger_is_left_alone_and_closed():
     assert shielded.problem == "logger=wandb stopped (RuntimeError: gone); the record is complete."
 
 
+def test_an_error_at_the_end_is_the_one_that_is_told():
+    class Late(Counting):
+        def close(self, *, well):
+            raise TimeoutError("sync it")
+
+    shielded = Shielded("wandb", Late)
+    shielded.log_metrics({}, 1)
+    shielded.close(well=True)
+    assert shielded.problem == "logger=wandb stopped (TimeoutError: sync it); the record is complete."
+
+
 def test_an_interrupt_passes():
     def interrupted():
         raise KeyboardInterrupt

@@ -75,7 +75,7 @@ def test_the_command_of_the_note_uploads_everything(bench, data, tmp_path, servi
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "why"), [("401", "refuses the key"), ("500", "answers 500"), ("hang", "cannot be")])
-def test_a_service_that_cannot_be_used_is_asked_once_and_left_alone(bench, data, tmp_path, service, how, why):
+def test_a_service_that_cannot_be_used_is_asked_once_and_left_alone(bench, data, tmp_path, service, unkept, how, why):
     server = service(how)
     done = bench(*RUN, "--results", tmp_path / "r")
     assert done.code == 0
@@ -112,9 +112,9 @@ def test_a_service_that_goes_in_the_middle_of_a_cell(bench, data, tmp_path, serv
     server, real = service(), attempt.finish
     monkeypatch.setattr(wandb_run, "UPLOAD", 1.0)
 
-    def hang_then_finish(*arguments):
+    def hang_then_finish(loggers, record, predicted):
         server.how = "hang"
-        real(*arguments)
+        real(loggers, record, None)  # a table would wait for the service, for 20 s
 
     monkeypatch.setattr(attempt, "finish", hang_then_finish)
     done = bench(*RUN, "--results", tmp_path / "r")
