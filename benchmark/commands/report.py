@@ -14,6 +14,7 @@ from benchmark.metrics.table import metric_names
 from benchmark.records import ablation, claims
 from benchmark.records.ablation import write_ablations
 from benchmark.records.leaderboard import FILES, entries, everything, head, legend, write_tables
+from benchmark.records.page.write import write_page
 from benchmark.records.store import Record, Store, StoreError, read_sweep
 from benchmark.request import registry
 from benchmark.request.cell import differences
@@ -34,6 +35,7 @@ def rebuild(folder: Path, show_all: bool = False) -> None:
     store = open_store(folder)
     table = write_tables(folder, store.all_current())
     print_leaderboard(everything(store.all_records()) if show_all else table, folder, Console())
+    print_page(store, table, Console(), anew=True)
     print_ablations(store, Console())
     _print_set_aside(store)
 
@@ -119,6 +121,14 @@ def print_leaderboard(table: pd.DataFrame, folder: Path, console: Console) -> No
         console.print(grid)
     for name in FILES:
         console.print(str(folder / name), highlight=False)
+
+
+def print_page(store: Store, table: pd.DataFrame, console: Console, *, anew: bool = False) -> None:
+    """Write the page of the leaderboard where it tells of older records, or `anew`, and print its path."""
+    try:
+        console.print(str(write_page(store, table, anew=anew)), highlight=False, soft_wrap=True)
+    except StoreError as error:  # the records and the tables are there
+        console.print(f"note: {error}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_ablations(store: Store, console: Console) -> None:

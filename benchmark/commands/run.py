@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.commands.report import print_ablations, print_leaderboard
+from benchmark.commands.report import print_ablations, print_leaderboard, print_page
 from benchmark.execution.states import State, absent_data, cell_states
 from benchmark.records import claims
 from benchmark.records.leaderboard import write_tables
@@ -70,9 +70,11 @@ def run(
             code, table = progress.run(todo, sweep, console)
         else:
             code, table = OK, write_tables(folder, store.all_current())
+        current = Store(folder) if shard else store
         if shard:
-            table = write_tables(folder, Store(folder).all_current())
+            table = write_tables(folder, current.all_current())
         print_leaderboard(table, folder, console)
+        print_page(current, table, console)
         print_ablations(store, console)
     return code if code != OK or _all_there(cells, store) else FAILED
 
