@@ -1,5 +1,5 @@
 // One chart: series of points in percent over a scale, with a legend that is also the table of its numbers.
-const BOX = { width: 440, height: 290, left: 48, right: 14, top: 12, bottom: 42 };
+const BOX = { width: 440, height: 290, left: 48, right: 14, top: 28, bottom: 42 };
 const COLOURS = 8; // series beyond are grey until they are chosen
 const SHAPES = [
   (x, y) => draw("circle", { cx: x, cy: y, r: 4.5 }),
@@ -21,6 +21,7 @@ function decades(low, high) {
   const found = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
     for (const each of [1, 2, 5]) if (each * 10 ** power >= low && each * 10 ** power <= high) found.push(each * 10 ** power);
+  if (found.length < 2) return steps(low, high, 3);
   return found.length > 5 ? found.filter((each) => Math.abs(Math.log10(each) % 1) < 1e-9) : found;
 }
 
@@ -110,10 +111,11 @@ function legend(series, chart) {
   return make("ul", { class: "series-list" }, items);
 }
 
-function chartOf(title, label, series, x, { withLine, withNames, frontier }) {
+function chartOf(title, label, series, x, { yName, withLine, withNames, frontier }) {
   const plot = layout(series, x);
   const edge = frontier?.length > 1 ? draw("path", { class: "frontier", d: `M${frontier.map((its) => `${plot.x(its.x)} ${plot.y(100 * its.y)}`).join("L")}` }) : null;
   const chart = draw("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img", "aria-label": label, class: "chart" }, [
+    draw("text", { class: "axis", x: 2, y: 14 }, `${yName}, percent`),
     axes(plot),
     edge,
     series.map((its, at) => seriesOf(its, at, plot, withLine)).reverse(),

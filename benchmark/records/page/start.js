@@ -24,6 +24,7 @@ const draw = (name, attributes, children) => make(name, attributes, children, SV
 const by = (id) => document.getElementById(id);
 const percent = (value) => (value === null ? DASH : (100 * value).toFixed(1));
 const spaced = (name) => name.replaceAll("_", " ");
+const parted = (name) => spaced(name).split(/ (.*)/).filter(Boolean).flatMap((part, at) => (at ? [" ", make("br"), part] : [part]));
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 function seconds(value) {
@@ -38,12 +39,12 @@ function word(value) {
 }
 
 function shotsOf(group) {
-  return group.shots === 1 ? "1 shot" : `${group.shots} shots`;
+  return group.shots === 1 ? ", 1 shot" : group.shots ? `, ${group.shots} shots` : "";
 }
 
 function named(group) {
   const kind = group.kind === "all" ? "" : ` (${group.kind} categories)`;
-  return `${group.dataset}${kind}, ${spaced(group.protocol)}, ${shotsOf(group)}`;
+  return `${group.dataset}${kind}, ${spaced(group.protocol)}${shotsOf(group)}`;
 }
 
 const passes = (group) => KEYS.every((key) => state[key] === "" || String(group[key]) === state[key]);

@@ -75,23 +75,25 @@ function section({ group, rows }) {
   const best = bestOf(DATA.rows.filter((row) => DATA.groups[row.group] === group));
   const head = make("tr", {}, [
     heading("method", "method", 0, false),
-    DATA.metrics.map((name, at) => heading(spaced(name), "metric", at, true)),
-    withPublished ? heading(`published ${spaced(DATA.metrics[state.metric])}`, "published", 0, true) : null,
+    DATA.metrics.map((name, at) => heading(parted(name), "metric", at, true)),
+    withPublished ? heading(["published ", make("br"), spaced(DATA.metrics[state.metric])], "published", 0, true) : null,
     DATA.facts.map((name, at) => heading(name, "fact", at, typeof rows[0].facts[at] === "number")),
     heading("status", "status", 0, false),
   ]);
   const body = sorted(rows, state.sort).map((row) => line(row, best, wide, withPublished));
   const name = `table of ${named(group)}`;
+  const table = make("table", { class: wide ? "wide" : undefined }, [make("thead", {}, head), make("tbody", {}, body)]);
+  table.style.minWidth = `${130 + 92 * head.children.length}px`;
   return make("section", { class: "group", "data-group": DATA.groups.indexOf(group) }, [
     titleOf(group),
-    make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": name }, make("table", { class: wide ? "wide" : undefined }, [make("thead", {}, head), make("tbody", {}, body)])),
+    make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": name }, table),
   ]);
 }
 
 function titleOf(group) {
   const kind = group.kind === "all" ? null : make("span", { class: "chip" }, group.kind);
   return make("div", { class: "title" }, [
-    make("h2", {}, [group.dataset, kind, make("span", { class: "quiet" }, `${spaced(group.protocol)}, ${shotsOf(group)}`)]),
+    make("h2", {}, [group.dataset, kind, make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`)]),
     make("p", { class: "quiet" }, [group.backbone, " · ", group.comparison ? ["comparison ", make("code", {}, group.comparison)] : "nothing measured yet"]),
   ]);
 }

@@ -3,7 +3,7 @@ const COSTS = { image: "seconds of the test per image", cell: "seconds of a whol
 
 function titleLine(group, withShots) {
   const kind = group.kind === "all" ? "" : ` (${group.kind})`;
-  const shots = withShots ? `, ${shotsOf(group)}` : "";
+  const shots = withShots ? shotsOf(group) : "";
   return [make("strong", {}, `${group.dataset}${kind}`), ` ${spaced(group.protocol)}${shots}`, make("small", {}, group.backbone)];
 }
 
@@ -36,8 +36,8 @@ function curveCard({ group, methods }) {
   });
   series.sort((one, other) => other.points.at(-1).x - one.points.at(-1).x || other.points.at(-1).y - one.points.at(-1).y);
   const metric = spaced(DATA.metrics[state.metric]);
-  const x = { name: `shots (${metric}, percent)`, ticks: shots, word: String, log: true };
-  return chartOf(titleLine(group, false), `${metric} against shots, ${named(group)}; the list below names each value`, series, x, { withLine: true });
+  const x = { name: "shots", ticks: shots, word: String, log: true };
+  return chartOf(titleLine(group, false), `${metric} against shots, ${named(group)}; the list below names each value`, series, x, { yName: metric, withLine: true });
 }
 
 function showCurves(view) {
@@ -58,9 +58,9 @@ function costCard({ group, rows }) {
   const own = sorted(rows, { key: "metric", at: state.metric, down: true });
   const series = own.map((row) => ({ name: row.method, points: [pointOf(row, row.cost[state.cost], `${seconds(row.cost[state.cost])}, ${valueOf(row)}`)], said: `${valueOf(row)}, ${seconds(row.cost[state.cost])}` }));
   const metric = spaced(DATA.metrics[state.metric]);
-  const x = { name: `${COSTS[state.cost]} (${metric}, percent)`, word: seconds, log: true };
+  const x = { name: COSTS[state.cost], word: seconds, log: true };
   const frontier = frontierOf(series.map((its) => its.points[0]).filter((point) => !point.unfit));
-  return chartOf(titleLine(group, true), `${metric} against ${COSTS[state.cost]}, ${named(group)}; the list below names each value`, series, x, { withNames: true, frontier });
+  return chartOf(titleLine(group, true), `${metric} against ${COSTS[state.cost]}, ${named(group)}; the list below names each value`, series, x, { yName: metric, withNames: true, frontier });
 }
 
 function showCosts(view) {
