@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmark.execution.loggers.choice import prepare
 from benchmark.execution.loggers.leaderboard import log_leaderboard
 from benchmark.execution.sweep import Interrupted, Sweep, run_sweep, verify_data
 from benchmark.records.leaderboard import describe_leaks, write_tables
+from benchmark.records.page.write import write_page
 from benchmark.records.store import Record, Store, StoreError
 from benchmark.request.cell import Cell
 
@@ -38,6 +40,8 @@ def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, pd.D
     code, table = _run(sweep, placed, console)
     logger = placed[0].where.logger
     if logger.name == "wandb" and code != INTERRUPTED:
+        with suppress(StoreError):  # the caller says why there is no page
+            write_page(sweep.store, table)
         _note(log_leaderboard(logger, sweep.store.folder, sweep.name), console)
     return code, table
 

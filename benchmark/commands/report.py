@@ -17,6 +17,7 @@ from benchmark.records.ablation import write_ablations
 from benchmark.records.cost import cost_table
 from benchmark.records.display import displays
 from benchmark.records.leaderboard import FILES, everything, write_tables
+from benchmark.records.page.write import write_page
 from benchmark.records.store import Record, Store, StoreError, read_sweep
 from benchmark.request import registry
 from benchmark.request.cell import differences
@@ -43,6 +44,7 @@ def rebuild(folder: Path, show_all: bool = False, *, wide: bool = False) -> None
             print_display(each, console, wide=True)
     else:
         print_leaderboard(shown, folder, console)
+    print_page(store, table, console, anew=True)
     print_uncertainty(store, console)
     print_ablations(store, console)
     _print_set_aside(store)
@@ -125,6 +127,14 @@ def print_uncertainty(store: Store, console: Console) -> None:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for name in uncertainty.FILES:
         console.print(str(store.folder / name), highlight=False, soft_wrap=True)
+
+
+def print_page(store: Store, table: pd.DataFrame, console: Console, *, anew: bool = False) -> None:
+    """Write the page of the leaderboard where it tells of older records, or `anew`, and print its path."""
+    try:
+        console.print(str(write_page(store, table, anew=anew)), highlight=False, soft_wrap=True)
+    except StoreError as error:  # the records and the tables are there
+        console.print(f"note: {error}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_ablations(store: Store, console: Console) -> None:

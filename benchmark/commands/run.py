@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.commands.report import print_ablations, print_leaderboard, print_uncertainty
+from benchmark.commands.report import print_ablations, print_leaderboard, print_page, print_uncertainty
 from benchmark.execution.states import State, absent_data, cell_states
 from benchmark.records import claims, uncertainty
 from benchmark.records.leaderboard import write_tables
@@ -74,6 +74,7 @@ def run(
         if shard:
             table = write_tables(folder, current.all_current())
         print_leaderboard(table, folder, console)
+        print_page(current, table, console)
         if todo or not all((folder / name).exists() for name in uncertainty.FILES):
             print_uncertainty(current, console)
         print_ablations(store, console)

@@ -129,7 +129,7 @@ def wide_table(long: pd.DataFrame) -> pd.DataFrame:
     A row of kind "all" is the mean over all categories; a data set with textures and objects has a row for each kind
     besides. Comparable rows stand together, sorted by image AUROC.
     """
-    table = rows.row_table(_by_kind(long), {name: _categories(name) for name in long["dataset"].unique()})
+    table = rows.row_table(by_kind(long), {name: _categories(name) for name in long["dataset"].unique()})
     compared = ["backbone", "dataset", "kind", "protocol", "shots", "comparison"]
     best = table.groupby(compared, sort=False)["image_AUROC"].rank(ascending=False, method="first", na_option="bottom")
     order = table.assign(best=best).sort_values([*compared, "best", "method", "superseded"]).index
@@ -160,7 +160,7 @@ def describe_leaks(leaks: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _by_kind(long: pd.DataFrame) -> pd.DataFrame:
+def by_kind(long: pd.DataFrame) -> pd.DataFrame:
     """Each line once for every kind that its category belongs to; a failed joint cell belongs to all kinds."""
     told = [
         (dataset, category, kind)
