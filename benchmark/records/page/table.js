@@ -44,7 +44,7 @@ function number(row, at, best, wide) {
   const top = value !== null && value === best[at] && row.status === "ok";
   const std = row.std[at] === null ? "" : `± ${percent(row.std[at])}`;
   const shown = [make("span", { class: top ? "best" : undefined }, percent(value)), below ? make("span", { class: "below", title: "below chance" }, " ▼") : null];
-  if (wide) shown.push(make("small", {}, std));
+  if (wide) shown.push(" ", make("small", {}, std));
   const attributes = { class: value === null ? "number none" : "number", "data-metric": at };
   return make("td", attributes, shown);
 }
@@ -93,7 +93,7 @@ function section({ group, rows }) {
 function titleOf(group) {
   const kind = group.kind === "all" ? null : make("span", { class: "chip" }, group.kind);
   return make("div", { class: "title" }, [
-    make("h2", {}, [group.dataset, kind, make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`)]),
+    make("h2", {}, [group.dataset, " ", kind, kind ? " " : null, make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`)]),
     make("p", { class: "quiet" }, [group.backbone, " · ", group.comparison ? ["comparison ", make("code", {}, group.comparison)] : "nothing measured yet"]),
   ]);
 }
