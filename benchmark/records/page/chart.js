@@ -88,7 +88,7 @@ function namesBeside(series, plot) {
   const free = (box) => box[0] >= BOX.left && box[0] + box[2] <= BOX.width && box[1] >= 0 && !taken.some((its) => box[0] < its[0] + its[2] && its[0] < box[0] + box[2] && box[1] < its[1] + its[3] && its[1] < box[1] + box[3]);
   return series.slice(0, COLOURS).map((its) => {
     const [x, y, width] = [plot.x(its.points[0].x), plot.y(100 * its.points[0].y), 6.6 * its.name.length];
-    const spots = [[x + 9, y - 8], [x - 9 - width, y - 8], [x - width / 2, y - 24], [x - width / 2, y + 9]];
+    const spots = [[x + 9, y - 8], [x - 13 - width, y - 8], [x - width / 2, y - 24], [x - width / 2, y + 9]];
     const spot = spots.find(([left, top]) => free([left, top, width, 15]));
     if (!spot) return null;
     taken.push([...spot, width, 15]);

@@ -26,16 +26,16 @@ function bestOf(rows) {
   });
 }
 
-function heading(text, key, at, number) {
+function heading(text, key, at, kind) {
   const own = state.sort.key === key && state.sort.at === at;
   const press = () => {
-    state.sort = { key, at, down: own ? !state.sort.down : number };
+    state.sort = { key, at, down: own ? !state.sort.down : kind !== "" };
     showTable(by("view"));
     by("view").querySelector(`[data-sort="${key}-${at}"]`)?.focus();
   };
   const order = own ? (state.sort.down ? "descending" : "ascending") : undefined;
   const button = make("button", { type: "button", onclick: press, "data-sort": `${key}-${at}` }, text);
-  return make("th", { scope: "col", "aria-sort": order, class: number ? "number" : undefined }, button);
+  return make("th", { scope: "col", "aria-sort": order, class: kind || undefined }, button);
 }
 
 function number(row, at, best, wide) {
@@ -44,7 +44,7 @@ function number(row, at, best, wide) {
   const top = value !== null && value === best[at] && row.status === "ok";
   const std = row.std[at] === null ? "" : `± ${percent(row.std[at])}`;
   const shown = [make("span", { class: top ? "best" : undefined }, percent(value)), below ? make("span", { class: "below", title: "below chance" }, " ▼") : null];
-  if (wide) shown.push(make("small", {}, std));
+  if (wide) shown.push(" ", make("small", {}, std));
   const attributes = { class: value === null ? "number none" : "number", "data-metric": at };
   return make("td", attributes, shown);
 }
@@ -74,11 +74,11 @@ function section({ group, rows }) {
   const withPublished = rows.some((row) => row.published.length);
   const best = bestOf(DATA.rows.filter((row) => DATA.groups[row.group] === group));
   const head = make("tr", {}, [
-    heading("method", "method", 0, false),
-    DATA.metrics.map((name, at) => heading(parted(name), "metric", at, true)),
-    withPublished ? heading(["published ", make("br"), spaced(DATA.metrics[state.metric])], "published", 0, true) : null,
-    DATA.facts.map((name, at) => heading(name, "fact", at, typeof rows[0].facts[at] === "number")),
-    heading("status", "status", 0, false),
+    heading("method", "method", 0, ""),
+    DATA.metrics.map((name, at) => heading(parted(name), "metric", at, "number")),
+    withPublished ? heading(["published ", make("br"), spaced(DATA.metrics[state.metric])], "published", 0, "number claimed") : null,
+    DATA.facts.map((name, at) => heading(name, "fact", at, typeof rows[0].facts[at] === "number" ? "number few" : "")),
+    heading("status", "status", 0, ""),
   ]);
   const body = sorted(rows, state.sort).map((row) => line(row, best, wide, withPublished));
   const name = `table of ${named(group)}`;
@@ -93,7 +93,7 @@ function section({ group, rows }) {
 function titleOf(group) {
   const kind = group.kind === "all" ? null : make("span", { class: "chip" }, group.kind);
   return make("div", { class: "title" }, [
-    make("h2", {}, [group.dataset, kind, make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`)]),
+    make("h2", {}, [group.dataset, " ", kind, kind ? " " : null, make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`)]),
     make("p", { class: "quiet" }, [group.backbone, " · ", group.comparison ? ["comparison ", make("code", {}, group.comparison)] : "nothing measured yet"]),
   ]);
 }

@@ -77,7 +77,7 @@ function showCosts(view) {
 }
 
 function tile(uri, title, said, alt) {
-  const image = uri ? make("img", { src: uri, alt, loading: "lazy", decoding: "async" }) : make("div", { class: "no-image" }, "none");
+  const image = uri ? make("img", { src: uri, alt, decoding: "async" }) : make("div", { class: "no-image" }, "none");
   return make("figure", { class: "tile" }, [image, make("figcaption", {}, [make("span", {}, title), make("small", {}, said)])]);
 }
 
