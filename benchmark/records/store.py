@@ -18,6 +18,7 @@ from datamodules.components.sample import UserError
 SCHEMA = 2
 ROUNDED = 1e-9  # by which a sum of floats may leave [0, 1]
 LOCK = ".lock"
+MOST = 2**53  # of a number that tables hold exactly
 _PARTIAL = re.compile(r"\.tmp-\d+-.+|\.tmp-probe")
 DIED = "ProcessDied"  # type of the error of an attempt whose process has ended without a record
 #: Fields that neither states nor tables read, so that they are not kept in memory.
@@ -222,6 +223,7 @@ def check_record(record: Record) -> None:
     if not all(good):
         raise ValueError("a field of another type")
     _check_numbers(record)
+    _check_cost(record)
     asdict(cell.settings), cell.words, cell.backbone_label, cell.method_label, cell.protocol_label  # are made of texts
 
 
@@ -243,6 +245,21 @@ def _check_numbers(record: Record) -> None:
         raise ValueError("leaks")
     if not all(isinstance(text, str) for text in (*record.error.values(), *record.backbone.get("arithmetic", {}))):
         raise ValueError("a text of the error")
+
+
+COST = {"trained_parameters": int, "images_per_s": float, "batch_size": int, "device": str, "warm": bool}
+
+
+def _check_cost(record: Record) -> None:
+    peak, cost = record.peak_memory_mib, record.cost
+    if not (peak is None or type(peak) in (int, float)) or abs(peak or 0) > MOST:
+        raise ValueError("a peak of memory")
+    if not all(type(number) is int and abs(number) < MOST for number in (record.features or {}).values()):
+        raise ValueError("what the feature store did")
+    if cost and {name: type(value) for name, value in cost.items()} != COST:
+        raise ValueError("a cost")
+    if cost and not all(0 <= cost[name] < MOST for name in ("trained_parameters", "images_per_s")):
+        raise ValueError("a cost out of range")
 
 
 def read_sweep(path: Path) -> dict[str, Any] | None:
