@@ -20,7 +20,8 @@ function steps(low, high, count) {
 function decades(low, high) {
   const found = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
-    for (const each of [1, 2, 5]) if (each * 10 ** power >= low && each * 10 ** power <= high) found.push(each * 10 ** power);
+    for (const each of [1, 2, 5])
+      if (each * 10 ** power >= low && each * 10 ** power <= high) found.push(each * 10 ** power);
   if (found.length < 2) return steps(low, high, 3);
   return found.length > 5 ? found.filter((each) => Math.abs(Math.log10(each) % 1) < 1e-9) : found;
 }
@@ -34,13 +35,29 @@ function scale(low, high, from, to, log) {
 function axes(plot) {
   const parts = [];
   for (const at of plot.yTicks) {
-    parts.push(draw("line", { class: "rule", x1: BOX.left, x2: BOX.width - BOX.right, y1: plot.y(at), y2: plot.y(at) }));
-    parts.push(draw("text", { class: "tick", x: BOX.left - 7, y: plot.y(at) + 4, "text-anchor": "end" }, plot.yWord(at)));
+    parts.push(
+      draw("line", { class: "rule", x1: BOX.left, x2: BOX.width - BOX.right, y1: plot.y(at), y2: plot.y(at) }),
+    );
+    parts.push(
+      draw("text", { class: "tick", x: BOX.left - 7, y: plot.y(at) + 4, "text-anchor": "end" }, plot.yWord(at)),
+    );
   }
   for (const at of plot.xTicks) {
-    parts.push(draw("text", { class: "tick", x: plot.x(at), y: BOX.height - BOX.bottom + 17, "text-anchor": "middle" }, plot.xWord(at)));
+    parts.push(
+      draw(
+        "text",
+        { class: "tick", x: plot.x(at), y: BOX.height - BOX.bottom + 17, "text-anchor": "middle" },
+        plot.xWord(at),
+      ),
+    );
   }
-  parts.push(draw("text", { class: "axis", x: (BOX.left + BOX.width - BOX.right) / 2, y: BOX.height - 5, "text-anchor": "middle" }, plot.xName));
+  parts.push(
+    draw(
+      "text",
+      { class: "axis", x: (BOX.left + BOX.width - BOX.right) / 2, y: BOX.height - 5, "text-anchor": "middle" },
+      plot.xName,
+    ),
+  );
   return parts;
 }
 
@@ -84,11 +101,25 @@ function seriesOf(its, at, plot, withLine) {
 
 // Names beside points, those of the first series first; a name that would lie on another one or a point is left out.
 function namesBeside(series, plot) {
-  const taken = series.flatMap((its) => its.points.map((point) => [plot.x(point.x) - 6, plot.y(100 * point.y) - 6, 12, 12]));
-  const free = (box) => box[0] >= BOX.left && box[0] + box[2] <= BOX.width && box[1] >= 0 && !taken.some((its) => box[0] < its[0] + its[2] && its[0] < box[0] + box[2] && box[1] < its[1] + its[3] && its[1] < box[1] + box[3]);
+  const taken = series.flatMap((its) =>
+    its.points.map((point) => [plot.x(point.x) - 6, plot.y(100 * point.y) - 6, 12, 12]),
+  );
+  const free = (box) =>
+    box[0] >= BOX.left &&
+    box[0] + box[2] <= BOX.width &&
+    box[1] >= 0 &&
+    !taken.some(
+      (its) =>
+        box[0] < its[0] + its[2] && its[0] < box[0] + box[2] && box[1] < its[1] + its[3] && its[1] < box[1] + box[3],
+    );
   return series.slice(0, COLOURS).map((its) => {
     const [x, y, width] = [plot.x(its.points[0].x), plot.y(100 * its.points[0].y), 6.6 * its.name.length];
-    const spots = [[x + 9, y - 8], [x - 13 - width, y - 8], [x - width / 2, y - 24], [x - width / 2, y + 9]];
+    const spots = [
+      [x + 9, y - 8],
+      [x - 13 - width, y - 8],
+      [x - width / 2, y - 24],
+      [x - width / 2, y + 9],
+    ];
     const spot = spots.find(([left, top]) => free([left, top, width, 15]));
     if (!spot) return null;
     taken.push([...spot, width, 15]);
@@ -104,8 +135,16 @@ function legend(series, chart) {
       chart.querySelector(`[data-series="${at}"]`).classList.toggle("on", on);
       chart.classList.toggle("choosing", chart.querySelector(".on") !== null);
     };
-    const swatch = draw("svg", { class: `swatch series ${at < COLOURS ? `s${at}` : "rest"}`, viewBox: "0 0 14 14", "aria-hidden": "true" }, SHAPES[at % SHAPES.length](7, 7));
-    const button = make("button", { type: "button", "aria-pressed": "false", onclick: press }, [swatch, make("span", {}, its.name), make("small", {}, its.said)]);
+    const swatch = draw(
+      "svg",
+      { class: `swatch series ${at < COLOURS ? `s${at}` : "rest"}`, viewBox: "0 0 14 14", "aria-hidden": "true" },
+      SHAPES[at % SHAPES.length](7, 7),
+    );
+    const button = make("button", { type: "button", "aria-pressed": "false", onclick: press }, [
+      swatch,
+      make("span", {}, its.name),
+      make("small", {}, its.said),
+    ]);
     return make("li", {}, button);
   });
   return make("ul", { class: "series-list" }, items);
@@ -113,13 +152,23 @@ function legend(series, chart) {
 
 function chartOf(title, label, series, x, { yName, withLine, withNames, frontier }) {
   const plot = layout(series, x);
-  const edge = frontier?.length > 1 ? draw("path", { class: "frontier", d: `M${frontier.map((its) => `${plot.x(its.x)} ${plot.y(100 * its.y)}`).join("L")}` }) : null;
-  const chart = draw("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img", "aria-label": label, class: "chart" }, [
-    draw("text", { class: "axis", x: 2, y: 14 }, `${yName}, percent`),
-    axes(plot),
-    edge,
-    series.map((its, at) => seriesOf(its, at, plot, withLine)).reverse(),
-    withNames ? namesBeside(series, plot) : null,
-  ]);
+  const edge =
+    frontier?.length > 1
+      ? draw("path", {
+          class: "frontier",
+          d: `M${frontier.map((its) => `${plot.x(its.x)} ${plot.y(100 * its.y)}`).join("L")}`,
+        })
+      : null;
+  const chart = draw(
+    "svg",
+    { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img", "aria-label": label, class: "chart" },
+    [
+      draw("text", { class: "axis", x: 2, y: 14 }, `${yName}, percent`),
+      axes(plot),
+      edge,
+      series.map((its, at) => seriesOf(its, at, plot, withLine)).reverse(),
+      withNames ? namesBeside(series, plot) : null,
+    ],
+  );
   return make("figure", { class: "card" }, [make("figcaption", {}, title), chart, legend(series, chart)]);
 }

@@ -1,5 +1,10 @@
 // Filters and tabs; both lead to `show`.
-const VIEWS = { table: ["Table", showTable], curves: ["Learning curves", showCurves], costs: ["Accuracy and cost", showCosts], gallery: ["Pictures", showGallery] };
+const VIEWS = {
+  table: ["Table", showTable],
+  curves: ["Learning curves", showCurves],
+  costs: ["Accuracy and cost", showCosts],
+  gallery: ["Pictures", showGallery],
+};
 const LABELS = { backbone: "backbone", dataset: "data set", kind: "categories", protocol: "protocol", shots: "shots" };
 
 function show() {
@@ -11,22 +16,48 @@ function show() {
 }
 
 function select(id, label, options, pick) {
-  const chooser = make("select", { id, onchange: (event) => (pick(event.target.value), show()) }, options.map(([value, text]) => make("option", { value }, text)));
+  const chooser = make(
+    "select",
+    { id, onchange: (event) => (pick(event.target.value), show()) },
+    options.map(([value, text]) => make("option", { value }, text)),
+  );
   return make("label", {}, [make("span", {}, label), chooser]);
 }
 
 function filters() {
   const chosen = KEYS.map((key) => {
-    const values = [...new Set(DATA.groups.map((group) => String(group[key])))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    const values = [...new Set(DATA.groups.map((group) => String(group[key])))].sort((a, b) =>
+      a.localeCompare(b, "en", { numeric: true }),
+    );
     if (values.length < 2) return null;
-    return select(`filter-${key}`, LABELS[key], [["", "all"], ...values.map((value) => [value, key === "kind" && value === "all" ? "whole sets" : value])], (value) => (state[key] = value));
+    return select(
+      `filter-${key}`,
+      LABELS[key],
+      [["", "all"], ...values.map((value) => [value, key === "kind" && value === "all" ? "whole sets" : value])],
+      (value) => (state[key] = value),
+    );
   });
-  const metric = select("filter-metric", "metric of plots", DATA.metrics.map((name, at) => [at, spaced(name)]), (value) => {
-    state.metric = Number(value);
-    state.sort = { key: "metric", at: state.metric, down: true };
-  });
+  const metric = select(
+    "filter-metric",
+    "metric of plots",
+    DATA.metrics.map((name, at) => [at, spaced(name)]),
+    (value) => {
+      state.metric = Number(value);
+      state.sort = { key: "metric", at: state.metric, down: true };
+    },
+  );
   const type = (event) => ((state.method = event.target.value), show());
-  const search = make("label", {}, [make("span", {}, "method"), make("input", { id: "filter-method", type: "search", oninput: type, placeholder: "any", autocomplete: "off", spellcheck: "false" })]);
+  const search = make("label", {}, [
+    make("span", {}, "method"),
+    make("input", {
+      id: "filter-method",
+      type: "search",
+      oninput: type,
+      placeholder: "any",
+      autocomplete: "off",
+      spellcheck: "false",
+    }),
+  ]);
   return [search, ...chosen, metric, make("output", { id: "count", "aria-live": "polite" })];
 }
 
@@ -54,10 +85,19 @@ function move(event) {
 function begin() {
   state.cost = "image";
   by("title").textContent = DATA.title;
-  by("summary").textContent = `${plural(DATA.rows.length, "row")} from ${plural(DATA.records.length, "record")}. Percent, mean ± standard deviation over seeds. Rows compare only within a group.`;
+  by("summary").textContent =
+    `${plural(DATA.rows.length, "row")} from ${plural(DATA.records.length, "record")}. Percent, mean ± standard deviation over seeds. Rows compare only within a group.`;
   by("filters").append(...filters().filter((part) => part));
   by("filters").addEventListener("submit", (event) => event.preventDefault());
-  by("tabs").append(...Object.entries(VIEWS).map(([name, [text]]) => make("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "view", onclick: () => open(name) }, text)));
+  by("tabs").append(
+    ...Object.entries(VIEWS).map(([name, [text]]) =>
+      make(
+        "button",
+        { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "view", onclick: () => open(name) },
+        text,
+      ),
+    ),
+  );
   by("tabs").addEventListener("keydown", move);
   by("view").addEventListener("click", openRow);
   by("panel").addEventListener("click", (event) => event.target === by("panel") && by("panel").close());

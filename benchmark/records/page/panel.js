@@ -8,8 +8,24 @@ function grid(caption, head, lines, chosen) {
   const mark = (at, kind) => [kind, at === chosen ? "chosen" : ""].filter(Boolean).join(" ") || undefined;
   const numeric = head.map((_, at) => lines.some((cells) => cells[at]?.number));
   const top = head.map((name, at) => make("th", { scope: "col", class: mark(at, numeric[at] ? "number" : "") }, name));
-  const body = lines.map((cells) => make("tr", {}, cells.map((cell, at) => make(at ? "td" : "th", { scope: at ? undefined : "row", class: mark(at, cell?.number ? "number" : "") }, cell?.number ?? cell))));
-  return make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": caption }, make("table", {}, [make("thead", {}, make("tr", {}, top)), make("tbody", {}, body)]));
+  const body = lines.map((cells) =>
+    make(
+      "tr",
+      {},
+      cells.map((cell, at) =>
+        make(
+          at ? "td" : "th",
+          { scope: at ? undefined : "row", class: mark(at, cell?.number ? "number" : "") },
+          cell?.number ?? cell,
+        ),
+      ),
+    ),
+  );
+  return make(
+    "div",
+    { class: "scroll", role: "region", tabindex: 0, "aria-label": caption },
+    make("table", {}, [make("thead", {}, make("tr", {}, top)), make("tbody", {}, body)]),
+  );
 }
 
 const figure = (text) => ({ number: text });
@@ -32,21 +48,34 @@ function factsOf(row, group, setup) {
     ["comparison", group.comparison],
     ["setup, code, weights", [setup.setup, setup.code, setup.weights].filter(Boolean).join(", ")],
   ];
-  return make("dl", {}, facts.filter(([, value]) => value !== "" && value !== null).map(([name, value]) => make("div", {}, [make("dt", {}, name), make("dd", {}, String(value))])));
+  return make(
+    "dl",
+    {},
+    facts
+      .filter(([, value]) => value !== "" && value !== null)
+      .map(([name, value]) => make("div", {}, [make("dt", {}, name), make("dd", {}, String(value))])),
+  );
 }
 
 function publishedPart(row) {
   if (!row.published.length) return [];
   const lines = row.published.map((its) => [
     spaced(its.metric),
-    figure([percent(its.published_low), percent(its.published_high)].filter((end, at, all) => at === 0 || end !== all[0]).join(" to ")),
+    figure(
+      [percent(its.published_low), percent(its.published_high)]
+        .filter((end, at, all) => at === 0 || end !== all[0])
+        .join(" to "),
+    ),
     figure(percent(row.values[DATA.metrics.indexOf(its.metric)])),
     figure((its.difference > 0 ? "+" : "") + percent(its.difference)),
     its.verdict,
     its.sources,
   ]);
   const head = ["metric", "published", "measured", "difference", "verdict", "sources"];
-  return [make("h3", {}, "Published, not measured here"), make("div", { class: "claims" }, grid("published figures", head, lines, 1))];
+  return [
+    make("h3", {}, "Published, not measured here"),
+    make("div", { class: "claims" }, grid("published figures", head, lines, 1)),
+  ];
 }
 
 function categoriesPart(row, group, setup, metric) {
@@ -71,7 +100,17 @@ function recordsPart(row, metric) {
     link(its),
     its.status === "ok" ? its.started.replace("T", " ") : `${its.status}: ${its.said}`,
   ]);
-  const head = ["category", "seed", spaced(DATA.metrics[metric]), "images", "fit", "test", "memory", "record", "started, UTC"];
+  const head = [
+    "category",
+    "seed",
+    spaced(DATA.metrics[metric]),
+    "images",
+    "fit",
+    "test",
+    "memory",
+    "record",
+    "started, UTC",
+  ];
   const said = [...new Set(records.filter((its) => its.status === "ok" && its.said).map((its) => its.said))];
   const machines = [...new Set(records.map((its) => DATA.machines[its.machine]))];
   return [

@@ -24,7 +24,11 @@ const draw = (name, attributes, children) => make(name, attributes, children, SV
 const by = (id) => document.getElementById(id);
 const percent = (value) => (value === null ? DASH : (100 * value).toFixed(1));
 const spaced = (name) => name.replaceAll("_", " ");
-const parted = (name) => spaced(name).split(/ (.*)/).filter(Boolean).flatMap((part, at) => (at ? [" ", make("br"), part] : [part]));
+const parted = (name) =>
+  spaced(name)
+    .split(/ (.*)/)
+    .filter(Boolean)
+    .flatMap((part, at) => (at ? [" ", make("br"), part] : [part]));
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 function seconds(value) {
@@ -54,7 +58,9 @@ const matches = (row) => row.method.toLowerCase().includes(state.method.trim().t
 function chosenGroups() {
   const found = DATA.groups.map(() => []);
   for (const row of DATA.rows) if (matches(row)) found[row.group].push(row);
-  return DATA.groups.map((group, at) => ({ group, rows: found[at] })).filter((its) => its.rows.length && passes(its.group));
+  return DATA.groups
+    .map((group, at) => ({ group, rows: found[at] }))
+    .filter((its) => its.rows.length && passes(its.group));
 }
 
 // Does the work of a list a screenful at a time, the first one at once; a newer list ends an older one.

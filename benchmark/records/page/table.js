@@ -43,7 +43,10 @@ function number(row, at, best, wide) {
   const below = row.below.includes(at);
   const top = value !== null && value === best[at] && row.status === "ok";
   const std = row.std[at] === null ? "" : `± ${percent(row.std[at])}`;
-  const shown = [make("span", { class: top ? "best" : undefined }, percent(value)), below ? make("span", { class: "below", title: "below chance" }, " ▼") : null];
+  const shown = [
+    make("span", { class: top ? "best" : undefined }, percent(value)),
+    below ? make("span", { class: "below", title: "below chance" }, " ▼") : null,
+  ];
   if (wide) shown.push(" ", make("small", {}, std));
   const attributes = { class: value === null ? "number none" : "number", "data-metric": at };
   return make("td", attributes, shown);
@@ -54,7 +57,10 @@ function publishedCell(row) {
   if (!its) return make("td", { class: "published none" }, DASH);
   const [low, high] = [percent(its.published_low), percent(its.published_high)];
   const verdict = its.verdict.split(":")[0];
-  return make("td", { class: "published", title: its.verdict }, [make("cite", {}, low === high ? low : `${low} to ${high}`), make("small", {}, verdict)]);
+  return make("td", { class: "published", title: its.verdict }, [
+    make("cite", {}, low === high ? low : `${low} to ${high}`),
+    make("small", {}, verdict),
+  ]);
 }
 
 function line(row, best, wide, withPublished) {
@@ -76,7 +82,9 @@ function section({ group, rows }) {
   const head = make("tr", {}, [
     heading("method", "method", 0, ""),
     DATA.metrics.map((name, at) => heading(parted(name), "metric", at, "number")),
-    withPublished ? heading(["published ", make("br"), spaced(DATA.metrics[state.metric])], "published", 0, "number claimed") : null,
+    withPublished
+      ? heading(["published ", make("br"), spaced(DATA.metrics[state.metric])], "published", 0, "number claimed")
+      : null,
     DATA.facts.map((name, at) => heading(name, "fact", at, typeof rows[0].facts[at] === "number" ? "number few" : "")),
     heading("status", "status", 0, ""),
   ]);
@@ -93,8 +101,18 @@ function section({ group, rows }) {
 function titleOf(group) {
   const kind = group.kind === "all" ? null : make("span", { class: "chip" }, group.kind);
   return make("div", { class: "title" }, [
-    make("h2", {}, [group.dataset, " ", kind, kind ? " " : null, make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`)]),
-    make("p", { class: "quiet" }, [group.backbone, " · ", group.comparison ? ["comparison ", make("code", {}, group.comparison)] : "nothing measured yet"]),
+    make("h2", {}, [
+      group.dataset,
+      " ",
+      kind,
+      kind ? " " : null,
+      make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`),
+    ]),
+    make("p", { class: "quiet" }, [
+      group.backbone,
+      " · ",
+      group.comparison ? ["comparison ", make("code", {}, group.comparison)] : "nothing measured yet",
+    ]),
   ]);
 }
 
@@ -112,7 +130,11 @@ function notesOf(groups) {
   const below = rows.some((row) => row.below.length) ? ["▼ below chance."] : [];
   return [
     ...[...notes].map(([backbone, note]) => make("p", { class: "note" }, [make("strong", {}, backbone), `: ${note}`])),
-    make("p", { class: "legend quiet" }, ["Best of each group in bold. A number opens the records behind it.", ...below, ...DATA.notes].join(" ")),
+    make(
+      "p",
+      { class: "legend quiet" },
+      ["Best of each group in bold. A number opens the records behind it.", ...below, ...DATA.notes].join(" "),
+    ),
   ];
 }
 

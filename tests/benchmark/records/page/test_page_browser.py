@@ -44,7 +44,8 @@ def records(root):
                       provenance={"device": MARKUP})  # fmt: skip
     failed = made_up("plain", MARKUP, status="failed", error={"type": MARKUP, "message": SCRIPT, "traceback": ""})
     ranked = [made_up(name, values={"image_AUROC": value}) for name, value in (("good", 0.7), ("even", 0.6))]
-    return [*found, *ranked, hostile, failed]
+    leaky = made_up("leaky", values=0.9, leaks={"tested": 10, "shots": ["bolt/test/good/0.png"]})
+    return [*found, *ranked, leaky, hostile, failed]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,7 @@ def test_the_table_shows_means_in_percent_and_the_best_in_bold(open_page):
     assert row.locator("td").nth(4).inner_text().strip() == "–"
     assert group.locator("tbody tr").last.locator("td").first.inner_text().split()[:2] == ["37.0", "▼"]
     assert group.locator(".best").count() == 0  # its rows lack categories
+    assert methods(group_of(tab, "plugin_set"))[0] == "leaky"
     assert group_of(tab, "plugin_set").locator("td:has(.best) >> nth=0").inner_text() == "70.0"
     assert group_of(tab, "plugin_set").locator("tr:has(.best) th").all_text_contents() == ["good", "even"]
 
@@ -286,6 +288,14 @@ def test_the_policy_stops_what_gets_in_nevertheless(browser, page):
     tab.wait_for_function("window.blocked?.includes('https://example.org/x.png')")
     assert tab.evaluate("window.hacked") is None
     tab.close()
+
+
+def test_a_narrow_window_scrolls_the_table_under_the_names(open_page):
+    tab = open_page(400)
+    left = tab.evaluate("""() => { const box = document.querySelector(".scroll"); box.scrollLeft = 9999;
+        return [box.scrollLeft, box.querySelector("tbody th").getBoundingClientRect().x]; }""")
+    assert left[0] > 300
+    assert 0 <= left[1] < 30
 
 
 @pytest.mark.parametrize("width", [1280, 400])
