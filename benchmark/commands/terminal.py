@@ -43,7 +43,7 @@ def print_display(shown: Display, console: Console, *, wide: bool = False) -> No
         if above and (not i or fitted.groups[i] != fitted.groups[i - 1]):
             _print(console, Text(plain(_shared([shown.lines[i][j] for j in above], [names[j] for j in above])), "dim"))
         _print(console, _line(line, fitted.places[i], fitted, widths))
-    for note in fitted.notes:
+    for note in (*fitted.notes, *fitted.legend):
         console.print(plain(note), markup=False, highlight=False)
 
 

@@ -4,7 +4,7 @@ What all rows share stands once, in the caption. Within a comparison the best me
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -41,21 +41,20 @@ class Display:
     """A table as words, and what stands around it."""
 
     title: str
-    notes: Sequence[str]  # sentences, among them what all rows share
+    notes: Sequence[str]  # sentences: what all rows share, and a warning
     columns: Sequence[Column]
     lines: Sequence[Sequence[str]]  # a word for each column
     places: Sequence[Sequence[int]]  # of each word within its comparison: FIRST, SECOND or 0
     groups: Sequence[Any]  # of each line: those of one comparison are equal
+    legend: Sequence[str] = ()  # sentences: what marks mean
 
     def only(self, kept: Sequence[int]) -> "Display":
         """The same table with some columns."""
-        return Display(
-            self.title,
-            self.notes,
-            [self.columns[i] for i in kept],
-            [[line[i] for i in kept] for line in self.lines],
-            [[places[i] for i in kept] for places in self.places],
-            self.groups,
+        return replace(
+            self,
+            columns=[self.columns[i] for i in kept],
+            lines=[[line[i] for i in kept] for line in self.lines],
+            places=[[places[i] for i in kept] for places in self.places],
         )
 
 
@@ -139,9 +138,8 @@ def _display(table: pd.DataFrame, chosen: Sequence[str] | None, costs: pd.DataFr
     places = _places([[row.get(name) for name in names] for row in table.to_dict("records")], groups)
     before, behind = len(KEYS) + len(told), len(extra) + 1
     full = [[*[0] * before, *its, *[0] * behind] for its in places]
-    notes = [table["note"].iloc[0], *legend(table)]
-    whole = Display(str(table["backbone"].iloc[0]), notes, columns, lines, full, groups)
-    return _hoisted(whole)
+    title, notes = str(table["backbone"].iloc[0]), [table["note"].iloc[0]]
+    return _hoisted(Display(title, notes, columns, lines, full, groups, legend(table)))
 
 
 def _marked(row: Mapping[Any, Any], name: str) -> str:
@@ -174,8 +172,7 @@ def _hoisted(whole: Display) -> Display:
     told = ", ".join(f"{whole.columns[i].name} {value}" for i, value in shared.items() if value)
     notes = [f"In every row: {told}."] if told else []
     kept = [i for i in range(len(whole.columns)) if i not in shared]
-    less = whole.only(kept)
-    return Display(less.title, [*notes, *filter(None, whole.notes)], less.columns, less.lines, less.places, less.groups)
+    return replace(whole.only(kept), notes=[*notes, *filter(None, whole.notes)])
 
 
 def _told_once(wide: pd.DataFrame) -> pd.DataFrame:

@@ -22,18 +22,19 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
 
 
 def markdown(shown: Display) -> str:
-    """A heading, the notes and the table; the best bold, the second underlined."""
+    """A heading, the notes, the table and its legend; the best bold, the second underlined."""
     lines = _emphasised(shown, lambda word: f"**{word}**", lambda word: f"<ins>{word}</ins>")
-    notes = "".join(f"> {note}\n" for note in shown.notes)
+    notes = ">\n".join(f"> {note}\n" for note in shown.notes)
     table = markdown_table([column.heading for column in shown.columns], lines)
-    return f"### {shown.title}\n\n" + (f"{notes}\n" if notes else "") + table
+    below = f"\n{' '.join(shown.legend)}\n" if shown.legend else ""
+    return f"### {shown.title}\n\n" + (f"{notes}\n" if notes else "") + table + below
 
 
 def latex(shown: Display) -> str:
     """A table with the rules of the package booktabs; the best bold, the second underlined."""
     lines = _emphasised(shown, lambda word: rf"\textbf{{{word}}}", lambda word: rf"\underline{{{word}}}", _escaped)
     kinds = "".join("r" if column.numeric else "l" for column in shown.columns)
-    caption = " ".join(_escaped(word) for word in (f"{shown.title}.", *shown.notes))
+    caption = " ".join(_escaped(word) for word in (f"{shown.title}.", *shown.notes, *shown.legend))
     body = []
     for i, line in enumerate(lines):
         if i and shown.groups[i] != shown.groups[i - 1] and len(set(shown.groups)) < len(shown.groups):
@@ -68,7 +69,7 @@ def plain(shown: Display) -> str:
         ).rstrip()
         for line in cells
     ]
-    return "\n".join([shown.title, *lines, *shown.notes]) + "\n"
+    return "\n".join([shown.title, *lines, *shown.notes, *shown.legend]) + "\n"
 
 
 def _emphasised(
