@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.metrics.table import metrics
-from benchmark.records.leaderboard import by_kind, long_table
+from benchmark.records.leaderboard import BELOW, by_kind, legend, long_table
 from benchmark.records.rows import FACTS, ROW, SETUP, category_table
 from benchmark.records.store import Record, Store, StoreError
 
@@ -77,7 +76,7 @@ def describe(
     return {
         "title": store.folder.resolve().name,
         "metrics": names,
-        "notes": [line.note for line in metrics() if line.note and wide[line.name].notna().any()],
+        "legend": legend(wide),
         "facts": [fact.heading for fact in _facts()],
         "groups": [dict(zip(GROUP, map(plain, key), strict=True)) for key in groups],
         "rows": told,
@@ -118,7 +117,7 @@ def _row(line: Mapping[Any, Any], names: Sequence[str]) -> dict[str, Any]:
         "facts": [plain(line[fact.name]) for fact in _facts()],
         "values": [plain(line[name]) for name in names],
         "std": [plain(line[f"{name}_std"]) for name in names],
-        "below": [names.index(name) for name in line["below_chance"].split(", ") if name],
+        "marks": [BELOW * (name in line["below_chance"].split(", ")) for name in names],
         "status": line["status"],
     }
 

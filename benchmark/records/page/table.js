@@ -40,12 +40,11 @@ function heading(text, key, at, kind) {
 
 function number(row, at, best, wide) {
   const value = row.values[at];
-  const below = row.below.includes(at);
   const top = value !== null && value === best[at] && row.status === "ok";
   const std = row.std[at] === null ? "" : `± ${percent(row.std[at])}`;
   const shown = [
     make("span", { class: top ? "best" : undefined }, percent(value)),
-    below ? make("span", { class: "below", title: "below chance" }, " ▼") : null,
+    row.marks[at] ? make("span", { class: "mark" }, row.marks[at]) : null,
   ];
   if (wide) shown.push(" ", make("small", {}, std));
   const attributes = { class: value === null ? "number none" : "number", "data-metric": at };
@@ -126,15 +125,10 @@ function showTable(view) {
 // What must be read beside the rows of a backbone, then what the marks mean.
 function notesOf(groups) {
   const notes = new Map(groups.filter((its) => its.group.note).map((its) => [its.group.backbone, its.group.note]));
-  const rows = groups.flatMap((its) => its.rows);
-  const below = rows.some((row) => row.below.length) ? ["▼ below chance."] : [];
+  const words = "Best of each group in bold. A number opens the records behind it.";
   return [
     ...[...notes].map(([backbone, note]) => make("p", { class: "note" }, [make("strong", {}, backbone), `: ${note}`])),
-    make(
-      "p",
-      { class: "legend quiet" },
-      ["Best of each group in bold. A number opens the records behind it.", ...below, ...DATA.notes].join(" "),
-    ),
+    make("p", { class: "legend quiet" }, `${words} ${DATA.legend}`),
   ];
 }
 

@@ -118,19 +118,19 @@ def test_the_table_shows_means_in_percent_and_the_best_in_bold(open_page):
     group = group_of(tab, "mvtec_ad few shot, 1 shot")
     assert methods(group) == ["winclip", "nearest_patch", "trivial"]
     row = group.locator("tbody tr").first
-    assert row.locator("td").first.inner_text().split() == ["87.0", "±", "7.1"]
-    assert row.locator("td").nth(4).inner_text().strip() == "–"
-    assert group.locator("tbody tr").last.locator("td").first.inner_text().split()[:2] == ["37.0", "▼"]
+    assert row.locator("td").first.text_content().split() == ["87.0", "±", "7.1"]
+    assert row.locator("td").nth(4).text_content().strip() == "–"
+    assert group.locator("tbody tr").last.locator("td").first.text_content().split()[:2] == ["37.0", "▼"]
     assert group.locator(".best").count() == 0  # its rows lack categories
     assert methods(group_of(tab, "plugin_set"))[0] == "leaky"
-    assert group_of(tab, "plugin_set").locator("td:has(.best) >> nth=0").inner_text() == "70.0"
+    assert group_of(tab, "plugin_set").locator("td:has(.best) >> nth=0").text_content() == "70.0"
     assert group_of(tab, "plugin_set").locator("tr:has(.best) th").all_text_contents() == ["good", "even"]
 
 
 def test_a_heading_sorts_both_ways_and_keeps_the_focus(open_page):
     tab = open_page()
     group = group_of(tab, "mvtec_ad few shot, 1 shot")
-    assert group.locator("[aria-sort=descending]").inner_text().split() == ["image", "AUROC"]
+    assert group.locator("[aria-sort=descending]").text_content().split() == ["image", "AUROC"]
     group.locator("[data-sort=metric-0]").click()
     assert methods(group) == ["trivial", "nearest_patch", "winclip"]
     assert group.locator("[aria-sort=ascending]").count() == 1
@@ -185,8 +185,8 @@ def test_a_number_opens_the_records_behind_it(open_page, page):
 def test_published_figures_are_told_apart(open_page):
     tab = open_page()
     row = group_of(tab, "mvtec_ad few shot, 1 shot").locator("tbody tr").first
-    assert re.fullmatch(r"9\d\.\d", row.locator(".published cite").inner_text().split(" to ")[0])
-    assert row.locator(".published small").inner_text() == "not comparable"
+    assert re.fullmatch(r"9\d\.\d", row.locator(".published cite").text_content().split(" to ")[0])
+    assert row.locator(".published small").text_content() == "not comparable"
     assert row.locator(".published [data-metric]").count() == 0
     row.locator("button").click()
     assert "Published, not measured here" in tab.inner_text("dialog")
@@ -245,7 +245,7 @@ def test_the_metric_of_plots_can_be_chosen(open_page):
     tab = open_page()
     tab.select_option("#filter-dataset", "mvtec_ad")
     tab.select_option("#filter-metric", label="image AP")
-    assert tab.locator("[aria-sort]").first.inner_text().split() == ["image", "AP"]
+    assert tab.locator("[aria-sort]").first.text_content().split() == ["image", "AP"]
     tab.click("#tab-costs")
     assert tab.locator(".card li").first.inner_text().split("\n")[1].startswith("50.0 ± 0.0")
     tab.select_option("#filter-metric", label="pixel AP")

@@ -61,7 +61,8 @@ def test_a_row_holds_its_means_its_facts_and_its_group(two_sets):
     (other,) = [row for row in data["rows"] if row["method"] == "b"]
     assert data["groups"][other["group"]]["shots"] == 2
     assert other["values"][NAMES.index("pixel_AP")] is None
-    assert other["below"] == [0]
+    assert other["marks"] == [" ▼", *[""] * (len(NAMES) - 1)]
+    assert data["legend"].startswith("▼ below chance.")
 
 
 def test_a_row_knows_the_records_of_its_kind_and_no_others(two_sets):
