@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.records.leaderboard import BELOW, by_kind, legend, long_table
+from benchmark.records.display import BELOW, legend
+from benchmark.records.leaderboard import by_kind, long_table
 from benchmark.records.rows import FACTS, ROW, SETUP, category_table
 from benchmark.records.store import Record, Store, StoreError
 
@@ -76,7 +77,7 @@ def describe(
     return {
         "title": store.folder.resolve().name,
         "metrics": names,
-        "legend": legend(wide),
+        "legend": " ".join(legend(wide)),
         "facts": [fact.heading for fact in _facts()],
         "groups": [dict(zip(GROUP, map(plain, key), strict=True)) for key in groups],
         "rows": told,
