@@ -96,6 +96,8 @@ def category_displays(
 
 def legend(table: pd.DataFrame) -> list[str]:
     """What marks of a displayed leaderboard mean, and what must be known of its metrics."""
+    if table.empty:
+        return []
     words = [f"{BELOW.strip()} below chance."] if table["below_chance"].astype(bool).any() else []
     words += paired.legend(table)
     notes = [line.note for line in metrics() if line.note and table[line.name].notna().any()]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmark.records.display import BELOW, legend
 from benchmark.records.leaderboard import by_kind, long_table
+from benchmark.records.paired import TIED
 from benchmark.records.rows import FACTS, ROW, SETUP, category_table
 from benchmark.records.store import Record, Store, StoreError
 
@@ -118,7 +119,11 @@ def _row(line: Mapping[Any, Any], names: Sequence[str]) -> dict[str, Any]:
         "facts": [plain(line[fact.name]) for fact in _facts()],
         "values": [plain(line[name]) for name in names],
         "std": [plain(line[f"{name}_std"]) for name in names],
-        "marks": [BELOW * (name in line["below_chance"].split(", ")) for name in names],
+        "marks": [
+            BELOW * (name in line["below_chance"].split(", "))
+            + TIED * (name in line["not_distinguishable"].split(", "))
+            for name in names
+        ],
         "status": line["status"],
     }
 
