@@ -52,13 +52,11 @@ def check_uploaded(server, folder: Path) -> None:
 @pytest.mark.slow
 def test_online_the_service_gets_the_cell_and_the_leaderboard(bench, data, tmp_path, service, kept):
     server = service()
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "leaderboard.html").write_text("a page")
     done = bench(*RUN, "--results", tmp_path / "r")
     assert done.code == 0
     assert "W&B" not in done.out
     check_uploaded(server, tmp_path / "r")
-    assert b"a page" in server.stored.values()
+    assert (tmp_path / "r" / "leaderboard.html").read_bytes() in server.stored.values()
     codes = [body.get("exitcode") for body in server.streamed if body.get("complete")]
     assert codes == [0, 0]
 
