@@ -48,7 +48,7 @@ PIXEL = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")
 IMAGE = ("image_AUROC", "image_AP", "image_F1Max")
 
 
-@pytest.mark.parametrize("method", ["patchcore", "anovl", "toy_mean"])
+@pytest.mark.parametrize("method", ["patchcore", pytest.param("anovl", marks=pytest.mark.campaign), "toy_mean"])
 def test_the_choice_of_the_run_gives_its_metrics_and_another_resolution_those_of_another_run(run, method):
     first = run("a", "--methods", method)
     other = run("b", "--methods", method, "protocol.evaluation_size=57", "protocol.regions=native")

@@ -89,6 +89,7 @@ def test_a_service_that_cannot_be_used_is_asked_once_and_left_alone(bench, data,
     assert not {"test/images", "test/worst"} & summary.keys()  # no predictions were kept
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_a_service_that_hangs_once_the_key_is_known(bench, data, tmp_path, service, monkeypatch):
     server = service("hang later")
@@ -105,6 +106,7 @@ def test_a_service_that_hangs_once_the_key_is_known(bench, data, tmp_path, servi
     assert not [its for its in Path("/proc").glob("[0-9]*/cmdline") if str(path) in its.read_bytes().decode()]
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_a_service_that_goes_in_the_middle_of_a_cell(bench, data, tmp_path, service, monkeypatch):
     server, real = service(), attempt.finish
