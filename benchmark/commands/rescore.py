@@ -1,6 +1,7 @@
 """`bench rescore`: tables under other choices of measurement, from the predictions that a run has kept."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _measured(held: Iterable[Held], choice: Choice) -> pd.DataFrame:
     found = []
     for record, predicted, data in held:
         metrics = remeasure(record.cell, predicted, data, choice)
-        found.append(Record(**{**vars(record), "metrics": metrics}))
+        found.append(replace(record, metrics=metrics))
     return wide_table(long_table(found))
 
 

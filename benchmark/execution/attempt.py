@@ -18,7 +18,7 @@ from benchmark.execution.fitting import quiet
 from benchmark.execution.loggers.choice import cell_loggers, finish, problems
 from benchmark.execution.predicted import predicted
 from benchmark.execution.provenance import provenance
-from benchmark.execution.run_cell import fit_ahead, run_cell
+from benchmark.execution.run_cell import device_name, fit_ahead, run_cell
 from benchmark.execution.watch import Pulse, Watch
 from benchmark.records.claims import PROGRESS
 from benchmark.records.predictions import Predicted, path_of, write
@@ -102,7 +102,7 @@ def begin_record(job: Job) -> Record:
         argv=list(job.argv),
         cell=job.cell,
         started=datetime.now(UTC).isoformat(),
-        provenance=provenance() | {"device": _device_name()},
+        provenance=provenance() | {"device": device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))},
     )
 
 
@@ -114,7 +114,3 @@ def failed(record: Record, error: BaseException, status: str = "failed") -> Reco
         "traceback": "".join(traceback.format_exception(error)),
     }
     return replace(record, status=status, error=told)
-
-
-def _device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"

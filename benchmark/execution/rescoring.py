@@ -87,8 +87,6 @@ def rescored(record: Record, predicted: Predicted, data: AnomalyDataModule, choi
     """The record as it would be under a choice, which stands in its labels and its comparison id."""
     cell = record.cell
     metrics = remeasure(cell, predicted, data, choice)
-    if choice == Choice():
-        return replace(record, metrics=metrics)
     told: dict[str, Any] = {"rescored_smoothing": choice.smoothing} if choice.smoothing is not None else {}
     told |= {"rescored_image_score": choice.image_score} if choice.image_score != "own" else {}
     own = cell.settings.protocol
