@@ -258,6 +258,24 @@ def describe_bins(measured: Measured) -> list[str]:
     ]
 
 
+def describe_ties(kept: Sequence[Kept], samples: Sequence[Sample]) -> list[str]:
+    """A remark for each category where one score is that of a tenth of the images, and of three: nothing orders them.
+
+    A probability in float32 ends so: whatever lies nearer to 1 than 6e-8 is 1.
+    """
+    scores: dict[str, list[float]] = {}
+    for part in kept:
+        for index, score in zip(part.indices.tolist(), part.score.tolist(), strict=True):
+            scores.setdefault(samples[index].category, []).append(score)
+    commonest = {category: Counter(its).most_common(1)[0] for category, its in scores.items()}
+    return [
+        f"{category}: {count:,} of {len(scores[category]):,} image scores are {value:.6g}, and nothing orders these "
+        "images: metrics of images count them as ties."
+        for category, (value, count) in commonest.items()
+        if count >= max(3, len(scores[category]) / 10)
+    ]
+
+
 def check_shapes(prediction: Prediction, batch: UnlabelledBatch) -> None:
     """Refuse a prediction that does not fit the batch."""
     score, anomaly_map, count = prediction.score, prediction.raw_map, len(batch.indices)

@@ -15,7 +15,15 @@ from lightning.pytorch import Callback, seed_everything
 from benchmark.execution import stopping
 from benchmark.execution.build import build_method, close_backbone, open_backbone
 from benchmark.execution.data import auxiliary, open_data, target
-from benchmark.execution.evaluator import Kept, Measured, Predictions, describe_bins, measure_test, rescored
+from benchmark.execution.evaluator import (
+    Kept,
+    Measured,
+    Predictions,
+    describe_bins,
+    describe_ties,
+    measure_test,
+    rescored,
+)
 from benchmark.execution.fitting import fit, make_trainer, spare_cores
 from benchmark.execution.leaks import find_leaks
 from benchmark.execution.stopwatch import Stopwatch
@@ -86,6 +94,7 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         clock.append(time.perf_counter())
     stopping.check()
     protocol = cell.settings.protocol
+    ties = describe_ties(kept, data.test_samples)
     measured = measure_test(kept, data, protocol.regions, published=protocol.published_metric)
     clock.append(time.perf_counter())
     seen = data if not cell.fitted else open_data(target(cell, cell.seen), backbone.image_size)
@@ -110,7 +119,7 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         peak_memory_mib=peak_memory(device),
         features=used_since(backbone, counts),
         fit=learnt.fit,
-        remarks=[*method.remarks, *peculiarities(data.test_samples), *describe_bins(measured)],
+        remarks=[*method.remarks, *peculiarities(data.test_samples), *describe_bins(measured), *ties],
         cost={
             "trained_parameters": sum(its.numel() for its in method.parameters() if its.requires_grad),
             "batch_size": data.batch_size,

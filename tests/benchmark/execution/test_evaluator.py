@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmark.execution.evaluator import TRANSDUCTIVE, Kept, Predictions, measure, rescored
+from benchmark.execution.evaluator import TRANSDUCTIVE, Kept, Predictions, describe_ties, measure, rescored
 from benchmark.metrics.table import metric_names
 from datamodules.components.sample import Sample, UnlabelledBatch
 from methods.components.base import Method
@@ -165,3 +165,24 @@ def test_a_transductive_method_gives_each_image_a_score(backbone, samples):
 
     with pytest.raises(ValueError, match=r"rescore must return \(4,\), one score for each image; got \(3,\)"):
         rescored(Forgets(backbone, {}), predict(samples), samples)
+
+
+def test_scores_that_many_images_share_are_told_by_category(samples):
+    (whole,) = predict(samples, size=8)
+    assert describe_ties([whole], samples) == []
+    saturated = whole._replace(score=torch.tensor([1.0, 0.25, 1.0, 1.0, 0.5, 0.5, 0.25, 0.125]))
+    parts = [
+        Kept(*(field[rows] for field in saturated[:3]))
+        for rows in (torch.tensor([0, 5, 3, 7]), torch.tensor([1, 2, 4, 6]))
+    ]
+    assert describe_ties(parts, samples) == [
+        "a: 3 of 4 image scores are 1, and nothing orders these images: metrics of images count them as ties."
+    ]
+
+
+@pytest.mark.parametrize(("shared", "told"), [(3, 0), (9, 0), (10, 1)])
+def test_a_tie_is_told_from_a_tenth_of_a_category_on(samples, shared, told):
+    scores = torch.arange(100.0)
+    scores[:shared] = 0.5
+    kept = Kept(torch.arange(100), scores, torch.zeros(100, 1, 1))
+    assert len(describe_ties([kept], [samples[0]] * 100)) == told
