@@ -131,13 +131,20 @@ def leaderboard(
     metrics: Annotated[str | None, typer.Option(help="a,b: such as image_AUROC; default all that are there")] = None,
     by_category: Annotated[bool, typer.Option("--by-category", help="a table of categories per comparison")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="all columns, and what each row costs")] = False,
+    pictures: Annotated[
+        bool, typer.Option(help="images of the data sets in leaderboard.html; without, it may be published")
+    ] = True,
 ) -> None:
     """Rebuild the tables of a results folder from its records and print the leaderboard."""
     from benchmark.commands import report as reporting  # noqa: PLC0415  (pandas)
 
     if form is None and not metrics and not by_category:
-        reporting.rebuild(folder, show_all, wide=wide)
+        reporting.rebuild(folder, show_all, wide=wide, pictures=pictures)
         return
+    if not pictures:
+        raise ConfigError(
+            "--no-pictures is for leaderboard.html; --format, --metrics and --by-category do not write it."
+        )
     if show_all:
         raise ConfigError("--all shows the whole leaderboard; --format, --metrics and --by-category choose from it.")
     from benchmark.commands import leaderboard as leaderboards  # noqa: PLC0415  (pandas)

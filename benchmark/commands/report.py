@@ -33,8 +33,11 @@ def open_store(folder: Path) -> Store:
     return Store(folder)
 
 
-def rebuild(folder: Path, show_all: bool = False, *, wide: bool = False) -> None:
-    """Rewrite the tables and print the leaderboard, with `show_all` also the superseded records, in separate rows."""
+def rebuild(folder: Path, show_all: bool = False, *, wide: bool = False, pictures: bool = True) -> None:
+    """Rewrite the tables and print the leaderboard, with `show_all` also the superseded records, in separate rows.
+
+    With `pictures` the page shows images of the data sets, as far as they are on this machine.
+    """
     store, console = open_store(folder), Console()
     table = write_tables(folder, store.all_current())
     shown = everything(store.all_records()) if show_all else table
@@ -44,7 +47,7 @@ def rebuild(folder: Path, show_all: bool = False, *, wide: bool = False) -> None
             print_display(each, console, wide=True)
     else:
         print_leaderboard(shown, folder, console)
-    print_page(store, table, console, anew=True)
+    print_page(store, table, console, anew=True, pictures=pictures)
     print_uncertainty(store, console)
     print_ablations(store, console)
     _print_set_aside(store)
@@ -129,10 +132,12 @@ def print_uncertainty(store: Store, console: Console) -> None:
         console.print(str(store.folder / name), highlight=False, soft_wrap=True)
 
 
-def print_page(store: Store, table: pd.DataFrame, console: Console, *, anew: bool = False) -> None:
+def print_page(
+    store: Store, table: pd.DataFrame, console: Console, *, anew: bool = False, pictures: bool = True
+) -> None:
     """Write the page of the leaderboard where it tells of older records, or `anew`, and print its path."""
     try:
-        console.print(str(write_page(store, table, anew=anew)), highlight=False, soft_wrap=True)
+        console.print(str(write_page(store, table, anew=anew, pictures=pictures)), highlight=False, soft_wrap=True)
     except StoreError as error:  # the records and the tables are there
         console.print(f"note: {error}", markup=False, highlight=False, soft_wrap=True)
 

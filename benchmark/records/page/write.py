@@ -23,16 +23,18 @@ FILE = "leaderboard.html"
 HERE = Path(__file__).parent
 #: In the order in which they are run.
 SCRIPTS = ("start.js", "table.js", "panel.js", "chart.js", "views.js", "controls.js")
+WITHOUT_PICTURES = {"groups": [], "said": ["No pictures: this page was made with `--no-pictures`."]}
 HEAD = 4096  # bytes at the beginning of a page in which its digest stands
 
 
-def write_page(store: Store, wide: pd.DataFrame, *, anew: bool = False) -> Path:
+def write_page(store: Store, wide: pd.DataFrame, *, anew: bool = False, pictures: bool = True) -> Path:
     """Write the page of a results folder, unless the one that is there tells of the same records.
 
     Args:
         store: the records.
         wide: the leaderboard that was made of them.
         anew: write it whatever is there, since images may have come meanwhile.
+        pictures: show images of the data sets, whose licence may forbid to publish them.
 
     Raises:
         StoreError: it cannot be written.
@@ -44,7 +46,7 @@ def write_page(store: Store, wide: pd.DataFrame, *, anew: bool = False) -> Path:
     if anew or not _holds(path, told):
         rows = behind(wide, records)
         data = describe(store, wide, rows, published)
-        data["gallery"] = show_images(store, wide, rows)
+        data["gallery"] = show_images(store, wide, rows) if pictures else WITHOUT_PICTURES
         write_atomic(path, render(data, told))
     return path
 

@@ -204,6 +204,7 @@ def test_formats_for_programs_hold_fractions_and_write_nothing(bench, tmp_path):
         (("--format", "xls"), "unknown format 'xls'"),
         (("--metrics", "AUROC"), "unknown metric 'AUROC'"),
         (("--format", "md", "--all"), "--all shows the whole leaderboard"),
+        (("--format", "md", "--no-pictures"), "--no-pictures is for leaderboard.html"),
     ],
 )
 def test_what_is_not_known_is_refused_in_a_sentence(bench, tmp_path, words, why):

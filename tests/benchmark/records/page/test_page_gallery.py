@@ -14,6 +14,7 @@ from benchmark.records import predictions, superseding
 from benchmark.records.page import gallery
 from benchmark.records.page.content import behind
 from benchmark.records.page.gallery import NO_PREDICTIONS, show_images
+from benchmark.records.page.write import FILE
 from benchmark.records.predictions import Predicted
 
 FINISH = {"size": None, "sigma": 0.0, "align_corners": False}
@@ -235,3 +236,11 @@ def test_what_cannot_be_read_is_said(root, tmp_path, fault, words):
     assert told["groups"] == []
     assert words in told["said"][0]
     assert told["said"][0].startswith("No pictures of mvtec_ad, few_shot, 1 shots: ")
+
+
+def test_a_page_that_may_be_published_holds_no_image_of_a_data_set(root, tmp_path, bench):
+    store, _ = rows_of(root, tmp_path / "r")
+    keep(store, root, lambda method, name, label: label)
+    for words, there in (((), True), (("--no-pictures",), False)):
+        assert bench("leaderboard", store.folder, *words).code == 0
+        assert ("data:image/webp" in (store.folder / FILE).read_text()) == there
