@@ -8,6 +8,13 @@ const SHAPES = [
   (x, y) => draw("path", { d: `M${x} ${y - 6}l6 6l-6 6l-6 -6z` }),
 ];
 
+// A method looks alike in every chart: of two with one colour the shapes differ.
+const METHODS = [...new Set(DATA.rows.map((row) => row.method))].sort();
+function lookOf(name) {
+  const at = METHODS.indexOf(name);
+  return [at % COLOURS, SHAPES[(at + Math.floor(at / COLOURS)) % SHAPES.length]];
+}
+
 function steps(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -84,7 +91,7 @@ function layout(series, x) {
 }
 
 function seriesOf(its, at, plot, withLine) {
-  const shape = SHAPES[at % SHAPES.length];
+  const [colour, shape] = lookOf(its.name);
   const place = (point) => [plot.x(point.x), plot.y(100 * point.y)];
   const path = its.points.map((point) => place(point).join(" ")).join("L");
   const marks = its.points.map((point) => {
@@ -96,7 +103,7 @@ function seriesOf(its, at, plot, withLine) {
     return [reach ? draw("line", { class: "reach", x1: x, x2: x, y1: reach[0], y2: reach[1] }) : null, mark];
   });
   const drawn = withLine && its.points.length > 1 ? draw("path", { class: "curve", d: `M${path}` }) : null;
-  return draw("g", { class: `series ${at < COLOURS ? `s${at}` : "rest"}`, "data-series": at }, [drawn, marks]);
+  return draw("g", { class: `series ${at < COLOURS ? `s${colour}` : "rest"}`, "data-series": at }, [drawn, marks]);
 }
 
 // Names beside points, those of the first series first; a name that would lie on another one or a point is left out.
@@ -135,10 +142,11 @@ function legend(series, chart) {
       chart.querySelector(`[data-series="${at}"]`).classList.toggle("on", on);
       chart.classList.toggle("choosing", chart.querySelector(".on") !== null);
     };
+    const [colour, shape] = lookOf(its.name);
     const swatch = draw(
       "svg",
-      { class: `swatch series ${at < COLOURS ? `s${at}` : "rest"}`, viewBox: "0 0 14 14", "aria-hidden": "true" },
-      SHAPES[at % SHAPES.length](7, 7),
+      { class: `swatch series ${at < COLOURS ? `s${colour}` : "rest"}`, viewBox: "0 0 14 14", "aria-hidden": "true" },
+      shape(7, 7),
     );
     const button = make("button", { type: "button", "aria-pressed": "false", onclick: press }, [
       swatch,

@@ -36,7 +36,7 @@ RECORD = (
 PHASES = ("load", "fit", "test", "metrics")
 CHANGED = ("method", "dataset", "auxiliary", "protocol")  # groups of settings that may differ from their defaults
 SAID = 300  # characters of an error or of remarks
-DIGITS = 5
+DIGITS = 8  # a page rounds as the other tables do, once
 
 
 def behind(wide: pd.DataFrame, records: Sequence[Record]) -> list[list[Record]]:

@@ -24,6 +24,10 @@ const draw = (name, attributes, children) => make(name, attributes, children, SV
 const by = (id) => document.getElementById(id);
 const percent = (value) => (value === null ? DASH : (100 * value).toFixed(1));
 const spaced = (name) => name.replaceAll("_", " ");
+const protocolOf = (group) => {
+  const [name, settings] = group.protocol.split(/(?=\()/);
+  return spaced(name) + (settings ? ` ${settings}` : "");
+};
 const parted = (name) =>
   spaced(name)
     .split(/ (.*)/)
@@ -48,7 +52,7 @@ function shotsOf(group) {
 
 function named(group) {
   const kind = group.kind === "all" ? "" : ` (${group.kind} categories)`;
-  return `${group.dataset}${kind}, ${spaced(group.protocol)}${shotsOf(group)}`;
+  return `${group.dataset}${kind}, ${protocolOf(group)}${shotsOf(group)}`;
 }
 
 const passes = (group) => KEYS.every((key) => state[key] === "" || String(group[key]) === state[key]);

@@ -105,7 +105,7 @@ function titleOf(group) {
       " ",
       kind,
       kind ? " " : null,
-      make("span", { class: "quiet" }, `${spaced(group.protocol)}${shotsOf(group)}`),
+      make("span", { class: "quiet" }, `${protocolOf(group)}${shotsOf(group)}`),
     ]),
     make("p", { class: "quiet" }, [
       group.backbone,

@@ -6,7 +6,7 @@ function titleLine(group, withShots) {
   const shots = withShots ? shotsOf(group) : "";
   return [
     make("strong", {}, `${group.dataset}${kind}`),
-    ` ${spaced(group.protocol)}${shots}`,
+    ` ${protocolOf(group)}${shots}`,
     make("small", {}, group.backbone),
   ];
 }

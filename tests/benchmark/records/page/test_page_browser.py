@@ -226,7 +226,7 @@ def test_curves_join_the_shots_of_a_method(open_page):
     assert card.locator("path.curve").count() == 3
     said = card.locator("li", has_text="winclip").inner_text().split("\n")
     assert said == ["winclip", "1: 87.0 ± 7.1, 2: 89.0 ± 7.1"]
-    ys = [box["y"] for box in (its.bounding_box() for its in card.locator("[data-series='0'] circle").all())]
+    ys = [box["y"] for box in (its.bounding_box() for its in card.locator("[data-series='0'] > :not(line, .curve)").all())]
     assert ys[1] < ys[0]  # two shots are better and so higher
 
 
@@ -241,6 +241,19 @@ def test_costs_are_those_of_the_records_and_may_be_of_whole_cells(open_page):
     assert said == ["87.0 ± 7.1, 42.5 s", "67.0 ± 7.1, 3.5 s", "37.0 ± 7.1, 2.5 s"]
     xs = [card.locator(f"[data-series='{at}'] > *").last.bounding_box()["x"] for at in range(3)]
     assert xs == sorted(xs, reverse=True)
+
+
+def test_a_method_looks_alike_in_every_chart_and_like_no_other(open_page):
+    tab, looks = open_page(), {}
+    for view in ("curves", "costs"):
+        tab.click(f"#tab-{view}")
+        for item in tab.locator(".card li").all():
+            swatch = item.locator("svg")
+            look = (swatch.get_attribute("class"), swatch.locator("> *").evaluate("shape => shape.outerHTML"))
+            looks.setdefault(item.locator("span").inner_text(), set()).add(look)
+    assert {"winclip", "nearest_patch", "trivial", "good", "even"} <= {*looks}
+    assert all(len(its) == 1 for its in looks.values())
+    assert len({look for its in looks.values() for look in its}) == len(looks)
 
 
 def test_the_metric_of_plots_can_be_chosen(open_page):

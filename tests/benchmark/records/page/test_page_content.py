@@ -65,6 +65,15 @@ def test_a_row_holds_its_means_its_facts_and_its_group(two_sets):
     assert data["legend"].startswith("▼ below chance.")
 
 
+def test_a_number_is_rounded_once(tmp_path):
+    """0.0074960 is 0.7 percent, 0.0075 would be 0.8."""
+    for spread in (0.0074960, 0.0095029):
+        values = (0.5, 0.5 + spread * 2**0.5)
+        records = [made_up("a", values={"image_AUROC": value}, seed=seed) for seed, value in enumerate(values)]
+        (row,) = told(*results(tmp_path / str(spread), records))["rows"]
+        assert row["std"][0] == pytest.approx(spread, abs=1e-7)
+
+
 def test_a_row_knows_the_records_of_its_kind_and_no_others(two_sets):
     store, wide = two_sets
     data = told(store, wide)
