@@ -1,8 +1,8 @@
 """What keeping predictions costs: `python -m tests.perf.predictions`, a minute or two.
 
 The share of a test's time that keeping raw maps and writing the file takes, in one process run, for a test set of four
-images, where one file is written for little, and for one of 48, less than most categories have; and the bytes an image at
-a grid of 37 x 37 patches. Promises: below 2 %, below 4,000 bytes.
+images, where one file is written for little, and for one of 48, less than most categories have; and the bytes an image
+at a grid of 37 x 37 patches. Promises: below 2 %, below 4,000 bytes.
 """
 
 import shutil
