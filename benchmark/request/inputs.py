@@ -44,8 +44,8 @@ def _digest(name: str) -> str | None:
 
 def code(cell: Cell) -> dict[str, str]:
     """Hashes of all in-house files behind a cell, by name."""
-    datasets = map(registry.dataset, cell.datasets)
-    return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
+    facts = (registry.method(cell.method), *map(registry.dataset, cell.datasets))
+    return _code(tuple(module for each in facts for module in each.modules))
 
 
 @lru_cache
