@@ -105,8 +105,8 @@ def run(
         raise unknown("overwrite", overwrite, running.AGAIN)
     request = read_request(preset, Path(config) if config else None, axes, backbone, limit, words)
     folder = Path(results) if results else request.default_folder
-    options = {**axes, "backbone": backbone, "preset": preset, "config": config, "results": results}
-    options |= {"overwrite": overwrite, "limit": limit, "shard": shard}
+    options: dict[str, Any] = {**axes, "backbone": backbone, "preset": preset, "config": config, "results": results}
+    options |= {"overwrite": None if overwrite == "failed" else overwrite, "limit": limit, "shard": shard}
     said = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
     argv = ["bench", "run", *said, *(["--fail-fast"] if fail_fast else []), *words]
     console = Console(stderr=True, force_jupyter=False) if progress else Console(file=StringIO())
@@ -169,7 +169,7 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{key}.")
         else:
-            yield f"{key}={value}" if isinstance(value, str) and not above else f"{key}={_json(key, value)}"
+            yield f"{key}={_json(key, value)}"
 
 
 def _json(key: str, value: Any) -> str:
@@ -177,7 +177,7 @@ def _json(key: str, value: Any) -> str:
     listed = value.tolist() if hasattr(value, "tolist") else value
     plain = list(listed) if isinstance(listed, range | set | frozenset) else listed
     try:
-        return json.dumps(plain, default=fspath, allow_nan=False)
+        return json.dumps(plain, default=fspath, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{key} must be a number, a text, a path, a bool, None or a list of such, got {value!r}."
@@ -194,7 +194,7 @@ def _program_hidden() -> Iterator[None]:
     try:
         yield
     finally:
-        main |= hidden
+        main.update(hidden)
 
 
 def _table(ended: running.Ended, folder: Path, fail_fast: bool) -> pd.DataFrame:
@@ -215,7 +215,7 @@ def _failed(cells: Sequence[Cell], records: Sequence[Record | None], store: Stor
             yield Failed(cell.id, "missing", "it was not run", "")
         elif record.status != "ok":
             why = f"{record.error.get('type')}: {record.error.get('message')}"
-            yield Failed(cell.id, record.status, why, str(store.path(record)))
+            yield Failed(cell.id, record.status, " ".join(why.split()), str(store.path(record)))
 
 
 def _told(failed: Sequence[Failed]) -> str:

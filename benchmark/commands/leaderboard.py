@@ -29,8 +29,7 @@ def print_format(folder: Path, form: str, metrics: Sequence[str] | None, *, by_c
     """
     if form in ("csv", "json"):
         chosen = data(folder, metrics, by_category=by_category, wide=wide)
-        as_json = {"orient": "records", "indent": 1, "double_precision": 6}
-        print(csv_text(chosen) if form == "csv" else chosen.to_json(**as_json) + "\n", end="")
+        print(csv_text(chosen) if form == "csv" else _json(chosen), end="")
         return
     records = list(superseding.standing(open_store(folder).all_current()))
     long = long_table(records)
@@ -52,6 +51,10 @@ def read_form(form: str, metrics: str | None) -> tuple[str, Sequence[str] | None
     if wrong := [name for name in chosen or () if name not in known]:
         raise unknown("metric", wrong[0], known)
     return form, chosen
+
+
+def _json(table: pd.DataFrame) -> str:
+    return table.to_json(orient="records", indent=1, double_precision=6) + "\n"
 
 
 def data(folder: Path, metrics: Sequence[str] | None, *, by_category: bool, wide: bool) -> pd.DataFrame:
