@@ -114,6 +114,7 @@ def run(
         argv, overwrite, fail_fast, read_shard(shard) if shard else None, console, Console(file=StringIO())
     )
     with _program_hidden(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm in a notebook, where no bar of it is shown
         ended = running.run(request, folder, way)
     if ended.code == INTERRUPTED:
         raise KeyboardInterrupt
