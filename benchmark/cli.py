@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from benchmark.commands import captions, data, export
+from benchmark.commands import captions, data, export, new
 from benchmark.commands import show as showing
 from benchmark.request.registry import ConfigError
 from datamodules.components.sample import UserError
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(captions.app, name="captions")
 app.add_typer(data.app, name="data")
 app.add_typer(export.app, name="export")
+app.add_typer(new.app, name="new")
 USAGE = 2
 OVERWRITE = ("never", "failed", "always")
 

@@ -110,7 +110,7 @@ def dataset(name: str) -> DatasetFacts:
     if name.startswith(OWN):
         own = dataset(FOLDER)
         return replace(own, name=name, folder_name=name.removeprefix(OWN))
-    if name not in _modules("dataset") and (meant := _known_as(name)):
+    if name not in _modules("dataset") and (meant := known_as(name)):
         raise ConfigError(f"the data set {name!r} is called {meant!r} here.")
     facts: DatasetFacts = _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))
     return facts
@@ -193,7 +193,7 @@ def unknown(kind: str, name: object, allowed: Iterable[object]) -> ConfigError:
     return ConfigError(f"unknown {kind} {str(name)!r}.{hint} Allowed: {', '.join(known) or 'none'}.")
 
 
-def _known_as(alias: str) -> str | None:
+def known_as(alias: str) -> str | None:
     """The data set that is elsewhere known by a name, whatever its case."""
     whole = (dataset(name) for name in names("dataset") if not why_broken("dataset", name))
     return next((facts.name for facts in whole if alias.lower() in map(str.lower, facts.aliases)), None)
