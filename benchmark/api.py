@@ -19,6 +19,7 @@ from benchmark.records.leaderboard import INNER, long_table, wide_table
 from benchmark.records.store import Record, Store
 from benchmark.request.cell import Cell
 from benchmark.request.compose import AXES, read_request
+from benchmark.request.inputs import look_again
 from benchmark.request.registry import ConfigError, unknown
 from benchmark.request.sharing import read_shard
 from datamodules.components.sample import UserError
@@ -67,7 +68,8 @@ def run(
     """Run every missing cell of methods × datasets × protocols × shots × seeds, as `bench run` does.
 
     What is recorded in the results folder is not run again, so the same call goes on after a stop, and a second call
-    reads. Records, tables and `leaderboard.html` are those of `bench run`, which may share the folder.
+    reads; methods and data sets that were written or installed meanwhile are found. Records, tables and
+    `leaderboard.html` are those of `bench run`, which may share the folder.
 
     Args:
         methods: names of `bench list methods`: "winclip", "winclip,coop" or ["winclip", "coop"].
@@ -99,6 +101,7 @@ def run(
             RuntimeWarning names them, and their rows say "partial" in `status`.
         KeyboardInterrupt: SIGINT or SIGTERM; what had finished is on disk.
     """
+    look_again()
     axes = dict(zip(AXES, map(_text, (methods, datasets, protocols, categories, shots, seeds)), strict=True))
     words = _words(settings)
     if overwrite not in running.AGAIN:

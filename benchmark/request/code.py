@@ -40,6 +40,12 @@ def hash_code(code: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{name} {digits}\n" for name, digits in sorted(code.items())).encode()).hexdigest()
 
 
+def look_again() -> None:
+    """Forget what files held: they may have changed since."""
+    for remembered in (_closure, _read, _digest, _homes):
+        remembered.cache_clear()
+
+
 @cache
 def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     own = {module.partition(".")[0] for module in modules}

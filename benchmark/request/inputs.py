@@ -42,6 +42,12 @@ def _digest(name: str) -> str | None:
     return folder_digest(path) if name and path.is_dir() else None
 
 
+def look_again() -> None:
+    """Let a process that has run cells see the files and packages that are there now."""
+    registry.look_again()
+    _code.cache_clear()
+
+
 def code(cell: Cell) -> dict[str, str]:
     """Hashes of all in-house files behind a cell, by name."""
     facts = (registry.method(cell.method), *map(registry.dataset, cell.datasets))

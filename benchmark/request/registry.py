@@ -13,9 +13,10 @@ from functools import cache
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_origin
 
-from benchmark.request import plugins
+from benchmark.request import code, plugins
 from benchmark.request.plugins import Claim
 from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.source import Setting, SourceError, read_source
@@ -26,6 +27,9 @@ PACKAGES = {"method": "methods", "dataset": "datamodules"}
 ROOT = Path(__file__).parents[2]
 FOLDER = "folder"  # the data set that reads own images
 OWN = f"{FOLDER}-"  # what the name of an own data set begins with, see `benchmark.request.own_sets`
+
+
+AS_IMPORTED = "__clip_ad_bench_code__"  # attribute of a module: its specification, and its code when it was imported
 
 
 class ConfigError(UserError):
@@ -143,11 +147,19 @@ def shadowed(kind: str) -> list[tuple[str, str]]:
     ]
 
 
+def look_again() -> None:
+    """Forget what files said and what is installed: both may have changed since."""
+    _modules.cache_clear()
+    _facts.cache_clear()
+    code.look_again()
+
+
 def load(facts: Facts, base: type) -> Any:
     """The class of a method or data set; imports what its file imports.
 
     Raises:
-        ConfigError: it cannot be imported, or is no concrete subclass of `base`.
+        ConfigError: it cannot be imported, is no concrete subclass of `base`, or its files have changed since this
+            process imported them.
     """
     try:
         module = import_module(facts.module)
@@ -158,6 +170,7 @@ def load(facts: Facts, base: type) -> Any:
         place = next(frame for frame in reversed(frames) if not frame.filename.startswith("<frozen"))
         why = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
         raise ConfigError(f"{_whose(facts)} cannot be imported: {why}.") from error
+    _refuse_older(facts, module)
     local = [cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__]
     named = [getattr(module, facts.cls, None)] if facts.cls else local
     found = [cls for cls in named if isinstance(cls, type) and issubclass(cls, base) and not isabstract(cls)]
@@ -168,6 +181,19 @@ def load(facts: Facts, base: type) -> Any:
         got = [cls.__name__ for cls in found]
         raise ConfigError(f"{facts.path} must define exactly one {base.__name__}, got {got}: {wanted}")
     return found[0]
+
+
+def _refuse_older(facts: Facts, module: ModuleType) -> None:
+    """ConfigError where a record would name other code than runs: a process imports a module once."""
+    now = code.code_of(facts.modules)
+    spec, then = vars(module).setdefault(AS_IMPORTED, (module.__spec__, now))
+    if spec is not module.__spec__:  # reloaded
+        vars(module)[AS_IMPORTED] = (module.__spec__, now)
+    elif changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+        raise ConfigError(
+            f"{', '.join(changed)} changed since this process imported {_whose(facts)}: restart it (in a notebook, the "
+            "kernel), so that the new code runs."
+        )
 
 
 def _whose(facts: Facts) -> str:

@@ -29,6 +29,6 @@ def test_a_fit_makes_its_shots_look_more_normal() -> None:
         loss = method.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses == sorted(losses, reverse=True)
     assert (method(images, [CATEGORY] * 4).score < before).all()
