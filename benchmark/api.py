@@ -192,7 +192,7 @@ def _json(key: str, value: Any) -> str:
 def _program_hidden() -> Iterator[None]:
     """Keep processes that are started from running the caller's script again, which may have no `__main__` guard."""
     main = vars(sys.modules["__main__"])
-    hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     main.pop("__file__", None)
     main["__spec__"] = None
     try:
