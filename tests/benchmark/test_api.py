@@ -17,6 +17,7 @@ import torch
 
 import benchmark
 from benchmark.api import _words
+from benchmark.records.store import Store, StoreError
 
 ROOT = Path(__file__).parents[2]
 SIZE = {"protocol": {"evaluation_size": 24}}
@@ -163,6 +164,18 @@ def test_a_second_interrupt_leaves_an_interactive_session_alive(monkeypatch):
         stopping._ask(2, None)
         with pytest.raises(KeyboardInterrupt):
             stopping._ask(2, None)
+
+
+def test_a_record_that_cannot_be_written_is_an_error_and_exit_code_1(ask, bench, data, tmp_path, monkeypatch):
+    def full(self, record):
+        raise StoreError("the disk is full.")
+
+    monkeypatch.setattr(Store, "save", full)
+    with pytest.raises(benchmark.UserError, match=r"the disk is full\. Make room, then run the same command"):
+        ask()
+    asked = ("--methods", "toy_mean", "--datasets", f"parts={data}", "--categories", "bottle", "--shots", "1")
+    done = bench("run", *asked, "--seeds", "0", "--results", tmp_path / "other")
+    assert (done.code, "error: the disk is full. Make room, then" in done.out) == (1, True)
 
 
 def test_it_runs_in_a_thread_that_may_not_handle_signals(ask):
