@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from typer.core import TyperCommand
 
-from benchmark.commands import captions, data, export
+from benchmark.commands import captions, data, export, new
 from benchmark.commands import show as showing
 from benchmark.request.registry import ConfigError
 from datamodules.components.sample import UserError
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.add_typer(captions.app, name="captions")
 app.add_typer(data.app, name="data")
 app.add_typer(export.app, name="export")
+app.add_typer(new.app, name="new")
 USAGE = 2
 OVERWRITE = ("never", "failed", "always")
 
@@ -74,6 +76,7 @@ def run(
     axes = dict(zip(requests.AXES, (methods, datasets, protocols, categories, shots, seeds), strict=True))
     request = requests.read_request(preset, config, axes, backbone, limit, words or [])
     from benchmark.commands import run as running  # noqa: PLC0415  (torch)
+    from benchmark.records.store import NotKept  # noqa: PLC0415  (filelock)
     from benchmark.request.sharing import read_shard  # noqa: PLC0415
 
     folder = results or request.default_folder
@@ -82,7 +85,13 @@ def run(
         return
     part = read_shard(shard) if shard else None
     argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    raise typer.Exit(running.run(request, folder, overwrite, fail_fast, argv, part))
+    console = Console()
+    try:
+        ended = running.run(request, folder, running.Way(argv, overwrite, fail_fast, part, console, console))
+    except NotKept as error:
+        console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(running.FAILED) from error
+    raise typer.Exit(ended.code)
 
 
 @app.command("list")

@@ -27,14 +27,13 @@ def print_format(folder: Path, form: str, metrics: Sequence[str] | None, *, by_c
         by_category: a table of categories for each comparison and metric.
         wide: costs too.
     """
+    if form in ("csv", "json"):
+        chosen = data(folder, metrics, by_category=by_category, wide=wide)
+        print(csv_text(chosen) if form == "csv" else _json(chosen), end="")
+        return
     records = list(superseding.standing(open_store(folder).all_current()))
     long = long_table(records)
     table, categories = wide_table(long), category_table(long)
-    if form in ("csv", "json"):
-        chosen = categories if by_category else table
-        costs = cost_table(records, table) if wide and not by_category else None
-        print(_data(chosen, metrics, costs, form), end="")
-        return
     if by_category:
         shown = category_displays(categories, table, chosen=metrics)
     else:
@@ -54,11 +53,19 @@ def read_form(form: str, metrics: str | None) -> tuple[str, Sequence[str] | None
     return form, chosen
 
 
-def _data(table: pd.DataFrame, metrics: Sequence[str] | None, costs: pd.DataFrame | None, form: str) -> str:
-    """The rows, values as fractions, as CSV or JSON."""
+def _json(table: pd.DataFrame) -> str:
+    return table.to_json(orient="records", indent=1, double_precision=6) + "\n"
+
+
+def data(folder: Path, metrics: Sequence[str] | None, *, by_category: bool, wide: bool) -> pd.DataFrame:
+    """The rows for other programs, values as fractions; arguments as of `print_format`."""
+    records = list(superseding.standing(open_store(folder).all_current()))
+    long = long_table(records)
+    table = category_table(long) if by_category else wide_table(long)
+    costs = cost_table(records, table) if wide and not by_category else None
     every = {f"{name}{end}": name for name in metric_names(published=True) for end in ("", "_std", "_n")}
     unwanted = [name for name in table if metrics and name in every and every[str(name)] not in metrics]
     chosen = table.drop(columns=[*INNER, *unwanted])
     if costs is not None:
         chosen = chosen.merge(costs[["setup", *COLUMNS]], on="setup", how="left")
-    return csv_text(chosen) if form == "csv" else chosen.to_json(orient="records", indent=1, double_precision=6) + "\n"
+    return chosen

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,15 +21,19 @@ from benchmark.execution.loggers.leaderboard import log_leaderboard
 from benchmark.execution.sweep import Interrupted, Sweep, run_sweep, verify_data
 from benchmark.records.leaderboard import describe_leaks, write_tables
 from benchmark.records.page.write import write_page
-from benchmark.records.store import Record, Store, StoreError
+from benchmark.records.store import NotKept, Record, Store, StoreError
+from benchmark.request import registry
 from benchmark.request.cell import Cell
+from methods.components.base import Method
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 SHOWN = 3  # running cells in the live line
 
 
 def check_before(todo: Sequence[Cell], console: Console) -> None:
-    """Look at data and backbone, so that what is wrong with them is said before anything runs."""
+    """Look at methods, data and backbone, so that what is wrong with them is said before anything runs."""
+    for name in dict.fromkeys(cell.method for cell in todo):
+        registry.load(registry.method(name), Method)
     for note in verify_data(todo):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     open_backbone(todo[0])
@@ -37,7 +42,8 @@ def check_before(todo: Sequence[Cell], console: Console) -> None:
 def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, pd.DataFrame]:
     """Run cells; the exit code and the leaderboard, which W&B gets too where it is asked for."""
     placed = _placed(todo, sweep.store.folder, console)
-    code, table = _run(sweep, placed, console)
+    with isolate_rng(include_cuda=False):  # of whoever calls; to ask CUDA would make a context on every GPU
+        code, table = _run(sweep, placed, console)
     logger = placed[0].where.logger
     if logger.name == "wandb" and code != INTERRUPTED:
         with suppress(StoreError):  # the caller says why there is no page
@@ -93,10 +99,7 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             console.print("interrupted; the same command goes on from here")
             return INTERRUPTED, write_tables(sweep.store.folder, sweep.store.all_current())
         except StoreError as error:
-            console.print(
-                f"[red]error:[/red] {error} Make room, then run the same command: it goes on from here.", soft_wrap=True
-            )
-            raise SystemExit(FAILED) from error
+            raise NotKept(f"{error} Make room, then run the same command: it goes on from here.") from error
     failures = [record for record in ended.values() if record.status == "failed"]
     for line in _failures(failures, sweep.store):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -158,7 +158,7 @@ def print_ablations(store: Store, console: Console) -> None:
 
 
 def _wide(console: Console) -> Console:
-    return console if console.is_terminal else Console(width=WIDE)
+    return console if console.is_terminal else Console(file=console.file, width=WIDE)
 
 
 def _title(name: str) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -13,7 +14,7 @@ from benchmark.execution.states import State, absent_data, cell_states
 from benchmark.records import claims, uncertainty
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.store import DIED, Record, Store, alone, check_writable, sweep_up, write_atomic
-from benchmark.request import costs
+from benchmark.request import costs, registry
 from benchmark.request.cell import Cell
 from benchmark.request.compose import Request, plan
 from benchmark.request.plan import Plan
@@ -39,46 +40,68 @@ def dry_run(request: Request, folder: Path) -> None:
         words = [f"{state:<8} {cell.id}", *([cell.method_label] if cell.method_label != cell.method else [])]
         words += ["(data absent)"] if cell.dataset in absent else []
         print("  ".join(words))
-    for note in (*planned.notes, *absent.values()):
+    for note in (*planned.notes, *registry.left_out(), *absent.values()):
         print(f"note: {note}")
     for line in costs.lines([cell for cell in planned.cells if states[cell.id].name != "done"]):
         print(line)
     print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
 
 
-def run(
-    request: Request, folder: Path, overwrite: str, fail_fast: bool, argv: Sequence[str], shard: Shard | None = None
-) -> int:
-    """Run what `overwrite` allows; the exit code says whether all requested cells, of a shard its own, are there."""
-    console = Console()
+class Way(NamedTuple):
+    """How a request is carried out: what of it runs, under which words, and who is told."""
+
+    argv: Sequence[str]
+    overwrite: str
+    fail_fast: bool
+    shard: Shard | None
+    console: Console  # told how far it is
+    tables: Console  # told the leaderboard and where the files are
+
+
+class Ended(NamedTuple):
+    """What became of a request."""
+
+    code: int  # 0 if all requested cells, of a shard its own, are there, else 1; 130 if it was interrupted
+    cells: Sequence[Cell]  # those requested
+    store: Store
+
+
+def run(request: Request, folder: Path, way: Way) -> Ended:
+    """Run what `way.overwrite` allows, rebuild the tables and tell them.
+
+    Raises:
+        NotKept: a record cannot be written.
+        UserError: the request or the data are wrong; nothing has run.
+    """
+    console, tables, shard, argv = way.console, way.tables, way.shard, way.argv
     planned = plan(request, data_needed=True)
-    for note in planned.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+    for note in (*planned.notes, *registry.left_out()):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     check_writable(folder)
     cells = [cell for cell in planned.cells if shard is None or shard.holds(cell)]
     with alone(folder, shard=str(shard) if shard else ""):
         store = _open(folder, console, whole=shard is None)
         _record_fallen(store, cells, request.sweep, argv, console)
-        todo = _choose(cells, store, overwrite, console)
+        todo = _choose(cells, store, way.overwrite, console)
         _write_request(folder, request, planned, argv)
         if todo:
             from benchmark.commands import progress  # noqa: PLC0415  (a CLIP and Lightning, which a finished folder spares)
             from benchmark.execution.sweep import Sweep  # noqa: PLC0415
 
             settings = request.settings
-            sweep = Sweep(request.sweep, argv, store, settings.executor, settings.ray, fail_fast)
+            sweep = Sweep(request.sweep, argv, store, settings.executor, settings.ray, way.fail_fast)
             code, table = progress.run(todo, sweep, console)
         else:
             code, table = OK, write_tables(folder, store.all_current())
         current = Store(folder) if shard else store
         if shard:
             table = write_tables(folder, current.all_current())
-        print_leaderboard(table, folder, console)
-        print_page(current, table, console)
+        print_leaderboard(table, folder, tables)
+        print_page(current, table, tables)
         if todo or not all((folder / name).exists() for name in uncertainty.FILES):
-            print_uncertainty(current, console)
-        print_ablations(store, console)
-    return code if code != OK or _all_there(cells, store) else FAILED
+            print_uncertainty(current, tables)
+        print_ablations(store, tables)
+    return Ended(code if code != OK or _all_there(cells, store) else FAILED, cells, store)
 
 
 def _open(folder: Path, console: Console, *, whole: bool) -> Store:

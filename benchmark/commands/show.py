@@ -31,13 +31,19 @@ def print_list(what: str, console: Console) -> None:
     table.add_column(key, no_wrap=True)  # a name is there to be copied
     for name in facts:
         table.add_column(name, overflow="fold")
-    for row in ROWS[what]():
+    rows = list(ROWS[what]())
+    if facts[-1:] == [ORIGIN] and not any(row[-1] for row in rows):  # no plug-in is installed
+        table.columns.pop()
+        rows = [row[:-1] for row in rows]
+    for row in rows:
         table.add_row(*row)
     console.print(table)
     kind = what.removesuffix("s")
     for name in registry.names(kind) if kind in NAMED else ():
         if why := registry.why_broken(kind, name):
             console.print(f"{name}  broken: {why}", markup=False, highlight=False, soft_wrap=True)
+    for _, words in registry.shadowed(kind) if kind in NAMED else ():
+        console.print(f"note: {words}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _whole(kind: str) -> Iterable[str]:
@@ -47,14 +53,15 @@ def _whole(kind: str) -> Iterable[str]:
 def _methods() -> Iterable[tuple[str, ...]]:
     for facts in map(registry.method, _whole("method")):
         needs = ", ".join(facts.needs)
-        yield facts.name, ", ".join(facts.protocols), facts.fits_on, needs, facts.paper or NO_PAPER, facts.summary
+        told = (", ".join(facts.protocols), facts.fits_on, needs, facts.paper or NO_PAPER, facts.summary)
+        yield facts.name, *told, facts.distribution
 
 
 def _datasets() -> Iterable[tuple[str, ...]]:
     for facts in map(registry.dataset, _whole("dataset")):
         count = str(len(facts.categories) or "on disk")
         place = f"$BENCH_DATA/{facts.folder_name} or dataset.root" if facts.needs_root else "nothing to download"
-        yield facts.name, count, "yes" if facts.has_masks else "no", facts.licence, place
+        yield facts.name, count, "yes" if facts.has_masks else "no", facts.licence, place, facts.distribution
 
 
 def _protocols() -> Iterable[tuple[str, ...]]:
@@ -76,9 +83,10 @@ def _presets() -> Iterable[tuple[str, ...]]:
         yield name, first.lstrip("# ")
 
 
+ORIGIN = "from"  # the package that offers a plug-in
 HEADS = {
-    "methods": ("method", "protocols", "fits on", "needs", "paper", "summary"),
-    "datasets": ("dataset", "categories", "masks", "licence", "where"),
+    "methods": ("method", "protocols", "fits on", "needs", "paper", "summary", ORIGIN),
+    "datasets": ("dataset", "categories", "masks", "licence", "where", ORIGIN),
     "protocols": ("protocol", "what a method may see"),
     "backbones": ("backbone", "open_clip name", "weights"),
     "presets": ("preset", "what for"),
@@ -133,6 +141,7 @@ def _words(fact: object) -> str:
 
 
 SHOWN_FACTS = (
+    "distribution",
     "paper",
     "protocols",
     "fits_on",

@@ -27,7 +27,7 @@ def print_display(shown: Display, console: Console, *, wide: bool = False) -> No
     Rows of one comparison stand below a line that says what they share.
     """
     if not console.is_terminal:
-        print(formats.plain(shown))
+        print(formats.plain(shown), file=console.file)
         return
     names = [column.name for column in shown.columns]
     above = [i for i, name in enumerate(names) if name in GROUPED]

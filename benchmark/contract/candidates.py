@@ -145,13 +145,14 @@ def candidates(name: str, words: Sequence[str] = ()) -> list[Candidate]:
         words: `method.key=value`, as of `bench run`: a variant of it.
 
     Raises:
-        ConfigError: there is no such method, its file is broken, or a word is wrong.
+        ConfigError: there is no such method, its file is broken or cannot be imported, or a word is wrong.
     """
-    protocols, said = registry.method(name).protocols, parse_words(words)
+    facts, said = registry.method(name), parse_words(words)
+    registry.load(facts, Method)
     if strangers := [*said.chosen, *(group for group in said.values if group != "method")]:
         raise registry.ConfigError(f"a check takes words of the form method.key=value alone; got {strangers[0]}.")
     settings = compose([Layer("contract", {"sweep": {"methods": [name]}}), said])["method"][name]
-    made = [Candidate(name, protocol, settings) for protocol in protocols]
+    made = [Candidate(name, protocol, settings) for protocol in facts.protocols]
     return [each for each in made if PROTOCOLS[each.protocol].uses_shots or not each.needs("shots")]
 
 

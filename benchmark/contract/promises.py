@@ -5,7 +5,9 @@ A check raises where a promise is broken and says how. All run on small random C
 
 import inspect
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -68,8 +70,15 @@ def check(name: str, words: Sequence[str] = ()) -> Iterator[Outcome]:
             try:
                 promise.check(candidate)
             except Exception as error:  # noqa: BLE001  whatever a method raises breaks the promise
-                problem = " ".join(f"{type(error).__name__}: {error}".split())
+                problem = " ".join(f"{type(error).__name__}: {error}{_place(error, candidate)}".split())
             yield Outcome(promise, "" if promise.asked_of is once else candidate.protocol, problem)
+
+
+def _place(error: Exception, candidate: Candidate) -> str:
+    """The line of the method's own file that an error of its own comes from; "" of a promise that is not kept."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == str(candidate.facts.path)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own and not isinstance(error, AssertionError) else ""
 
 
 def once(candidate: Candidate) -> bool:
@@ -87,6 +96,16 @@ def require(holds: bool, otherwise: str) -> None:
     """Raise an AssertionError with `otherwise` unless something holds."""
     if not holds:
         raise AssertionError(otherwise)
+
+
+@contextmanager
+def explained(why: str) -> Iterator[None]:
+    """Raise an AssertionError that says `why` where a method fails."""
+    try:
+        yield
+    except Exception as error:
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        raise AssertionError(f"{why}: {kind}{error}") from error
 
 
 def literals_are_the_class(candidate: Candidate) -> None:
@@ -137,19 +156,25 @@ def needs_what_it_says(candidate: Candidate) -> None:
     images, keys = noise_images(3), candidate.keys(3)
     for variant in candidate.without_category:
         told = variant.prepared(images, keys)
+        where = f" with {words}" if (words := overrides(variant.settings, candidate.settings)) else ""
+        unnamed = f"scores{where} depend on the category of a test image, which `needs` does not name"
         for others in ([*keys[1:], keys[0]], ["a category never heard of"] * 3):
-            same = all(map(torch.equal, told, variant.prepared(images, others)))
-            where = f" with {words}" if (words := overrides(variant.settings, candidate.settings)) else ""
-            require(same, f"scores{where} depend on the category of a test image, which `needs` does not name.")
+            with explained(unnamed):
+                again = variant.prepared(images, others)
+            require(all(map(torch.equal, told, again)), f"{unnamed}.")
     if not candidate.needs("text_tower"):
         backbone = small_backbone()
         backbone.clip.transformer = backbone.clip.token_embedding = None
-        candidate.prepare(backbone=backbone)(images, keys)
+        with explained("it asks for the text tower, which `needs` does not name"):
+            candidate.prepare(backbone=backbone)(images, keys)
 
 
 def scores_are_finite(candidate: Candidate) -> None:
     """Scores and maps are finite and differ between images."""
-    score, anomaly_map = candidate.prepared(noise_images(4), candidate.keys(4))
+    predicted = candidate.prepared(noise_images(4), candidate.keys(4))
+    what = f"predict must return a Prediction(score, map), got {type(predicted).__name__}."
+    require(isinstance(predicted, Prediction), what)
+    score, anomaly_map = predicted
     shapes = f"got {tuple(score.shape)} and {tuple(anomaly_map.shape)}"
     require(score.shape == (4,), f"the score of 4 images must be (4,), {shapes}.")
     require(anomaly_map.ndim == 3 and len(anomaly_map) == 4, f"the maps of 4 images must be (4, h, w), {shapes}.")
@@ -169,8 +194,9 @@ def scores_need_no_other_image(candidate: Candidate) -> None:
     together = method(images, keys)
     for i, category in enumerate(keys):
         alone = method(images[i : i + 1], [category])
-        torch.testing.assert_close(together.score[i], alone.score[0], **CLOSE)
-        torch.testing.assert_close(together.anomaly_map[i], alone.anomaly_map[0], **CLOSE)
+        with explained("alone it scores otherwise than beside other test images"):
+            torch.testing.assert_close(together.score[i], alone.score[0], **CLOSE)
+            torch.testing.assert_close(together.anomaly_map[i], alone.anomaly_map[0], **CLOSE)
 
 
 def other_categories_change_nothing(candidate: Candidate) -> None:
@@ -224,12 +250,13 @@ def loss_trains_its_own(candidate: Candidate) -> None:
         require(candidate.cls.loss is Method.loss, "a method that fits on nothing must define no loss.")
         return
     require(method.max_epochs > 0, f"max_epochs must be above 0; got {method.max_epochs}.")
+    require(bool(method.learnt), f"it {method.untrained}")
     loss = method.train().loss(_training_batch(method))
+    require(isinstance(loss, Tensor) and loss.requires_grad, f"the loss must depend on a parameter; got {loss}.")
     require(loss.ndim == 0 and bool(loss.isfinite()), f"the loss must be a finite scalar; got {loss}.")
     loss.backward()  # type: ignore[no-untyped-call]
-    learnt = {key: p for key, p in method.named_parameters() if p.requires_grad}
-    idle = [key for key, p in learnt.items() if p.grad is None]
-    require(bool(learnt) and not idle, f"every parameter must get a gradient; without one: {', '.join(idle) or 'all'}.")
+    idle = [key for key, p in method.learnt.items() if p.grad is None]
+    require(not idle, f"every parameter must get a gradient; without one: {', '.join(idle)}.")
     touched = [key for key, p in lend().backbone.named_parameters() if p.grad is not None]
     require(not touched, f"the CLIP must get no gradient; {', '.join(touched[:3])} did.")
 

@@ -23,6 +23,7 @@ from benchmark.execution.watch import Pulse, Watch
 from benchmark.records.claims import PROGRESS
 from benchmark.records.predictions import Predicted, path_of, write
 from benchmark.records.store import Record, StoreError
+from benchmark.request import registry
 from benchmark.request.cell import Cell, differences
 from benchmark.request.knowledge import knowledge
 from datamodules.components.base import AnomalyDataModule
@@ -94,16 +95,25 @@ def _is_first_rank() -> bool:
 
 def begin_record(job: Job) -> Record:
     """The record of an attempt of which nothing is known but that it has begun."""
+    cell, device = job.cell, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Record(
-        cell_id=job.cell.id,
+        cell_id=cell.id,
         attempt=job.number,
         status="ok",
         sweep=job.sweep,
         argv=list(job.argv),
-        cell=job.cell,
+        cell=cell,
         started=datetime.now(UTC).isoformat(),
-        provenance=provenance() | {"device": device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))},
+        provenance=provenance() | {"device": device_name(device)} | _plugins(cell),
     )
+
+
+def _plugins(cell: Cell) -> dict[str, dict[str, str]]:
+    """The packages of third parties that offer what a cell is made of: name and version, by method and data set."""
+    names = [("method", cell.method), *(("dataset", name) for name in cell.datasets)]
+    found = {f"{kind} {name}": registry.distribution(kind, name) for kind, name in names}
+    found = {name: words for name, words in found.items() if words}
+    return {"plugins": found} if found else {}
 
 
 def failed(record: Record, error: BaseException, status: str = "failed") -> Record:

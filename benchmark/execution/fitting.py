@@ -217,7 +217,7 @@ def _key(method: Method, cell: Cell, fingerprints: dict[str, str]) -> str:
         "method": [
             cell.method,
             settings["method"],
-            code_of((MEASURING, type(method).__module__, auxiliary.module)),
+            code_of((MEASURING, *registry.method(cell.method).modules, *auxiliary.modules)),
         ],
         "auxiliary": [auxiliary.name, settings["auxiliary"], fingerprints, pixel_probe()],
         "captions": hash_captions(cell),

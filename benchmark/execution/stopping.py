@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,8 +20,13 @@ class Stopped(Exception):
 def stoppable() -> Iterator[None]:
     """Take SIGINT and SIGTERM as a wish to stop, whatever runs inside; a second one ends the process at once.
 
-    Lightning leaves handlers alone that are there before its own.
+    Lightning leaves handlers alone that are there before its own. In an interactive session, which holds more than the
+    sweep, a second one is a KeyboardInterrupt. Only a process's main thread may handle signals; others take none.
     """
+    if threading.current_thread() is not threading.main_thread():
+        _asked.clear()
+        yield
+        return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _asked.clear()
     for number in SIGNALS:
@@ -45,5 +52,7 @@ def check() -> None:
 def _ask(number: int, frame: FrameType | None) -> None:
     _asked.append(number)
     if len(_asked) > 1:
+        if hasattr(sys, "ps1"):
+            raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

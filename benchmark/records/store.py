@@ -29,6 +29,10 @@ class StoreError(UserError):
     """The results folder cannot be read or written."""
 
 
+class NotKept(StoreError):
+    """The record of a cell that ran cannot be written; those of cells before it are there."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One attempt at one cell; results/README.md explains every field."""

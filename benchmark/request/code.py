@@ -1,8 +1,8 @@
 """The in-house source behind a number: what a module imports, directly or not, hashed without comments and layout.
 
-In-house are the three floors, the top-level package of a third party's module, and what it imports from outside of
-`site-packages`. A data file that a module names by a literal and that lies beside it belongs to its code; weights do
-not, they are identified by their content.
+In-house are the three floors, the top-level packages of the modules that are asked for, and what these import from
+outside of `site-packages`. A data file that a module names by a literal and that lies beside it belongs to its code;
+weights do not, they are identified by their content.
 """
 
 import ast
@@ -40,6 +40,12 @@ def hash_code(code: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{name} {digits}\n" for name, digits in sorted(code.items())).encode()).hexdigest()
 
 
+def look_again() -> None:
+    """Forget what files held: they may have changed since."""
+    for remembered in (_closure, _read, _digest, _homes):
+        remembered.cache_clear()
+
+
 @cache
 def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     own = {module.partition(".")[0] for module in modules}
@@ -47,8 +53,8 @@ def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     left = list(modules)
     while left:
         module = left.pop()
-        home = _home(top := module.partition(".")[0])
-        if home is None or not (top in own or _is_local(home)):
+        home = _home(module)
+        if home is None or not (module.partition(".")[0] in own or _is_local(home)):
             continue
         for path in _files(module, home):
             if path not in found:
@@ -59,15 +65,23 @@ def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((path.relative_to(home).as_posix(), _digest(path)) for path, home in found.items()))
 
 
+def _home(module: str) -> Path | None:
+    """The folder that holds the top-level package of a module; None of what is built in or absent."""
+    homes = _homes(module.partition(".")[0])
+    return next((home for home in homes if len(homes) == 1 or _own_file(module, home)), None)
+
+
 @cache
-def _home(top: str) -> Path | None:
-    """The folder that holds a top-level package or module; None of what is built in or absent."""
+def _homes(top: str) -> tuple[Path, ...]:
+    """The folders that hold a top-level package or module: several of one without `__init__.py`, a namespace."""
     if top in FLOORS:
-        return ROOT
-    if top in NO_MODULE or top in sys.stdlib_module_names or not (spec := find_spec(top)) or not spec.origin:
-        return None
+        return (ROOT,)
+    if top in NO_MODULE or top in sys.stdlib_module_names or not (spec := find_spec(top)):
+        return ()
+    if spec.origin is None:
+        return tuple(Path(place).parent for place in spec.submodule_search_locations or ())
     origin = Path(spec.origin)
-    return origin.parents[1 if spec.submodule_search_locations else 0] if origin.is_file() else None
+    return (origin.parents[1 if spec.submodule_search_locations else 0],) if origin.is_file() else ()
 
 
 def _is_local(home: Path) -> bool:
@@ -77,7 +91,7 @@ def _is_local(home: Path) -> bool:
 
 def file_of(module: str) -> Path | None:
     """The file of a module, which is not imported; None of one that is built in, of the standard library or absent."""
-    home = _home(module.partition(".")[0])
+    home = _home(module)
     return _own_file(module, home) if home else None
 
 
@@ -102,7 +116,7 @@ class _Source:
     """What a file says, without comments, docstrings and layout."""
 
     def __init__(self, path: Path) -> None:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        tree = _parse(path)
         nodes = list(ast.walk(tree))
         for node in nodes:
             if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
@@ -123,6 +137,15 @@ class _Source:
             base = ".".join([*around, *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _parse(path: Path) -> ast.Module:
+    """The syntax tree of a file; of one that is no Python, one that holds its bytes."""
+    content = path.read_bytes()
+    try:
+        return ast.parse(content, str(path))
+    except (SyntaxError, ValueError):  # whoever imports it says so
+        return ast.Module([ast.Expr(ast.Constant(content))], [])
 
 
 @cache

@@ -42,10 +42,16 @@ def _digest(name: str) -> str | None:
     return folder_digest(path) if name and path.is_dir() else None
 
 
+def look_again() -> None:
+    """Let a process that has run cells see the files and packages that are there now."""
+    registry.look_again()
+    _code.cache_clear()
+
+
 def code(cell: Cell) -> dict[str, str]:
     """Hashes of all in-house files behind a cell, by name."""
-    datasets = map(registry.dataset, cell.datasets)
-    return _code((registry.method(cell.method).module, *(facts.module for facts in datasets)))
+    facts = (registry.method(cell.method), *map(registry.dataset, cell.datasets))
+    return _code(tuple(module for each in facts for module in each.modules))
 
 
 @lru_cache

@@ -32,7 +32,7 @@ def question(what: str, name: str, root: str | None, settings: Mapping[str, Any]
     """All that an answer on a data set depends on besides its files."""
     facts = registry.dataset(name)
     folder = registry.data_root(facts, root)
-    return canonical([what, name, str(folder), settings, hash_code(code_of([facts.module]))])
+    return canonical([what, name, str(folder), settings, hash_code(code_of(facts.modules))])
 
 
 def load_datamodule(facts: registry.DatasetFacts) -> Any:

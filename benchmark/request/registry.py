@@ -1,20 +1,23 @@
 """Names to facts and classes. A file is its own registration: `methods/winclip.py` is the method "winclip".
 
-Facts are read from the source, so that listing, planning and refusing need no torch. A third party adds a
-module through the entry-point groups `clip_ad_bench.methods` and `clip_ad_bench.datasets`.
+Facts are read from the source, so that listing, planning and refusing need no torch and run no third party's code. A
+third party adds a class through the entry-point groups `clip_ad_bench.methods` and `clip_ad_bench.datasets`, as
+`module:Class`, or as `module` where the file defines one alone.
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from inspect import isabstract
 from pathlib import Path
-from typing import Any, NamedTuple, get_origin
+from types import ModuleType
+from typing import Any, get_origin
 
+from benchmark.request import code, plugins
+from benchmark.request.plugins import Claim
 from benchmark.request.protocols import PROTOCOLS
 from benchmark.request.source import Setting, SourceError, read_source
 from datamodules.components.roots import find_root
@@ -26,6 +29,9 @@ FOLDER = "folder"  # the data set that reads own images
 OWN = f"{FOLDER}-"  # what the name of an own data set begins with, see `benchmark.request.own_sets`
 
 
+AS_IMPORTED = "__clip_ad_bench_code__"  # attribute of a module: its specification, and its code when it was imported
+
+
 class ConfigError(UserError):
     """The request is wrong; the message says what came and what is allowed."""
 
@@ -35,10 +41,13 @@ class Facts:
     """What stands in the file of every method and every data set."""
 
     name: str
-    module: str
-    path: Path
+    module: str  # that is imported
+    path: Path  # of the file that defines the class
     summary: str
     settings: Mapping[str, Setting]
+    cls: str  # name of the class in that module; "" for the only one that it defines
+    distribution: str  # name and version of the package that offers it; "" for the suite's own
+    modules: tuple[str, ...]  # that its code begins with: this one, that of the class, what is installed with them
 
 
 @dataclass(frozen=True)
@@ -78,14 +87,6 @@ class DatasetFacts(Facts):
         return str(settings.get("variant", self.variant))
 
 
-class Claim(NamedTuple):
-    """A module that wants to be known by a name."""
-
-    module: str
-    path: Path | None
-    problem: str = ""  # why it cannot
-
-
 def names(kind: str) -> tuple[str, ...]:
     """Every key of `kind` ("method" or "dataset"), also of what is broken."""
     return tuple(_modules(kind))
@@ -113,20 +114,94 @@ def dataset(name: str) -> DatasetFacts:
     if name.startswith(OWN):
         own = dataset(FOLDER)
         return replace(own, name=name, folder_name=name.removeprefix(OWN))
-    if name not in _modules("dataset") and (meant := _known_as(name)):
+    if name not in _modules("dataset") and (meant := known_as(name)):
         raise ConfigError(f"the data set {name!r} is called {meant!r} here.")
     facts: DatasetFacts = _facts("dataset", name, DatasetFacts, ("categories", "source", "licence"))
     return facts
 
 
+def distribution(kind: str, name: str) -> str:
+    """Name and version of the package that offers a name, also of one whose facts cannot be read; "" for the suite."""
+    (claim, *_) = _modules(kind).get(name) or [Claim("", None)]
+    return claim.point.distribution if claim.point else ""
+
+
+def left_out() -> tuple[str, ...]:
+    """A sentence for each plug-in that cannot be used; nothing but asking for it is an error."""
+    said = [
+        f"{kind} {name!r} of {point.distribution} is left out: {why_broken(kind, name)}"
+        for kind in PACKAGES
+        for name, (claim, *_) in _modules(kind).items()
+        if (point := claim.point) and why_broken(kind, name)
+    ]
+    return (*said, *(words for kind in PACKAGES for _, words in shadowed(kind)))
+
+
+def shadowed(kind: str) -> list[tuple[str, str]]:
+    """Names of the suite that a plug-in also wants, which stay the suite's, and a sentence on each."""
+    own = {name: claims[0] for name, claims in _modules(kind).items() if not claims[0].point}
+    return [
+        (point.name, f"{kind} {point.name!r} of {point.distribution} is left out: the suite has one of this name.")
+        for point in plugins.points(kind)
+        if point.name in own
+    ]
+
+
+def look_again() -> None:
+    """Forget what files said and what is installed: both may have changed since."""
+    _modules.cache_clear()
+    _facts.cache_clear()
+    code.look_again()
+
+
 def load(facts: Facts, base: type) -> Any:
-    """The one concrete subclass of `base` in the file; imports what the file imports."""
-    module = import_module(facts.module)
+    """The class of a method or data set; imports what its file imports.
+
+    Raises:
+        ConfigError: it cannot be imported, is no concrete subclass of `base`, or its files have changed since this
+            process imported them.
+    """
+    try:
+        module = import_module(facts.module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may even leave with sys.exit
+        frames = traceback.extract_tb(error.__traceback__)
+        place = next(frame for frame in reversed(frames) if not frame.filename.startswith("<frozen"))
+        why = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        raise ConfigError(f"{_whose(facts)} cannot be imported: {why}.") from error
+    _refuse_older(facts, module)
     local = [cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__]
-    found = [cls for cls in local if issubclass(cls, base) and not isabstract(cls)]
+    named = [getattr(module, facts.cls, None)] if facts.cls else local
+    found = [cls for cls in named if isinstance(cls, type) and issubclass(cls, base) and not isabstract(cls)]
     if len(found) != 1:
-        raise ConfigError(f"{facts.path} must define exactly one {base.__name__}, got {[c.__name__ for c in found]}.")
+        wanted = f"it must inherit {base.__module__}.{base.__name__} and define {', '.join(sorted(_abstract(base)))}."
+        if facts.cls:
+            raise ConfigError(f"{facts.cls} of {facts.module!r} is no {base.__name__}: {wanted}")
+        got = [cls.__name__ for cls in found]
+        raise ConfigError(f"{facts.path} must define exactly one {base.__name__}, got {got}: {wanted}")
     return found[0]
+
+
+def _refuse_older(facts: Facts, module: ModuleType) -> None:
+    """ConfigError where a record would name other code than runs: a process imports a module once."""
+    now = code.code_of(facts.modules)
+    spec, then = vars(module).setdefault(AS_IMPORTED, (module.__spec__, now))
+    if spec is not module.__spec__:  # reloaded
+        vars(module)[AS_IMPORTED] = (module.__spec__, now)
+    elif changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+        raise ConfigError(
+            f"{', '.join(changed)} changed since this process imported {_whose(facts)}: restart it (in a notebook, the "
+            "kernel), so that the new code runs."
+        )
+
+
+def _whose(facts: Facts) -> str:
+    return f"{facts.name!r} of {facts.distribution}" if facts.distribution else repr(facts.name)
+
+
+def _abstract(base: type) -> frozenset[str]:
+    return getattr(base, "__abstractmethods__", frozenset())
 
 
 def data_root(facts: DatasetFacts, explicit: str | None) -> Path | None:
@@ -144,7 +219,7 @@ def unknown(kind: str, name: object, allowed: Iterable[object]) -> ConfigError:
     return ConfigError(f"unknown {kind} {str(name)!r}.{hint} Allowed: {', '.join(known) or 'none'}.")
 
 
-def _known_as(alias: str) -> str | None:
+def known_as(alias: str) -> str | None:
     """The data set that is elsewhere known by a name, whatever its case."""
     whole = (dataset(name) for name in names("dataset") if not why_broken("dataset", name))
     return next((facts.name for facts in whole if alias.lower() in map(str.lower, facts.aliases)), None)
@@ -160,20 +235,11 @@ def _modules(kind: str) -> dict[str, list[Claim]]:
     for path in sorted((ROOT / package).glob(f"*/{kind}.py")):  # a folder of its own
         found.setdefault(path.parent.name, []).append(Claim(f"{package}.{path.parent.name}.{kind}", path))
     found = dict(sorted(found.items()))
-    for point in entry_points(group=f"clip_ad_bench.{kind}s"):
-        found.setdefault(point.name, []).append(_plugin(point.value))
-    return found
-
-
-def _plugin(module: str) -> Claim:
-    """The module of an entry point; finding it imports the packages around it, which may fail in any way."""
-    try:
-        spec = find_spec(module)
-    except Exception as error:  # noqa: BLE001  a third party's code
-        return Claim(module, None, f"{type(error).__name__}: {error}")
-    if spec is None or spec.origin is None:
-        return Claim(module, None, "no such module")
-    return Claim(module, Path(spec.origin))
+    offered: dict[str, list[Claim]] = {}
+    for point in plugins.points(kind):
+        if point.name not in found:
+            offered.setdefault(point.name, []).append(plugins.claim_of(point))
+    return found | offered
 
 
 @cache
@@ -181,14 +247,18 @@ def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
     claims = _modules(kind)
     if name not in claims:
         raise unknown(kind, name, claims)
-    (module, path, problem), *others = claims[name]
+    claim, *others = claims[name]
     if others:
-        places = ", ".join(str(claim.path or claim.module) for claim in claims[name])
-        raise ConfigError(f"{kind} {name!r} is ambiguous among {places}: rename all but one.")
+        places = ", ".join(map(_place, claims[name]))
+        raise ConfigError(f"{kind} {name!r} is ambiguous among {places}: keep one of them.")
+    point, path = claim.point, claim.path
     if path is None:
-        raise ConfigError(f"{kind} {name!r} is the entry point {module!r}, which cannot be found: {problem}.")
+        raise ConfigError(
+            f"{kind} {name!r} is the entry point {point.value if point else ''!r}, which cannot be used: "
+            f"{claim.problem}."
+        )
     try:
-        source = read_source(path, required)
+        source = read_source(path, required, claim.cls, claim.module)
     except SourceError as error:
         raise ConfigError(str(error)) from error
     types: dict[str, Any] = {literal.name: literal.type for literal in fields(cls)[len(fields(Facts)) :]}
@@ -197,5 +267,12 @@ def _facts(kind: str, name: str, cls: Any, required: tuple[str, ...]) -> Any:
         wanted = types[key]
         if not isinstance(value, get_origin(wanted) or wanted):
             wanted = wanted if get_origin(wanted) else wanted.__name__
-            raise ConfigError(f"{path}: {key} must be {wanted}, got {value!r}.")
-    return cls(name, module, path, source.summary, source.settings, **known)
+            raise ConfigError(f"{source.path}: {key} must be {wanted}, got {value!r}.")
+    modules = tuple(dict.fromkeys((claim.module, source.module, *(point.tops if point else ()))))
+    told = (claim.module, source.path, source.summary, source.settings, claim.cls)
+    return cls(name, *told, point.distribution if point else "", modules, **known)
+
+
+def _place(claim: Claim) -> str:
+    """Where what claims a name is to be found."""
+    return f"{claim.point.value!r} of {claim.point.distribution}" if claim.point else str(claim.path)

@@ -42,31 +42,53 @@ class Setting:
 class Source:
     """The public class of a file."""
 
+    path: Path  # of the file that defines it
+    module: str  # of that file; "" where it was read by its path alone
     summary: str  # first line of the module's docstring
     attributes: Mapping[str, Any]  # class attributes that are literals
     settings: Mapping[str, Setting]
 
 
-def read_source(path: Path, required: tuple[str, ...]) -> Source:
-    """Read the one class of `path` that defines all attributes in `required`.
+def read_source(path: Path, required: tuple[str, ...], name: str = "", module: str = "") -> Source:
+    """Read a class of `path` that defines all attributes in `required`.
+
+    Args:
+        path: a Python file.
+        required: literals.
+        name: of the class, which the file defines or imports from one that does; "" for the only one that it defines.
+        module: the file's own name; "" where nothing it imports relatively needs to be named.
 
     Raises:
-        SourceError: the file cannot be parsed, has none or several such classes, a base of `Config` that cannot be
+        SourceError: the file cannot be parsed, has no such class or several, a base of `Config` that cannot be
             found, a setting that is no literal, or a range that is none.
     """
-    file = _File(path)
-    found = [(node, _literals(node)) for node in file.tree.body if isinstance(node, ast.ClassDef)]
-    found = [(node, attributes) for node, attributes in found if set(required) <= set(attributes)]
-    if len(found) != 1:
-        names = [node.name for node, _ in found]
-        raise SourceError(f"{path} must define exactly one class with the literals {', '.join(required)}; got {names}.")
-    node, attributes = found[0]
-    summary = (ast.get_docstring(file.tree) or "").partition("\n")[0]
     try:
+        file, node = _named(_File(path, module), name, required) if name else _only(_File(path, module), required)
+        summary = (ast.get_docstring(file.tree) or "").partition("\n")[0]
         config = _nested(file, node, "Config")
-        return Source(summary, attributes, _fields(*config) if config else {})
+        return Source(file.path, file.module, summary, _literals(node), _fields(*config) if config else {})
     except RecursionError as error:
         raise SourceError(f"{path}: a base or an alias of Config must not lead back to itself.") from error
+
+
+def _only(file: "_File", required: tuple[str, ...]) -> tuple["_File", ast.ClassDef]:
+    classes = [node for node in file.tree.body if isinstance(node, ast.ClassDef)]
+    found = [node for node in classes if set(required) <= set(_literals(node))]
+    if len(found) != 1:
+        raise SourceError(
+            f"{file.path} must define exactly one class with the literals {', '.join(required)}; "
+            f"got {[node.name for node in found]}."
+        )
+    return file, found[0]
+
+
+def _named(file: "_File", name: str, required: tuple[str, ...]) -> tuple["_File", ast.ClassDef]:
+    found = file.find_class(ast.Name(name))
+    if found is None:
+        raise SourceError(f"{file.path} must define the class {name}, or import it by its name from a file that does.")
+    if missing := [literal for literal in required if literal not in _literals(found[1])]:
+        raise SourceError(f"{found[0].path}: {found[1].name} must have the literals {', '.join(missing)}.")
+    return found
 
 
 def read_fields(path: Path, name: str) -> dict[str, Setting]:
@@ -78,8 +100,8 @@ def read_fields(path: Path, name: str) -> dict[str, Setting]:
 class _File:
     """A syntax tree and the names that its module defines or imports from a file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, module: str = "") -> None:
+        self.path, self.module = path, module
         try:
             self.tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         except SyntaxError as error:
@@ -105,7 +127,12 @@ class _File:
             return None
         item, original = self._imports[name]
         path = self._path_of(item)
-        return _File(path).find(original) if path else None
+        return _File(path, self._module_of(item)).find(original) if path else None
+
+    def _module_of(self, item: ast.ImportFrom) -> str:
+        parts = self.module.split(".")
+        around = parts[: len(parts) - item.level + (self.path.name == "__init__.py")] if item.level else []
+        return ".".join([*around, *([item.module] if item.module else [])])
 
     def _path_of(self, item: ast.ImportFrom) -> Path | None:
         if not item.level:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Adam
 
 from datamodules.components.base import AnomalyDataModule
@@ -98,6 +99,19 @@ class Method(LightningModule, ABC, Generic[Settings]):
         return getattr(self.config, "steps", 0)
 
     @property
+    def learnt(self) -> dict[str, Parameter]:
+        """The parameters that a fit trains, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    @property
+    def untrained(self) -> str:
+        """What is said of a method that has none of them and should."""
+        return (
+            f"is fitted on {self.fits_on!r}, as fits_on says, and has no parameter to train: make one, such as an "
+            'nn.Parameter that is an attribute, or say fits_on = "nothing".'
+        )
+
+    @property
     def shot_scale(self) -> int:
         """Side of the shots that `adapt` sees, in sides of the backbone's."""
         return 1
@@ -147,11 +161,17 @@ class Method(LightningModule, ABC, Generic[Settings]):
         raise NotImplementedError(f"{type(self).__name__} is transductive but defines no rescore.")
 
     def begin_fit(self, data: AnomalyDataModule) -> None:
-        """See the shots of the data that a fit begins on; an auxiliary set shows none."""
+        """See the shots of the data that a fit begins on; an auxiliary set shows none.
+
+        Raises:
+            ValueError: it says that it is fitted, and has no parameter to fit.
+        """
         self.fitted_on = {}
         if self.fits_on != "auxiliary":
             Method.see_shots(self, data)
         if self.fits_on != "nothing":
+            if not self.learnt:
+                raise ValueError(f"{type(self).__name__} {self.untrained}")
             self.fitted_on = {"on": self.fits_on, "root": str(data.root), "categories": list(data.chosen)}
             self._fit_words = {category: data.object_name(category) for category in data.chosen}
 
@@ -231,8 +251,7 @@ class Method(LightningModule, ABC, Generic[Settings]):
         return RuntimeError(f"{type(self).__name__} raised StopIteration in a {step} step, as next() of nothing does.")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return Adam(learnt, lr=1e-3) if learnt else None
+        return Adam(self.learnt.values(), lr=1e-3) if self.learnt else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["backbone"] = self._backbone_facts

@@ -37,7 +37,7 @@ def refresh():
         code._closure,
         code._read,
         code._digest,
-        code._home,
+        code._homes,
         inputs._code,
         registry._modules,
         registry._facts,

@@ -14,6 +14,7 @@ from benchmark.contract import promises as contract
 from benchmark.request import registry
 from methods.components.base import Method
 from methods.components.prediction import Prediction
+from methods.components.prompts import ensemble
 
 TRUTH = "Scores are the same, to the last bit, whatever the labels of the test images"
 LIFE = "A plain Trainer and a reloaded checkpoint give the scores of `bench run`, to the last bit"
@@ -164,6 +165,11 @@ def zeroes_the_clip(self, shots, category):
     self.backbone.clip.visual.conv1.weight.data.zero_()
 
 
+def has_a_parameter(self, shots, category):
+    self.w = nn.Parameter(torch.ones(1))
+
+
+WORDS_OF = candidates.WORDS
 REMEMBERED = []  # by all instances, as a class attribute would
 
 
@@ -225,6 +231,26 @@ BREAKS = {
         contract.loss_trains_its_own,
         {"adapt": lambda self, *_: setattr(self, "w", nn.Parameter(torch.ones(1)))},
     ),
+    r"predict must return a Prediction\(score, map\), got Tensor": (
+        contract.scores_are_finite,
+        {"predict": lambda self, images, _: images.mean((1, 2, 3))},
+    ),
+    "which `needs` does not name: KeyError: 'a category never heard of'": (
+        contract.needs_what_it_says,
+        {"needs": (), "predict": lambda self, images, keys: with_maps(images.mean(1) + 0 * len(WORDS_OF[keys[0]]))},
+    ),
+    "it asks for the text tower, which `needs` does not name: ": (
+        contract.needs_what_it_says,
+        {"predict": lambda self, images, _: with_maps(images.mean(1) + ensemble(self.backbone, ["a nut"]).sum())},
+    ),
+    "it is fitted on 'shots', as fits_on says, and has no parameter to train: make one": (
+        contract.loss_trains_its_own,
+        {"fits_on": "shots", "max_epochs": 1, "loss": lambda self, batch: batch.image.mean()},
+    ),
+    "the loss must depend on a parameter; got None": (
+        contract.loss_trains_its_own,
+        {"fits_on": "shots", "max_epochs": 1, "adapt": has_a_parameter, "loss": lambda self, batch: None},
+    ),
     "must define no loss": (contract.loss_trains_its_own, {"loss": lambda self, batch: batch.image.mean()}),
     r"differs .*scores 0\.50": (
         contract.scores_ignore_the_truth,
@@ -276,6 +302,25 @@ def test_every_promise_can_be_broken(monkeypatch, why):
     with pytest.raises(AssertionError, match=why):
         promise(candidate)
     candidates.lend.cache_clear()
+
+
+@pytest.mark.slow
+def test_a_fit_of_nothing_is_refused_where_it_begins(monkeypatch):
+    """Lightning would run it without an optimizer, or with one that knows no parameter."""
+    kind = import_module("toy_methods.toy_learns").ToyLearns
+    monkeypatch.setattr(kind, "__init__", Method.__init__)
+    monkeypatch.setattr(kind, "configure_optimizers", lambda self: torch.optim.Adam(self.parameters()))
+    (candidate,) = candidates.candidates("toy_learns")
+    with pytest.raises(ValueError, match="ToyLearns is fitted on 'shots', as fits_on says, and has no parameter"):
+        contract.lives_under_a_plain_trainer(candidate)
+
+
+def test_an_error_of_the_method_tells_its_line(monkeypatch, bench):
+    path = registry.method("toy_breaks").path
+    line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "broken on purpose" in text)
+    done = bench("check", "toy_breaks")
+    assert f"RuntimeError: broken on purpose ({path}, line {line})" in done.out
+    assert "Traceback" not in done.out + done.err
 
 
 def test_the_breaks_are_of_all_promises():

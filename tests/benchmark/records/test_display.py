@@ -98,9 +98,9 @@ def test_a_terminal_gets_no_wider_line_than_it_has_and_hears_what_is_missing(wid
     assert "plugin_set, few_shot, 2 shots, comparison " in text or "few_shot" in display.notes[0]
 
 
-def test_a_pipe_gets_every_column_of_aligned_text_without_a_box(capsys):
-    print_display(shown([*sweep(), *sweep(shots=2)]), Console(file=io.StringIO(), width=40))
-    title, head, *rows = capsys.readouterr().out.splitlines()
+def test_a_pipe_gets_every_column_of_aligned_text_without_a_box():
+    print_display(shown([*sweep(), *sweep(shots=2)]), Console(file=(pipe := io.StringIO()), width=40))
+    title, head, *rows = pipe.getvalue().splitlines()
     assert title == "ViT-B-32/real"
     assert re.split("  +", head) == ["shots", "method", "comparison", "image AUROC", "image AP", "pixel AUPRO"]
     assert len(re.split("  +", rows[0])) == 6

@@ -44,7 +44,7 @@ def package(tmp_path, monkeypatch):
 
 
 def clear():
-    for cached in (code._closure, code._read, code._digest, code._home):
+    for cached in (code._closure, code._read, code._digest, code._homes):
         cached.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         del sys.modules[name]

@@ -28,7 +28,7 @@ def plan(methods, datasets=("mvtec_ad",), words=(), **sweep):
 
 
 def check(*needs, backbone=BackboneSettings(), categories=("bottle",), settings=SETTINGS, **values):  # noqa: B008
-    facts = MethodFacts("toy", "toy", None, "", settings, "", ("few_shot",), needs=needs)
+    facts = MethodFacts("toy", "toy", None, "", settings, "", "", ("toy",), "", ("few_shot",), needs=needs)
     values = {key: setting.default for key, setting in settings.items()} | values
     check_needs(facts, CellSettings(method=values, backbone=backbone), categories)
 

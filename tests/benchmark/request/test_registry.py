@@ -1,11 +1,14 @@
 """A file that is broken, or a name that two files claim, is said to be so and stops nothing else."""
 
 import importlib
-from types import SimpleNamespace
+import re
+from functools import cache
 
 import pytest
 
-from benchmark.request import registry
+from benchmark.request import code, registry
+from benchmark.request import plugins as plugins_module
+from benchmark.request.plugins import Claim, Point
 from benchmark.request.registry import ConfigError
 
 GOOD = '''"""A method."""
@@ -27,18 +30,20 @@ def plugins(tmp_path, monkeypatch):
     """Install modules of a third party: name of the entry point, module and source; None where there is no file."""
 
     def install(*points, group="methods"):
-        before = registry.entry_points
+        before = plugins_module.points
         added = []
         for name, module, source in points:
             if source is not None:
                 path = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(source)
-            added.append(SimpleNamespace(name=name, value=module))
+            added.append(Point(name, module, "third-party 1.0"))
         monkeypatch.syspath_prepend(str(tmp_path))
         importlib.invalidate_caches()
-        mine = f"clip_ad_bench.{group}"
-        monkeypatch.setattr(registry, "entry_points", lambda group: [*before(group=group), *(added * (group == mine))])
+        monkeypatch.setattr(
+            plugins_module, "points", lambda kind: [*before(kind), *(added if group == f"{kind}s" else ())]
+        )
+        code._homes.cache_clear()
         registry._modules.cache_clear()
         registry._facts.cache_clear()
 
@@ -65,7 +70,7 @@ def test_every_file_of_the_suite_is_whole():
         ),
         (GOOD.format(type="int").replace('("few_shot",)', "3"), r"protocols must be tuple\[str, \.\.\.\], got 3"),
         (GOOD.format(type="int").replace('("few_shot",)', "()"), r"protocols must be among .*; got \(\)"),
-        (None, "method 'broken' is the entry point 'broken_plugin', which cannot be found: no such module"),
+        (None, "entry point 'broken_plugin', which cannot be used: there is no Python file of the module 'broken_pl"),
     ],
 )
 def test_a_broken_method_is_listed_and_the_others_run(bench, plugins, data, cells, tmp_path, source, why):
@@ -85,27 +90,96 @@ def test_a_broken_method_is_listed_and_the_others_run(bench, plugins, data, cell
     assert done.code == 0, done
 
 
-def test_a_package_that_cannot_be_imported_breaks_its_own_method_alone(plugins, tmp_path):
+@pytest.mark.parametrize("end", ["raise RuntimeError('sad')", "import sys; sys.exit('sad')"])
+def test_a_package_that_cannot_be_imported_breaks_its_own_method_alone(bench, plugins, data, cells, tmp_path, end):
     (tmp_path / "sad").mkdir()
-    (tmp_path / "sad" / "__init__.py").write_text("raise RuntimeError('sad')")
+    (tmp_path / "sad" / "__init__.py").write_text(end)
     plugins(("sad", "sad.method", GOOD.format(type="int")), ("absent", "absent.method", None))
-    assert "which cannot be found: RuntimeError: sad" in registry.why_broken("method", "sad")
-    assert "ModuleNotFoundError" in registry.why_broken("method", "absent")
+    assert "there is no Python file of the module 'absent.method'" in registry.why_broken("method", "absent")
     assert registry.why_broken("method", "toy_mean") == ""
+    assert "sad" in bench("list", "methods").out  # nothing of it runs
+    done = bench("run", "--methods", "sad", *cells, "--shots", "1", "--seeds", "0", "--results", tmp_path / "r")
+    assert done.code == 2
+    assert re.search(
+        r"error: 'sad' of third-party 1.0 cannot be imported: \w+: sad \(.*sad/__init__.py, line 1\)", done.err
+    )
+    assert not [*(tmp_path / "r").glob("cells/*")]
+    checked = bench("check", "sad")
+    assert (checked.code, checked.out) == (2, "")
+    assert checked.err == done.err
 
 
-def test_a_name_that_two_files_claim_is_ambiguous_and_the_others_are_not(bench, plugins):
+def test_a_name_that_two_plug_ins_claim_is_ambiguous_and_the_others_are_not(bench, plugins):
     source = GOOD.format(type="int")
-    plugins(("winclip", "other_winclip", source), ("twice", "one_twice", source), ("twice", "two_twice", source))
-    why = registry.why_broken("method", "winclip")
-    assert why.startswith("method 'winclip' is ambiguous among ")
-    assert "methods/winclip.py, " in why
-    assert why.endswith("other_winclip.py: rename all but one.")
-    assert "one_twice.py, " in registry.why_broken("method", "twice")
+    plugins(("twice", "one_twice", source), ("twice", "two_twice:M", source))
+    why = registry.why_broken("method", "twice")
+    places = "'one_twice' of third-party 1.0, 'two_twice:M' of third-party 1.0"
+    assert why == f"method 'twice' is ambiguous among {places}: keep one of them."
     assert registry.method("nearest_patch").settings
-    listed = bench("list", "methods").out
-    assert f"winclip  broken: {why}" in listed
-    assert bench("show", "method", "winclip").err == f"error: {why}\n"
+    assert f"twice  broken: {why}" in bench("list", "methods").out
+    assert bench("show", "method", "twice").err == f"error: {why}\n"
+
+
+def test_a_name_of_the_suite_stays_the_suites(bench, plugins, data, cells):
+    plugins(("winclip", "other_winclip", GOOD.format(type="int")))
+    assert registry.method("winclip").path == registry.ROOT / "methods" / "winclip.py"
+    note = "note: method 'winclip' of third-party 1.0 is left out: the suite has one of this name.\n"
+    assert note in bench("list", "methods").out
+    assert note in bench("run", "--methods", "winclip", *cells, "--dry-run").out
+    assert note not in bench("list", "datasets").out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("my-method", "named", "its name must be made of letters, digits and underscores"),
+        ("named", "named:", "it must have the form module:Class"),
+        ("named", "named:M.Config", "it must have the form module:Class"),
+        ("named", ":M", "there is no Python file of the module ''"),
+        ("named", "named:N", "named.py must define the class N, or import it by its name"),
+        ("named", "named:Other", "named.py: Other must have the literals paper, protocols"),
+        ("named", "named:x", "named.py must define the class x, or import it by its name"),
+    ],
+)
+def test_an_entry_point_that_names_no_class(bench, plugins, data, cells, tmp_path, name, value, why):
+    plugins((name, value, None))
+    (tmp_path / "named.py").write_text(GOOD.format(type="int") + "class Other: pass\nx = 1\n")
+    assert why in registry.why_broken("method", name)
+    done = bench("run", "--methods", "toy_mean", *cells, "--dry-run")
+    assert done.code == 0
+    assert f"note: method {name!r} of third-party 1.0 is left out: " in done.out
+    asked = bench("run", "--methods", name, *cells, "--dry-run")
+    assert (asked.code, why in asked.err) == (2, True)
+
+
+NO_METHOD = """class M:
+    paper = ""
+    protocols = ("few_shot",)
+"""
+
+
+def test_a_class_that_is_no_method_is_refused_before_anything_runs(bench, plugins, data, cells, tmp_path):
+    plugins(("wrong", "wrong_class:M", None))
+    (tmp_path / "wrong_class.py").write_text(NO_METHOD)
+    done = bench("run", "--methods", "wrong", *cells, "--shots", "1", "--seeds", "0", "--results", tmp_path / "r")
+    assert done.code == 2
+    assert "M of 'wrong_class' is no Method: it must inherit methods.components.base.Method" in done.err
+
+
+def test_a_class_that_is_imported_from_another_file(plugins, tmp_path):
+    """Its facts are read where it is defined; both files are its code, and one in a package without `__init__.py`."""
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / "__init__.py").write_text("from .inner.deep import M as Renamed\n")
+    (tmp_path / "apart" / "inner").mkdir()
+    (tmp_path / "apart" / "inner" / "deep.py").write_text(GOOD.format(type="int"))
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "space.py").write_text(GOOD.format(type="float") + "class Second(M):\n    paper = ''\n")
+    plugins(("apart", "apart:Renamed", None), ("space", "open.space:M", None))
+    facts = registry.method("apart")
+    assert (facts.path, facts.modules) == (tmp_path / "apart/inner/deep.py", ("apart", "apart.inner.deep"))
+    assert facts.summary == "A method."
+    assert set(code.code_of(facts.modules)) == {"apart/__init__.py", "apart/inner/deep.py"}
+    assert set(code.code_of(registry.method("space").modules)) == {"open/space.py"}
 
 
 def test_a_file_and_a_folder_of_one_name_are_ambiguous(tmp_path, monkeypatch):
@@ -126,8 +200,11 @@ def test_a_broken_data_set_is_said_by_list_and_doctor_and_stops_no_other(bench, 
     assert bench("run", "--methods", "toy_mean", "--datasets", "sadset").code == 2
 
 
-def test_a_broken_auxiliary_set_stops_only_what_is_fitted_on_it(bench, data, plugins, cells):
-    plugins(("visa", "other_visa", "class :"), group="datasets")
+def test_a_broken_auxiliary_set_stops_only_what_is_fitted_on_it(bench, data, cells, tmp_path, monkeypatch):
+    (tmp_path / "visa.py").write_text("class :")
+    before = registry._modules
+    broken = {"visa": [Claim("datamodules.visa", tmp_path / "visa.py")]}
+    monkeypatch.setattr(registry, "_modules", cache(lambda kind: before(kind) | (broken if kind == "dataset" else {})))
     assert bench("run", "--methods", "toy_mean", *cells, "--dry-run").code == 0
     done = bench("run", "--methods", "toy_transfers", *cells, "--dry-run")
     assert (done.code, "visa" in done.err) == (2, True)

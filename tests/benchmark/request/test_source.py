@@ -122,7 +122,7 @@ raise RuntimeError
 def read(tmp_path, monkeypatch):
     """Read a class whose file imports from others, which are not run."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    code._home.cache_clear()
+    code._homes.cache_clear()
     (tmp_path / "base_of_two.py").write_text(BASE)
     (tmp_path / "beside.py").write_text('Kind = Literal["soft", "hard"]')
 
