@@ -226,7 +226,8 @@ def test_curves_join_the_shots_of_a_method(open_page):
     assert card.locator("path.curve").count() == 3
     said = card.locator("li", has_text="winclip").inner_text().split("\n")
     assert said == ["winclip", "1: 87.0 ± 7.1, 2: 89.0 ± 7.1"]
-    ys = [box["y"] for box in (its.bounding_box() for its in card.locator("[data-series='0'] > :not(line, .curve)").all())]
+    marks = card.locator("[data-series='0'] > :not(line, .curve)")
+    ys = [mark.bounding_box()["y"] for mark in marks.all()]
     assert ys[1] < ys[0]  # two shots are better and so higher
 
 
