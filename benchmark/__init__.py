@@ -1,6 +1,6 @@
 """Floor 3: which cells, run one, measure it, keep it, rank it.
 
-What a script or a notebook calls, `benchmark.run` and what stands beside it in `PUBLIC`, loads with its first use.
+What a script or a notebook calls, `benchmark.run` and what else stands in `PUBLIC`, loads with its first use.
 """
 
 from importlib import import_module
@@ -8,6 +8,7 @@ from typing import Any
 
 #: What `import benchmark` offers, and the module that holds it: nothing heavy loads before it is asked for.
 PUBLIC = {
+    "Detector": "benchmark.detector",
     "run": "benchmark.api",
     "leaderboard": "benchmark.api",
     "CellsFailed": "benchmark.api",

@@ -179,6 +179,37 @@ def rescore(
     raise typer.Exit(rescoring.rescore(folder, choice, output, Console()))
 
 
+@app.command(cls=SaidOnce)
+def predict(
+    where: Annotated[str, typer.Option("--input", help="an image, a folder at any depth, or a glob in quotes")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="any key of `bench show`")] = None,
+    method: Annotated[str | None, typer.Option(help="a name of `bench list methods`, fitted now")] = None,
+    record: Annotated[
+        str | None, typer.Option(help="a fitted cell: DIR/cells/ID, its attempt-N.json, or ID with --results")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(help="the results folder of a --record that is an ID")] = None,
+    shots: Annotated[str | None, typer.Option(help="normal images: a folder or a glob")] = None,
+    object_: Annotated[
+        str | None, typer.Option("--object", help="what the images show; of a record, one of its categories")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="as of bench run, default embedded; of a record, where its weights lie now")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="of a fit; default 0")] = None,
+    false_alarm: Annotated[
+        float | None, typer.Option(help="share of normal images that may exceed the threshold, such as 0.01")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="folder of the files")] = Path("predictions"),
+    device: Annotated[str, typer.Option(help="auto | cpu | gpu | mps")] = "auto",
+) -> None:
+    """Score images of your own by a method that is fitted on a few normal ones: a table, maps and heat maps."""
+    from benchmark.commands import predict as predicting  # noqa: PLC0415  (torch)
+
+    asked = predicting.Asked(method, record, results, shots, object_, backbone, seed, device, words or [])
+    argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    raise typer.Exit(predicting.predict(asked, where, output, false_alarm, argv))
+
+
 @app.command()
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="a results folder; with --results the label of a method")],

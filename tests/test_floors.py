@@ -10,7 +10,7 @@ FLOORS = ("datamodules", "methods", "benchmark")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 HEAVY = {"torch", "lightning", "open_clip", "wandb", "torchmetrics", "pandas", "torchvision"}
 #: Rooms of the third floor, the lowest first.
-ROOMS = ("metrics", "request", "records", "pretraining", "execution", "contract", "commands", "api", "cli")
+ROOMS = ("metrics", "request", "records", "pretraining", "execution", "contract", "detector", "commands", "api", "cli")
 #: Folders of components that another one may import.
 BELOW = {"clip": ("feature_store",)}
 LIGHT = (

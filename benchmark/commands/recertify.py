@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.report import open_store, reason
+from benchmark.execution import kept_fit
 from benchmark.execution.attempt import attempt
 from benchmark.execution.content import Contents
 from benchmark.execution.states import absent_data
@@ -128,9 +129,10 @@ def _names(record: Record) -> set[str]:
 
 def _keep_predictions(folder: Path, record: Record, adopted: Record) -> None:
     """Lay what was kept of a measurement beside the record that adopts it, too."""
-    kept = path_of(folder, record)
-    if kept.is_file():
-        write_atomic(path_of(folder, adopted), kept.read_bytes())
+    for place in (path_of, kept_fit.path_of):
+        kept = place(folder, record)
+        if kept.is_file():
+            write_atomic(place(folder, adopted), kept.read_bytes())
 
 
 def _adopt(record: Record, witnesses: Sequence[str], store: Store) -> Record:

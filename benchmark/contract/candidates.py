@@ -18,6 +18,7 @@ from benchmark.execution.build import build_method
 from benchmark.execution.data import fitted_on, open_data, target
 from benchmark.execution.evaluator import Kept, Predictions
 from benchmark.execution.fitting import fit
+from benchmark.execution.kept_fit import dump, read, restore
 from benchmark.execution.run_cell import loading, predict_tests
 from benchmark.execution.watch import NOBODY
 from benchmark.request import registry
@@ -167,6 +168,7 @@ class Life(NamedTuple):
     tested: list[Kept]
     predicted: list[Prediction]
     reloaded: list[Prediction]  # by another instance, from a checkpoint of it
+    revived: list[Prediction]  # likewise, from what `bench run` keeps of a fit
 
 
 def run(cell: Cell, root: Path, *, turned: bool = False) -> list[Kept]:
@@ -185,7 +187,19 @@ def live(cell: Cell, root: Path) -> Life:
     trainer.test(method, data, verbose=False)
     trainer.save_checkpoint(root / "method.ckpt")
     again = type(method).load_from_checkpoint(root / "method.ckpt", backbone=lend().backbone)
-    return Life(predictions.kept, *(_predict(each, data) for each in (method, again)))
+    return Life(predictions.kept, *(_predict(each, data) for each in (method, again, _revive(method, root))))
+
+
+def _revive(method: Method, root: Path) -> Method:
+    """Another instance, from what is kept of a fit beside a record and, fitted on an auxiliary set, in `fits/`."""
+    path = root / "fit.safetensors"
+    path.write_bytes(dump(method, "a cell", float("inf")) or b"")
+    with torch.random.fork_rng(devices=[]):
+        again = type(method)(lend().backbone, method.categories, method.config)
+    if method.fits_on == "auxiliary":
+        again.load_state_dict(method.state_dict())
+    restore(again, read(path, "a cell") or {})
+    return again
 
 
 def _predict(method: Method, data: AnomalyDataModule) -> list[Prediction]:

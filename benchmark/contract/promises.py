@@ -289,7 +289,7 @@ def scores_ignore_the_truth(candidate: Candidate) -> None:
 
 
 def lives_under_a_plain_trainer(candidate: Candidate) -> None:
-    """A plain Trainer and a reloaded checkpoint give the scores of `bench run`, to the last bit."""
+    """A plain Trainer, a reloaded checkpoint and a kept fit give the scores of `bench run`, to the last bit."""
     with tempfile.TemporaryDirectory() as folder:
         cell = small_cell(candidate, folder)
         ours, theirs = run(cell, Path(folder, "bench")), live(cell, Path(folder, "plain"))
@@ -297,6 +297,7 @@ def lives_under_a_plain_trainer(candidate: Candidate) -> None:
         "Trainer.test and bench run": (theirs.tested, ours),
         "Trainer.predict and Trainer.test": (theirs.predicted, theirs.tested),
         "a reloaded checkpoint and what was saved": (theirs.reloaded, theirs.predicted),
+        "a kept fit and what was kept": (theirs.revived, theirs.predicted),
     }
     for words, (some, others) in pairs.items():
         require(len(some) == len(others) > 0, f"{words} give {len(some)} and {len(others)} batches.")

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.loggers import Logger
 
-from benchmark.execution import stopping
+from benchmark.execution import kept_fit, stopping
 from benchmark.execution.content import Contents
 from benchmark.execution.evaluator import Kept
 from benchmark.execution.fitting import quiet
@@ -22,12 +22,13 @@ from benchmark.execution.run_cell import device_name, fit_ahead, run_cell
 from benchmark.execution.watch import Pulse, Watch
 from benchmark.records.claims import PROGRESS
 from benchmark.records.predictions import Predicted, path_of, write
-from benchmark.records.store import Record, StoreError
+from benchmark.records.store import Record, StoreError, write_atomic
 from benchmark.request import registry
 from benchmark.request.cell import Cell, differences
 from benchmark.request.knowledge import knowledge
 from datamodules.components.base import AnomalyDataModule
 from datamodules.components.sample import DataError
+from methods.components.base import Method
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,17 @@ def attempt(job: Job) -> Record:
             return replace(record, data={"auxiliary": fit_ahead(cell, Watch((), Pulse(job.logs / PROGRESS)))})
         record = replace(record, content=Contents({}).of(cell), knows=knowledge(cell))
         predictions: list[Predicted] = []
+        fits: list[bytes] = []
         with cell_loggers(record, job.logs, job.results) as loggers:
-            measured = run_cell(cell, _watch(job, loggers, predictions))
+            measured = run_cell(cell, _watch(job, loggers, predictions, fits))
             if changed := differences(record.content, Contents({}).of(cell)):
                 raise DataError(f"files changed while the cell ran ({'; '.join(changed)}); run it again.")
             record = replace(record, **measured._asdict())
-            for found in predictions if _is_first_rank() else ():
-                write(path_of(job.results, record), found)
+            if _is_first_rank():
+                for found in predictions:
+                    write(path_of(job.results, record), found)
+                for fit in fits:
+                    write_atomic(kept_fit.path_of(job.results, record), fit)
             finish(loggers, record, next(iter(predictions), None))
         return replace(record, remarks=[*record.remarks, *problems(loggers)])
     except StoreError:
@@ -76,8 +81,8 @@ def attempt(job: Job) -> Record:
             torch.cuda.empty_cache()
 
 
-def _watch(job: Job, loggers: Sequence[Logger], predictions: list[Predicted]) -> Watch:
-    """Who looks at a cell: what is said of its test images is added to `predictions`, where it shall be kept."""
+def _watch(job: Job, loggers: Sequence[Logger], predictions: list[Predicted], fits: list[bytes]) -> Watch:
+    """Who looks at a cell: what is said of its test images is added to `predictions`, what it holds to `fits`."""
     pulse, wanted = Pulse(job.logs / PROGRESS), job.cell.where.predictions
     if not wanted.keep:
         return Watch(loggers, pulse)
@@ -85,7 +90,17 @@ def _watch(job: Job, loggers: Sequence[Logger], predictions: list[Predicted]) ->
     def keep(kept: Sequence[Kept], data: AnomalyDataModule) -> None:
         predictions.append(predicted(kept, data))
 
-    return Watch(loggers, pulse, keep, wanted.max_mib * 2**20)
+    def keep_fit(method: Method) -> None:
+        if not job.cell.shots:
+            return
+        try:
+            made = kept_fit.dump(method, job.cell.id, wanted.fit_max_mib * 2**20)
+        except (TypeError, ValueError) as error:
+            method.remarks.append(f"Its fit is not kept: {error}")
+        else:
+            fits.extend([made] if made is not None else [])
+
+    return Watch(loggers, pulse, keep, wanted.max_mib * 2**20, keep_fit)
 
 
 def _is_first_rank() -> bool:

@@ -1,6 +1,7 @@
 """Opens what a cell names: device, backbone, method. Nothing is computed yet."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,12 @@ def close_backbone() -> None:
 
 def build_method(cell: Cell, backbone: CLIPBackbone, data: AnomalyDataModule) -> Method:
     """The method of a cell with its resolved settings."""
+    return name_method(cell, backbone, {c: data.object_name(c) for c in cell.seen})
+
+
+def name_method(cell: Cell, backbone: CLIPBackbone, words: Mapping[str, str]) -> Method:
+    """Likewise, with the words that name the object of each category."""
     cls = registry.load(registry.method(cell.method), Method)
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.settings.method.items()}
-    method: Method = cls(backbone, {c: data.object_name(c) for c in cell.seen}, cls.Config(**settings))
+    method: Method = cls(backbone, words, cls.Config(**settings))
     return method

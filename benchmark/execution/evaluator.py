@@ -61,6 +61,10 @@ class Predictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        self.take(outputs, batch)
+
+    def take(self, outputs: Prediction, batch: UnlabelledBatch) -> None:
+        """Keep what was said of a batch."""
         check_shapes(outputs, batch)
         maps = F.interpolate(outputs.anomaly_map[:, None].float(), self.size, mode="bilinear", align_corners=False)
         placed = self._place(maps[:, 0].cpu())

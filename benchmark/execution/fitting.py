@@ -91,17 +91,28 @@ def spare_cores(device: torch.device) -> int:
     return max(0, min(MOST_WORKERS, cores - busy))
 
 
-def fit(method: Method, cell: Cell, data: AnomalyDataModule, device: torch.device, watch: Watch) -> Learnt:
+def fit(
+    method: Method,
+    cell: Cell,
+    data: AnomalyDataModule,
+    device: torch.device,
+    watch: Watch,
+    shown: AnomalyDataModule | None = None,
+) -> Learnt:
     """Let the method see what its protocol allows.
 
     The trainer gets a loader alone: a datamodule knows the test images and their labels. Shots of `data` that the fit
-    did not see, those of a category that is held out, are shown after it, so that nothing of them can enter it.
+    did not see, those of a category that is held out, are shown after it, so that nothing of them can enter it. What a
+    fit on shots sees is opened as the cell says, unless it is `shown`.
     """
     source = data
     if method.fits_on != "nothing":
         asked = cell.where.trainer.num_workers
         workers = idle_cores(method.fit_data, device) if asked is None else asked
-        source = open_data(fitted_on(cell), data.image_size, num_workers=workers, cache_gib=data.cache_gib)
+        if shown is None or method.fits_on == "auxiliary":
+            source = open_data(fitted_on(cell), data.image_size, num_workers=workers, cache_gib=data.cache_gib)
+        else:
+            source, shown.num_workers = shown, workers
     Method.begin_fit(method, source)  # the base's own: who overrides it would be handed the labels
     learnt = Learnt({}, {})
     if method.fits_on == "shots":
@@ -253,6 +264,12 @@ def _read(path: Path, key: str) -> _Kept | None:
         return kept if metadata == _seal(key, kept) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
         return None
+
+
+def read_learnt(folder: str | Path, key: str) -> dict[str, torch.Tensor] | None:
+    """What a kept fit on an auxiliary set has learnt; None if there is no such file or it is not whole and ours."""
+    kept = _read(Path(folder) / "fits" / f"{key}.safetensors", key)
+    return kept.state if kept else None
 
 
 def _load(method: Method, state: dict[str, torch.Tensor]) -> bool:

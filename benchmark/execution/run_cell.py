@@ -88,6 +88,7 @@ def run_cell(cell: Cell, watch: Watch = NOBODY) -> Measurement:
         clock.append(time.perf_counter())
         learnt = fit(method, cell, data, device, watch)
         clock.append(time.perf_counter())
+        watch.keep_fit(method)
         stopwatch = Stopwatch()
         kept = predict_tests(method, data, cell.settings.protocol.evaluation_size, device, watch, stopwatch)
         watch.keep(kept, data)

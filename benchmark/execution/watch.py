@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from benchmark.execution import stopping
 from benchmark.execution.evaluator import Kept
 from datamodules.components.base import AnomalyDataModule
+from methods.components.base import Method
 
 EVERY = 1.0  # seconds between two reports
 
@@ -71,6 +72,7 @@ class Watch:
     pulse: Pulse = field(default_factory=lambda: Pulse(None))
     keep: Callable[[Sequence[Kept], AnomalyDataModule], None] = lambda kept, data: None  # before they are measured
     raw_bytes: float = 0  # up to which maps reach `keep` as the method made them
+    keep_fit: Callable[[Method], None] = lambda method: None  # between fit and test
 
 
 #: Nobody looks.

@@ -70,15 +70,18 @@ class Record:
 class Store:
     """The records below `folder`/cells. Those in memory lack the fields `UNHELD`; `whole` reads them from disk."""
 
-    def __init__(self, folder: Path, *, mend: bool = False) -> None:
-        """Read the records of a folder; `mend` renames those that are corrupt, else nothing on disk is changed."""
+    def __init__(self, folder: Path, *, mend: bool = False, only: str = "*") -> None:
+        """Read the records of a folder, or `only` those of one cell.
+
+        `mend` renames those that are corrupt, else nothing on disk is changed.
+        """
         self.folder = folder
         self._mend, self._own = mend, _identity(folder)
         self.set_aside: list[Path] = []  # corrupt records
         self.outdated = 0  # records of another schema: kept on disk, read by none
         self._records: dict[str, list[Record]] = {}
         self._shared: dict[str, Any] = {}  # parts that many records have in common, held once
-        for path in sorted((folder / "cells").glob("*/attempt-*.json")):
+        for path in sorted((folder / "cells").glob(f"{only}/attempt-*.json")):
             record = self._read(path)
             if record:
                 self._hold(record)

@@ -124,15 +124,18 @@ class FeatureSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionSettings:
-    """What is kept of each test image, for `bench rescore`, uncertainty and pictures.
+    """What is kept of a cell beside its record, for `bench rescore`, uncertainty, pictures and `bench predict`.
 
     Attributes:
-        keep: true keeps scores and maps of a cell in one file beside its record.
+        keep: true keeps scores and maps of a cell in one file beside its record, and what it holds of its shots.
         max_mib: size in MiB of a cell's maps above which its scores alone are kept; a map of 37 x 37 patches is 2.7 KB.
+        fit_max_mib: size in MiB of what a method holds after a fit on shots, learnt and remembered, above which none of
+            it is kept and `bench predict` fits again; one block of 37 x 37 patches of a ViT-L takes 5.6 MB a shot.
     """
 
     keep: bool = True
     max_mib: Annotated[float, ">= 0"] = 64.0
+    fit_max_mib: Annotated[float, ">= 0"] = 32.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -276,7 +276,10 @@ class Method(LightningModule, ABC, Generic[Settings]):
 
     @property
     def _memory(self) -> Memory | None:
-        """What a subclass remembers as `self.memory`; one that keeps it elsewhere saves it in the two hooks above."""
+        """What a subclass remembers as `self.memory`; one that keeps it elsewhere saves it in the two hooks above.
+
+        What these save are tensors, texts, numbers, and lists and mappings of these: so it can lie beside a record too.
+        """
         return getattr(self, "memory", None)
 
     @property

@@ -236,7 +236,7 @@ def test_a_script_without_a_guard_also_with_processes_of_its_own(data, tmp_path)
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     lines = [
         "begins",
-        "module 'benchmark' has no attribute 'runs'; it offers run, leaderboard, CellsFailed, UserError.",
+        "module 'benchmark' has no attribute 'runs'; it offers Detector, run, leaderboard, CellsFailed, UserError.",
     ]
     assert done.stdout.splitlines() == [*lines, f"ok results/main {tmp_path / 'script.py'}"], done.stderr
     assert done.stderr == ""

@@ -17,7 +17,7 @@ from methods.components.prediction import Prediction
 from methods.components.prompts import ensemble
 
 TRUTH = "Scores are the same, to the last bit, whatever the labels of the test images"
-LIFE = "A plain Trainer and a reloaded checkpoint give the scores of `bench run`, to the last bit"
+LIFE = "A plain Trainer, a reloaded checkpoint and a kept fit give the scores of `bench run`, to the last bit"
 ALONE = "The shared CLIP is left as it was, whatever was asked of the method"
 
 

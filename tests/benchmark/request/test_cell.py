@@ -98,7 +98,7 @@ def test_a_cell_of_before_is_read_as_it_was_and_written_as_it_was():
     assert written.pop("label") == ""
     assert written["settings"]["backbone"].pop("offers") == ["text_tower", "patch_tokens"]
     assert written["settings"]["backbone"].pop("forced_activation") is None
-    assert written["where"].pop("predictions") == {"keep": True, "max_mib": 64.0}
+    assert written["where"].pop("predictions") == {"keep": True, "max_mib": 64.0, "fit_max_mib": 32.0}
     assert written["where"]["logger"].pop("worst") == 8
     assert written["where"]["trainer"].pop("devices") == 1
     assert written["where"]["trainer"].pop("pixel_cache_gib") == 4.0
