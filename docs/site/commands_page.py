@@ -1,6 +1,7 @@
 """The reference of the command line, from the command line itself."""
 
 from collections.abc import Iterator
+from textwrap import fill
 from typing import Any
 
 import typer.main
@@ -24,7 +25,7 @@ def write_commands() -> str:
 
 
 def _section(name: str, command: Any) -> str:
-    usage = " ".join(["bench", name, *map(_usage, command.params)])
+    usage = fill(" ".join([f"bench {name}", *map(_usage, command.params)]), 80, subsequent_indent="    ")
     rows = [(code(_names(param)), cell(param.help or ""), _default(param)) for param in command.params]
     words = table(("word", "meaning", "default"), rows) if rows else ""
     return f"## {name}\n\n{cell(command.help or '')}\n\n```\n{usage}\n```\n\n{words}"
@@ -46,7 +47,7 @@ def _usage(param: Any) -> str:
     if _is_word(param):
         shown = _shown(param) + "…" * (param.nargs == -1)
         return shown if param.required else f"[{shown}]"
-    return f"[{param.opts[0]}{'' if param.is_flag else ' ' + _shown(param)}]"
+    return f"[{param.opts[0]}{'' if param.is_flag else '=' + _shown(param)}]"
 
 
 def _default(param: Any) -> str:

@@ -1,12 +1,13 @@
 """Figures of the documentation, SVG of one look: the data flow of a method, and what a protocol shows to a model."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from html import escape
 from textwrap import wrap
 from typing import NamedTuple
 
-BOX, GAP, LINE, PAD = (112, 48), (26, 20), 15, 8  # px: width and height, between boxes, of a line of text, around all
+BOX, GAP, LINE, PAD = (106, 46), (23, 18), 15, 4  # px: width and height, between boxes, of a line of text, around all
+COLUMNS = 6
 MARKS = {"*": "frozen", "+": "learnt", "=": "kept", "!": "result"}
 LEGEND = {
     "frozen": "frozen",
@@ -45,12 +46,13 @@ def read_flow(text: str) -> Flow:
     is the same one. Its row is that of its first line, its column the longest way that leads to it.
 
     Raises:
-        FigureError: arrows run in a circle, or two boxes fall into one place.
+        FigureError: arrows run in a circle, two boxes fall into one place, or a page has no room for so many columns.
     """
     rows: dict[str, int] = {}
     kinds: dict[str, str] = {}
     arrows = []
-    for row, line in enumerate(filter(None, map(str.strip, text.splitlines()))):
+    for line in filter(None, map(str.strip, text.splitlines())):
+        row = max(rows.values(), default=-1) + 1  # a line of boxes that are there already takes none
         *parts, last = re.split(r"\s+(~?>)\s+", line)
         words = [each.rstrip("".join(MARKS)) for each in (*parts[::2], last)]
         for said, name in zip((*parts[::2], last), words, strict=True):
@@ -62,7 +64,9 @@ def read_flow(text: str) -> Flow:
     places = [(rows[name], columns[name]) for name in rows]
     if twice := {place for place in places if places.count(place) > 1}:
         raise FigureError(f"two boxes fall into row and column {sorted(twice)[0]} of the flow:\n{text}")
-    return Flow({name: Node(name, kinds[name], rows[name], columns[name]) for name in rows}, tuple(arrows))
+    if max(columns.values()) >= COLUMNS:
+        raise FigureError(f"a flow has at most {COLUMNS} columns, this one {max(columns.values()) + 1}:\n{text}")
+    return Flow({name: Node(name, kinds[name], rows[name], columns[name]) for name in rows}, tuple(dict.fromkeys(arrows)))
 
 
 def _columns(names: Iterable[str], arrows: Iterable[tuple[str, str, bool]]) -> dict[str, int]:
@@ -78,11 +82,16 @@ def _columns(names: Iterable[str], arrows: Iterable[tuple[str, str, bool]]) -> d
 
 
 def draw_flow(flow: Flow, title: str) -> str:
-    """The flow as SVG of classes that `style.css` colours; its arrows in words are its description."""
+    """The flow as SVG of classes that `style.css` colours; its arrows in words are its description.
+
+    Raises:
+        FigureError: the words of a box are too many, or boxes stand in the way of an arrow.
+    """
     width = (max(node.column for node in flow.nodes.values()) + 1) * (BOX[0] + GAP[0]) - GAP[0]
     height = (max(node.row for node in flow.nodes.values()) + 1) * (BOX[1] + GAP[1])
     kinds = [kind for kind in LEGEND if any(node.kind == kind for node in flow.nodes.values())]
-    parts = [_arrow(flow.nodes[a], flow.nodes[b], fit) for a, b, fit in flow.arrows]
+    taken = {(node.row, node.column) for node in flow.nodes.values()}
+    parts = [_arrow(flow.nodes[a], flow.nodes[b], fit, taken) for a, b, fit in flow.arrows]
     parts += [_box(node) for node in flow.nodes.values()]
     parts += _legend(kinds, any(fit for *_, fit in flow.arrows), height)
     told = "; ".join(f"{a} leads to {b}" + f" ({FIT_ONLY})" * fit for a, b, fit in flow.arrows)
@@ -95,9 +104,9 @@ def _corner(node: Node) -> tuple[int, int]:
 
 def _box(node: Node) -> str:
     x, y = _corner(node)
-    lines = wrap(node.words, 17)
+    lines = wrap(node.words, 16)
     if len(lines) > 3:
-        raise FigureError(f"a box holds three lines of 17 letters, not {node.words!r}")
+        raise FigureError(f"a box holds three lines of 16 letters, not {node.words!r}")
     first = y + BOX[1] / 2 - LINE * (len(lines) - 1) / 2 + 4
     texts = "".join(
         f'<text x="{x + BOX[0] / 2:g}" y="{first + LINE * number:g}">{escape(line)}</text>'
@@ -106,14 +115,22 @@ def _box(node: Node) -> str:
     return f'<g class="{node.kind}"><rect x="{x}" y="{y}" width="{BOX[0]}" height="{BOX[1]}" rx="6"/>{texts}</g>'
 
 
-def _arrow(a: Node, b: Node, fit: bool) -> str:
+def _arrow(a: Node, b: Node, fit: bool, taken: Collection[tuple[int, int]]) -> str:
+    """An arrow that changes its row in the last gap or, where a box stands in its way, in the first one."""
     (x1, y1), (x2, y2) = _corner(a), _corner(b)
     x1, y1, y2 = x1 + BOX[0], y1 + BOX[1] // 2, y2 + BOX[1] // 2
-    bend = max(14, (x2 - x1) // 2)
-    tip = f"M{x2 - 7} {y2 - 4}L{x2} {y2}L{x2 - 7} {y2 + 4}"
+    between = range(a.column + 1, b.column)
+    if all((a.row, column) not in taken for column in between):
+        start, end = x2 - GAP[0], x2
+    elif all((b.row, column) not in taken for column in between):
+        start, end = x1, x1 + GAP[0]
+    else:
+        raise FigureError(f"boxes stand in the way of the arrow from {a.words!r} to {b.words!r}")
+    bend = GAP[0] * 2 // 3
+    line = f"M{x1} {y1}H{start}C{start + bend} {y1} {end - bend} {y2} {end} {y2}H{x2}"
     return (
-        f'<path class="arrow{" fit" * fit}" d="M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"/>'
-        f'<path class="arrow" d="{tip}"/>'
+        f'<path class="arrow{" fit" * fit}" d="{line}"/>'
+        f'<path class="arrow" d="M{x2 - 6} {y2 - 4}L{x2} {y2}L{x2 - 6} {y2 + 4}"/>'
     )
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from typing import Any
 
@@ -12,7 +12,7 @@ from benchmark.request.published import READ, Figure, figures
 from benchmark.request.registry import MethodFacts
 from facts_pages import settings_table
 from figures import draw_flow, read_flow
-from tables import cell, code, table
+from tables import cell, code, common, table
 
 METRICS = (
     "image_AUROC",
@@ -24,7 +24,8 @@ METRICS = (
     "pixel_AUPRO",
 )
 MAIN_SETS = ("mvtec_ad", "visa")
-KEYS = ("dataset", "protocol", "shots", "backbone", "image_size", "source")  # of a line of published figures
+KEYS = ("dataset", "protocol", "shots", "backbone", "image_size")  # of a line of published figures
+NOTHING, NARROW = "–", "\u202f"  # where nothing is known; a space that breaks no line
 DEFAULTS = (
     "Defaults are the paper's, or those of its released code where the paper is silent or was not at hand; the meaning "
     "says where both differ. `bench show method {name}` prints the same in a terminal, and `method.{name}.KEY=VALUE` "
@@ -76,7 +77,7 @@ def _facts(facts: MethodFacts) -> str:
         "key": code(facts.name),
         "paper": paper,
         "protocols": ", ".join(f"[{name}](../protocols.md#{name})" for name in facts.protocols),
-        "fitted on": facts.fits_on + (f", {facts.max_epochs} epochs" if facts.max_epochs else ""),
+        "fitted on": facts.fits_on + (f", {facts.max_epochs} epoch{'s' * (facts.max_epochs > 1)}" * (facts.max_epochs > 0)),
         "needs": ", ".join(facts.needs) or "nothing of the CLIP but the size of its images",
         "file": code(facts.path.relative_to(registry.ROOT).as_posix()),
     }
@@ -114,24 +115,28 @@ def _published(facts: MethodFacts) -> str:
 
 
 def _figures(found: Sequence[Figure]) -> str:
-    """A line for each setting and source, a column for each metric that any of them has."""
+    """A line for each way of measuring, a column for each metric that any of them has; sources are numbered below."""
     if not found:
         return ""
     shown = [metric for metric in METRICS if any(figure.metric == metric for figure in found)]
-    lines: dict[tuple[Any, ...], dict[str, list[str]]] = {}
-    for figure in sorted(found, key=lambda f: tuple(str(getattr(f, key)) for key in KEYS)):
-        values = lines.setdefault(tuple(getattr(figure, key) for key in KEYS), {})
-        deviation = f" ± {figure.std:.1f}" if figure.std is not None else ""
-        values.setdefault(figure.metric, []).append(
-            f"{figure.value:.1f}{deviation}" + "\\*" * (figure.certainty != READ)
-        )
-    rows = [
-        (*(cell(part if part is not None else "?") or "?" for part in key[:-1]),
-         *(", ".join(values.get(metric, ["–"])) for metric in shown), cell(key[-1]))
-        for key, values in lines.items()
-    ]  # fmt: skip
-    head = ("data set", "protocol", "shots", "CLIP", "px", *(metric.replace("_", " ") for metric in shown), "source")
-    return table(head, rows)
+    sources = list(dict.fromkeys(figure.source for figure in found))
+    lines: dict[tuple[str, ...], list[Figure]] = {}
+    for figure in found:
+        key = tuple("?" if getattr(figure, k) in (None, "") else str(getattr(figure, k)) for k in KEYS)
+        lines.setdefault(key, []).append(figure)
+    rows = []
+    for key, its in sorted(lines.items()):
+        values = [", ".join(dict.fromkeys(_claim(f) for f in its if f.metric == metric)) or NOTHING for metric in shown]
+        told = sorted({sources.index(figure.source) + 1 for figure in its})
+        rows.append([*map(cell, key), *values, ", ".join(map(str, told))])
+    head = ["data set", "protocol", "shots", "CLIP", "px", *(metric.replace("_", " ") for metric in shown), "source"]
+    numbered = "\n".join(f"{number}. {cell(source)}" for number, source in enumerate(sources, start=1))
+    return f"{common(head, rows, len(KEYS))}\n\n{numbered}"
+
+
+def _claim(figure: Figure) -> str:
+    deviation = f" ± {figure.std:.1f}" if figure.std is not None else ""
+    return f"{figure.value:.1f}{deviation}".replace(" ", NARROW) + "\\*" * (figure.certainty != READ)
 
 
 def measured_rows(name: str) -> list[dict[str, str]]:
@@ -153,22 +158,23 @@ def _measured(name: str) -> str:
         return "No committed leaderboard holds a row of it."
     shown = [metric for metric in METRICS if any(row[metric] for row in rows)]
     notes = dict.fromkeys(f"**{row['backbone']}** rows: {row['note']}." for row in rows if row["note"])
-    head = ("table", "data set", "protocol", "shots", "method", "CLIP", "comparison", "seeds")
+    head = ["table", "data set", "protocol", "shots", "method", "CLIP", "seeds", "comparison"]
+    keys = ("dataset", "protocol", "shots", "method", "backbone", "n_seeds", "comparison")
     lines = [
-        (f"[{row['folder']}](../measured/{row['folder']}.md)", row["dataset"], row["protocol"], row["shots"],
-         cell(row["method"]), row["backbone"], row["comparison"], row["n_seeds"], *(_mean(row, m) for m in shown))
+        [
+            f"[{row['folder']}](../measured/{row['folder']}.md)",
+            *(cell(row[key]) for key in keys),
+            *(_mean(row, metric) for metric in shown),
+        ]
         for row in rows
-    ]  # fmt: skip
-    return "\n\n".join((*notes, table((*head, *(metric.replace("_", " ") for metric in shown)), lines)))
+    ]
+    told = common([*head, *(metric.replace("_", " ") for metric in shown)], lines, len(head))
+    return "\n\n".join((*notes, told, "Percent; ± is the deviation over seeds. Rows of one comparison compare."))
 
 
 def _mean(row: Mapping[str, str], metric: str) -> str:
     if not row[metric]:
-        return "–"
+        return NOTHING
     deviation = row[f"{metric}_std"]
-    return f"{100 * float(row[metric]):.1f}" + (f" ± {100 * float(deviation):.1f}" if deviation else "")
-
-
-def section_titles(page: Iterable[str]) -> list[str]:
-    """The second-level headings of a page."""
-    return [line[3:] for line in page if line.startswith("## ")]
+    spread = f" ± {100 * float(deviation):.1f}" if deviation else ""
+    return f"{100 * float(row[metric]):.1f}{spread}".replace(" ", NARROW)
