@@ -34,7 +34,9 @@ def kind_of(setting: Setting) -> str:
     listed = get_origin(plain) is list
     each = get_args(plain)[0] if listed else plain
     many = f"list of {setting.length} " if setting.length else "list of "
-    return (many if listed else "") + f"{each.__name__} {cell(setting.range)}".strip() + (" or null" if optional else "")
+    return (
+        (many if listed else "") + f"{each.__name__} {cell(setting.range)}".strip() + (" or null" if optional else "")
+    )
 
 
 def settings_table(settings: Mapping[str, Setting], prefix: str) -> str:

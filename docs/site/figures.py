@@ -66,7 +66,9 @@ def read_flow(text: str) -> Flow:
         raise FigureError(f"two boxes fall into row and column {sorted(twice)[0]} of the flow:\n{text}")
     if max(columns.values()) >= COLUMNS:
         raise FigureError(f"a flow has at most {COLUMNS} columns, this one {max(columns.values()) + 1}:\n{text}")
-    return Flow({name: Node(name, kinds[name], rows[name], columns[name]) for name in rows}, tuple(dict.fromkeys(arrows)))
+    return Flow(
+        {name: Node(name, kinds[name], rows[name], columns[name]) for name in rows}, tuple(dict.fromkeys(arrows))
+    )
 
 
 def _columns(names: Iterable[str], arrows: Iterable[tuple[str, str, bool]]) -> dict[str, int]:

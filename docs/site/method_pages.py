@@ -77,7 +77,8 @@ def _facts(facts: MethodFacts) -> str:
         "key": code(facts.name),
         "paper": paper,
         "protocols": ", ".join(f"[{name}](../protocols.md#{name})" for name in facts.protocols),
-        "fitted on": facts.fits_on + (f", {facts.max_epochs} epoch{'s' * (facts.max_epochs > 1)}" * (facts.max_epochs > 0)),
+        "fitted on": facts.fits_on
+        + (f", {facts.max_epochs} epoch{'s' * (facts.max_epochs > 1)}" * (facts.max_epochs > 0)),
         "needs": ", ".join(facts.needs) or "nothing of the CLIP but the size of its images",
         "file": code(facts.path.relative_to(registry.ROOT).as_posix()),
     }
@@ -158,17 +159,19 @@ def _measured(name: str) -> str:
         return "No committed leaderboard holds a row of it."
     shown = [metric for metric in METRICS if any(row[metric] for row in rows)]
     notes = dict.fromkeys(f"**{row['backbone']}** rows: {row['note']}." for row in rows if row["note"])
-    head = ["table", "data set", "protocol", "shots", "method", "CLIP", "seeds", "comparison"]
-    keys = ("dataset", "protocol", "shots", "method", "backbone", "n_seeds", "comparison")
+    head = ["data set", "protocol", "shots", "method", "CLIP", "seeds"]
+    keys = ("dataset", "protocol", "shots", "method", "backbone", "n_seeds")
     lines = [
         [
-            f"[{row['folder']}](../measured/{row['folder']}.md)",
             *(cell(row[key]) for key in keys),
             *(_mean(row, metric) for metric in shown),
+            row["comparison"],
+            f"[{row['folder']}](../measured/{row['folder']}.md)",
         ]
         for row in rows
     ]
-    told = common([*head, *(metric.replace("_", " ") for metric in shown)], lines, len(head))
+    names = [metric.replace("_", " ") for metric in shown]
+    told = common([*head, *names, "comparison", "table"], lines, len(head))
     return "\n\n".join((*notes, told, "Percent; ± is the deviation over seeds. Rows of one comparison compare."))
 
 
