@@ -4,6 +4,7 @@
 """
 
 import csv
+import json
 import os
 import shlex
 import subprocess
@@ -57,7 +58,9 @@ def try_out(file: Path, home: Path) -> None:
 def _call(command: Sequence[str], place: Path, environment: Mapping[str, str]) -> None:
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        errors = [json.loads(record.read_text())["error"] for record in place.glob("results/*/cells/*/attempt-*.json")]
+        traces = "".join(error["traceback"] for error in errors[:1] if error)
+        raise SystemExit(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}{traces}")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy
 import pytest
 import yaml
 
@@ -93,9 +94,28 @@ def test_bench_starts_from_the_files_of_a_wheel_in_an_empty_folder(wheel, tmp_pa
         "procedural",
         "--dry-run",
     ]
-    done = subprocess.run(command, cwd=place, env={"PYTHONPATH": str(home), "PATH": ""}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=place, env={"PYTHONPATH": str(home)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "nearest_patch" in done.stdout
+
+
+@pytest.mark.slow
+def test_code_behind_a_number_is_the_same_where_the_suite_is_installed(wheel, tmp_path):
+    """Packages that lie beside it in `site-packages` are no part of it."""
+    home = tmp_path / "site-packages"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(home)
+    (home / "numpy").symlink_to(Path(numpy.__file__).parent)
+    asked = (
+        "from benchmark.request import code as c; print(c.ROOT, c.code_of([c.MEASURING, 'methods.winclip']), sep='\\n')"
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, env={"PYTHONPATH": str(place)}, capture_output=True)
+        for place in (home, ROOT)
+    ]
+    (root, code), (_, expected) = (each.stdout.decode().splitlines() for each in said)
+    assert root == str(home)
+    assert code == expected
 
 
 def test_the_version_stands_in_pyproject_and_agrees_with_citation_and_changelog():

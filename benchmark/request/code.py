@@ -48,7 +48,7 @@ def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     while left:
         module = left.pop()
         home = _home(top := module.partition(".")[0])
-        if home is None or not (top in own or _is_local(home)):
+        if home is None or not (top in own or top in FLOORS or _is_local(home)):
             continue
         for path in _files(module, home):
             if path not in found:
@@ -72,7 +72,7 @@ def _home(top: str) -> Path | None:
 
 def _is_local(home: Path) -> bool:
     """Whether a package is somebody's own source, not installed by a release, whose version a record holds."""
-    return home == ROOT or not {"site-packages", "dist-packages"} & {*home.parts}
+    return not {"site-packages", "dist-packages"} & {*home.parts}
 
 
 def file_of(module: str) -> Path | None:

@@ -101,18 +101,19 @@ def _section(facts: DatasetFacts) -> str:
         + (" (recalled, not confirmed)" if variant in facts.unconfirmed else "")
         for variant, of in facts.counts.items()
     ]
+    address = facts.source.startswith("https://") and " " not in facts.source
     said = {
+        "how": _way(facts),
         "categories": ", ".join(facts.categories) or "the folders that are there",
-        "counts": "; ".join(counts),
-        "source": facts.source,
-        "licence": facts.licence,
-        "cite": facts.citation,
-        "known elsewhere as": ", ".join(facts.aliases),
-        "folder": f"$BENCH_DATA/{facts.folder_name}" if facts.folder_name else "",
-        "layout": layout,
-        "to get it": facts.obtain,
+        "counts": cell("; ".join(counts)),
+        "source": f"<{facts.source}>" if address else cell(facts.source),
+        "licence": cell(facts.licence),
+        "cite": cell(facts.citation),
+        "known elsewhere as": cell(", ".join(facts.aliases)),
+        "folder": code(f"$BENCH_DATA/{facts.folder_name}") if facts.folder_name else "",
+        "layout": code(layout) if layout else "",
+        "to get it": cell(facts.obtain),
     }
-    lines = [f"- **{name}**: {cell(value)}" for name, value in said.items() if value]
-    lines.insert(0, f"- **how**: {_way(facts)}")
-    table = settings_table(facts.settings, f"dataset.{facts.name}.") if facts.settings else ""
-    return f"## {facts.name}\n\n{cell(facts.summary)}\n\n" + "\n".join(lines) + f"\n\n{table}"
+    lines = [f"- **{name}**: {value}" for name, value in said.items() if value]
+    settings = settings_table(facts.settings, f"dataset.{facts.name}.") if facts.settings else ""
+    return f"## {facts.name}\n\n{cell(facts.summary)}\n\n" + "\n".join(lines) + f"\n\n{settings}"

@@ -6,6 +6,7 @@ A page says `<!-- insert: NAME ARGUMENTS -->` where something belongs that is ma
 import os
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ TITLES = {
     "measured/anople-ablation.md": "AnoPLe without a part",
     "measured/finegrainedad-ablation.md": "FineGrainedAD without a part",
 }
-INSERTS = {
+INSERTS: dict[str, Callable[..., str]] = {
     "protocol": draw_protocol,
     "methods": method_pages.table_of_methods,
     "datasets": facts_pages.table_of_datasets,

@@ -1,12 +1,14 @@
 """Markdown tables."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
 
 def cell(value: object) -> str:
-    """A value as a cell of a table holds it: in one line, without what would be a column or an element."""
-    return escape(" ".join(str(value).split()), quote=False).replace("|", "\\|")
+    """A value as a cell of a table holds it: in one line, without what would be a column, an element or emphasis."""
+    text = escape(" ".join(str(value).split()), quote=False).replace("|", "\\|")
+    return "".join(part if part.startswith("`") else part.replace("*", "\\*") for part in re.split("(`[^`]*`)", text))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

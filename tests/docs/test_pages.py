@@ -57,7 +57,8 @@ def test_settings_of_a_method_are_those_of_its_file(page, name):
         assert type(setting.default) in (float, type(read))
         assert all(f"`{choice}`" in allowed for choice in setting.choices)
         assert setting.range.replace("<", "&lt;").replace(">", "&gt;") in allowed
-        assert meaning.replace("&lt;", "<").replace("&gt;", ">").replace("\\|", "|") == setting.meaning
+        plain = meaning.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        assert re.sub(r"\\([|*])", r"\1", plain) == setting.meaning
 
 
 @pytest.mark.parametrize("name", METHODS)
