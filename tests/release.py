@@ -48,9 +48,9 @@ def try_out(file: Path, home: Path) -> None:
     for words in ("list methods", "show preset smoke", f"run {REQUEST}"):
         _call([bench, *words.split()], place, environment)
     with (place / "results/main/leaderboard.csv").open(newline="", encoding="utf-8") as table:
-        rows = [(row["method"], row["status"]) for row in csv.DictReader(table) if row["kind"] == "all"]
-    if sorted(rows) != [("nearest_patch", "ok"), ("trivial_colour_knn", "ok")]:
-        raise SystemExit(f"{file.name}: the leaderboard holds {rows}")
+        measured = {row["method"] for row in csv.DictReader(table) if row["kind"] == "all" and row["pixel_AUPRO"]}
+    if measured != {"nearest_patch", "trivial_colour_knn"}:
+        raise SystemExit(f"{file.name}: the leaderboard holds numbers of {sorted(measured)} alone")
     done = time.monotonic()
     print(f"ok  {file.name}: installed in {installed - started:.0f} s, ran in {done - installed:.0f} s", flush=True)
 
