@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast perf campaign faults gpu clean
+.PHONY: demo test test-fast docs release-check perf campaign faults gpu clean
 
 # Real photographs of solar cells stand beside the drawn set; ELPV=0 leaves them, and 90 MB, out.
 ELPV ?= 1
@@ -32,6 +32,12 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev  # about a minute; no check of style; the slowest tests are shown: mark them `slow`
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not campaign and not gpu" --durations 5
 
+docs: $(VENV)/.installed-docs  # dist/site/index.html, which opens without a server
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
+
+release-check: $(VENV)/.installed-dev  # wheel and sdist in dist/, each tried out in a clean environment outside of the repository
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python -m tests.release
+
 perf: $(VENV)/.installed-dev
 	for script in tests/perf/*.py tests/perf/embedded; do echo "== $$script"; $(BIN)/python -m tests.perf.$$(basename $$script .py) || exit 1; done
 
@@ -52,9 +58,13 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install $(PIP_ARGS) -e .
 	touch $@
 
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install $(PIP_ARGS) -e ".[docs]"
+	touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install $(PIP_ARGS) -e ".[dev]"
-	touch $(VENV)/.installed $@
+	touch $(VENV)/.installed $(VENV)/.installed-docs $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

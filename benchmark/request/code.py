@@ -53,8 +53,8 @@ def _closure(modules: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     left = list(modules)
     while left:
         module = left.pop()
-        home = _home(module)
-        if home is None or not (module.partition(".")[0] in own or _is_local(home)):
+        home, top = _home(module), module.partition(".")[0]
+        if home is None or not (top in own or top in FLOORS or _is_local(home)):
             continue
         for path in _files(module, home):
             if path not in found:
@@ -86,7 +86,7 @@ def _homes(top: str) -> tuple[Path, ...]:
 
 def _is_local(home: Path) -> bool:
     """Whether a package is somebody's own source, not installed by a release, whose version a record holds."""
-    return home == ROOT or not {"site-packages", "dist-packages"} & {*home.parts}
+    return not {"site-packages", "dist-packages"} & {*home.parts}
 
 
 def file_of(module: str) -> Path | None:
