@@ -1,6 +1,7 @@
 """`bench`: the command line. Heavy libraries load only where a command needs them."""
 
 import io
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from benchmark.commands import captions, data, export
+from benchmark.commands import captions, data, export, listing
 from benchmark.commands import show as showing
 from benchmark.request.registry import ConfigError
 from datamodules.components.sample import UserError
@@ -24,6 +25,8 @@ app.add_typer(captions.app, name="captions")
 app.add_typer(data.app, name="data")
 app.add_typer(export.app, name="export")
 USAGE = 2
+Json = Annotated[bool, typer.Option("--json", help="print JSON alone (docs/json.md)")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="any key of `bench show`")]
 OVERWRITE = ("never", "failed", "always")
 
 
@@ -86,18 +89,26 @@ def run(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="methods | datasets | protocols | backbones | presets")]) -> None:
+def list_(
+    what: Annotated[str, typer.Argument(help="methods | datasets | protocols | backbones | presets")],
+    as_json: Json = False,
+) -> None:
     """List what can be asked for."""
-    showing.print_list(what, Console())
+    listing.print_list(what, Console(), as_json=as_json)
 
 
 @app.command()
 def show(
     what: Annotated[str, typer.Argument(help="method | dataset | preset | synthesis")],
-    name: Annotated[str | None, typer.Argument(help="a name of `bench list`; of synthesis, a data set")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="a name of `bench list`, of your own images NAME=PATH; of synthesis, a data set"),
+    ] = None,
+    words: Words = None,
     categories: Annotated[str | None, typer.Option(help="synthesis: default the first eight")] = None,
     output: Annotated[Path | None, typer.Option(help="synthesis: default results/report/synthesis.png")] = None,
     textures: Annotated[str | None, typer.Option(help="synthesis: a folder of images, such as DTD")] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the resolved settings of a method, data set or preset, or show synthetic anomalies of a data set."""
     if what == "synthesis":
@@ -106,11 +117,12 @@ def show(
 
         sheet = output or Path("results/report/synthesis.png")
         chosen = requests.split("categories", categories) if categories else None
-        print(synthesis_sheet.write_sheet(name or "procedural", chosen, sheet, textures))
+        written = synthesis_sheet.write_sheet(name or "procedural", words or [], chosen, sheet, textures)
+        print(json.dumps({"file": str(written)}) if as_json else written)
         return
     if categories or output or textures:
         raise ConfigError(f"--categories, --output and --textures belong to `bench show synthesis`, not to {what!r}.")
-    showing.print_settings(what, name)
+    showing.print_settings(what, name, words or [], as_json=as_json)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.text import Text
 
+from benchmark.commands.columns import plain as plain
 from benchmark.records import formats
 from benchmark.records.display import BY_INTEREST, FIRST, SECOND, Column, Display
 
@@ -14,11 +15,6 @@ STYLES = {FIRST: "bold", SECOND: "underline"}
 GROUPED = ("dataset", "kind", "protocol", "shots", "comparison")  # said above the rows of a comparison
 #: What a narrow table does without, in this order.
 DISPENSABLE = ("status", "knows", *reversed(BY_INTEREST[2:]), "seeds", BY_INTEREST[1])
-
-
-def plain(text: str) -> str:
-    """A text whose control characters and lone surrogates, which a terminal would obey or refuse, are spelt out."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def print_display(shown: Display, console: Console, *, wide: bool = False) -> None:
