@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from benchmark.commands import caption_form as captioning
+from benchmark.commands import completion
 from benchmark.commands.columns import print_rows
 from benchmark.request.registry import ConfigError, unknown
 from methods.components.captions.fields import refuse
@@ -24,7 +25,12 @@ from methods.components.captions.rules import contradictions, shortages
 from methods.components.states import GENERIC_STATES, anomalous_states
 
 app = typer.Typer(help="Check, show and write the captions of normal images.", no_args_is_help=True)
-Source = Annotated[str, typer.Argument(metavar="SET", help="a data set's name, or a YAML file of your own")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SET", help="a data set's name, or a YAML file of your own", autocompletion=completion.captions
+    ),
+]
 
 
 @app.command()

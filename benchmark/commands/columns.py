@@ -36,7 +36,7 @@ def print_rows(head: Sequence[str], rows: Iterable[Sequence[str]], console: Cons
 
 
 def _fitting(widths: Sequence[int], width: int) -> tuple[int, int]:
-    """How many columns stand beside each other, and the room that is left for the last of all if it is wrapped, or 0."""
+    """How many columns stand beside each other, and the room for the last of all where it is wrapped, else 0."""
     ends = [sum(widths[: i + 1]) + len(GAP) * i for i in range(len(widths))]
     if ends[-1] <= width:
         return len(widths), 0
@@ -65,12 +65,14 @@ def _below(facts: Sequence[str], width: int) -> Iterator[str]:
         if fact and len(longer) + len(GAP) <= width:
             line = longer
         else:
-            yield from _wrap(line, width, initial_indent=GAP, subsequent_indent=2 * GAP)
+            yield from _wrap(line, width, GAP, 2 * GAP)
             line = fact
 
 
-def _wrap(words: str, width: int, **indents: str) -> list[str]:
-    return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False, **indents)
+def _wrap(words: str, width: int, first: str = "", others: str = "") -> list[str]:
+    return textwrap.wrap(
+        words, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _print(line: str, console: Console, style: str = "") -> None:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
+from benchmark.commands import completion
 from benchmark.commands.columns import print_rows
 from benchmark.request import registry
 from benchmark.request.merging import Layer
@@ -18,7 +19,9 @@ from datamodules.components.roots import DATA_VARIABLE, data_folder
 from datamodules.components.sample import DataError
 
 app = typer.Typer(help="List, fetch, verify and export data sets.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="DATASET", help="a name of `bench list datasets`")]
+Name = Annotated[
+    str, typer.Argument(metavar="DATASET", help="a name of `bench list datasets`", autocompletion=completion.dataset)
+]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings, as dataset.root=/my/images")
 ]

@@ -1,11 +1,14 @@
 """`bench leaderboard --format`: the tables of a results folder for a paper or another program."""
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from benchmark.commands.report import open_store
+from benchmark.commands.columns import plain
+from benchmark.commands.status import left_out, open_store
 from benchmark.metrics.table import metric_names
 from benchmark.records import formats, superseding
 from benchmark.records.cost import COLUMNS, cost_table
@@ -27,7 +30,10 @@ def print_format(folder: Path, form: str, metrics: Sequence[str] | None, *, by_c
         by_category: a table of categories for each comparison and metric.
         wide: costs too.
     """
-    records = list(superseding.standing(open_store(folder).all_current()))
+    store = open_store(folder)
+    for line in left_out(store):
+        print(plain(line), file=sys.stderr)
+    records = list(superseding.standing(store.all_current()))
     long = long_table(records)
     table, categories = wide_table(long), category_table(long)
     if form in ("csv", "json"):
@@ -61,4 +67,10 @@ def _data(table: pd.DataFrame, metrics: Sequence[str] | None, costs: pd.DataFram
     chosen = table.drop(columns=[*INNER, *unwanted])
     if costs is not None:
         chosen = chosen.merge(costs[["setup", *COLUMNS]], on="setup", how="left")
-    return csv_text(chosen) if form == "csv" else chosen.to_json(orient="records", indent=1, double_precision=6) + "\n"
+    return csv_text(chosen) if form == "csv" else _json(chosen)
+
+
+def _json(table: pd.DataFrame) -> str:
+    """The rows as objects, each number as it is, null for what is undefined or not known."""
+    rows = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
+    return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

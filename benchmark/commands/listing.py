@@ -33,9 +33,8 @@ def print_list(what: str, console: Console, *, as_json: bool) -> None:
         raise unknown("kind", what, LISTS)
     items, head, row = LISTS[what]
     kind = what.removesuffix("s")
-    broken = (
-        {name: why for name in registry.names(kind) if (why := registry.why_broken(kind, name))} if _read(kind) else {}
-    )
+    named = registry.names(kind) if kind in NAMED else ()
+    broken = {name: why for name in named if (why := registry.why_broken(kind, name))}
     whole = list(items())
     if as_json:
         lost = [dict.fromkeys(whole[0]) | {"name": name, "broken": why} for name, why in broken.items()]
@@ -45,11 +44,6 @@ def print_list(what: str, console: Console, *, as_json: bool) -> None:
     print_rows(head, [*map(row, whole), *more], console)
     for name, why in broken.items():
         console.print(f"{name}  broken: {plain(why)}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _read(kind: str) -> bool:
-    """Whether things of this kind are files that may be broken."""
-    return kind in NAMED
 
 
 def _whole(kind: str) -> Iterable[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.commands.columns import print_rows
-from benchmark.commands.report import open_store
+from benchmark.commands.status import open_store
 from benchmark.metrics.table import metric_names
 from benchmark.records.beside import beside, words
 from benchmark.records.leaderboard import long_table, wide_table

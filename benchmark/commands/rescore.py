@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from benchmark.commands.report import open_store
-from benchmark.commands.terminal import plain
+from benchmark.commands.columns import plain
+from benchmark.commands.status import open_store
+from benchmark.commands.terminal import loud
 from benchmark.execution.rescoring import SCORES, Choice, open_tests, remeasure, rescored
 from benchmark.metrics.table import metric_names
 from benchmark.records import superseding
@@ -43,20 +44,22 @@ def rescore(folder: Path, choice: Choice, output: Path | None, console: Console)
     store = open_store(folder)
     held = list(_held(store, console))
     if not held:
-        console.print("nothing to rescore: no cell has kept predictions whose images are there.")
+        loud(console).print("nothing to rescore: no cell has kept predictions whose images are there.")
         return 1
     _prove(held, console)
     if choice != Choice():
         place = output or folder / "rescored" / str(choice).replace(" ", "_")
         table = write_tables(place, [rescored(*each, choice) for each in held])
-        console.print(f"{len(held)} cells, {len(table)} rows with {choice}: {place}", soft_wrap=True, highlight=False)
+        console.print(f"{len(held)} cells, {len(table)} rows with {choice}", soft_wrap=True, highlight=False)
+        print(place)
         return 0
     table = effects(held)
     place = output or folder / "rescored"
     write_atomic(place / "choices.csv", csv_text(table))
     for line in explained(table):
         console.print(plain(line), soft_wrap=True, markup=False, highlight=False)
-    console.print(f"changes in points, one choice at a time; all of them: {place / 'choices.csv'}", soft_wrap=True)
+    console.print("changes in points, one choice at a time; all of them:", soft_wrap=True)
+    print(place / "choices.csv")
     return 0
 
 
@@ -179,4 +182,7 @@ def _prove(held: Sequence[Held], console: Console) -> None:
                     away = abs(value - metric["value"])
                     widest, where = max((widest, where), (away, f"{record.cell_id} {category} {name}"))
     words = f"as measured, what was kept gives the metrics of the records to {widest:.1e} ({where})"
-    console.print(words if widest <= ROUNDED else f"WARNING: {words}", soft_wrap=True, highlight=False)
+    if widest <= ROUNDED:
+        console.print(words, soft_wrap=True, highlight=False)
+    else:
+        loud(console).print(f"WARNING: {words}", soft_wrap=True, highlight=False)

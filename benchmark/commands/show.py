@@ -110,7 +110,7 @@ def _setting(shown: Shown, group: str, key: str, value: Any) -> dict[str, Any]:
 
 
 def _origin(layer: str | None, declared: Path | None) -> str | None:
-    """Where a value comes from; a default from the file that declares the setting, which may not be the method's own."""
+    """Where a value comes from; a default from the file that declares the setting, whose class others may inherit."""
     if layer is None or declared is None or not layer.endswith(".py"):
         return layer
     return declared.relative_to(ROOT).as_posix() if declared.is_relative_to(ROOT) else str(declared)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.text import Text
 
-from benchmark.commands.columns import plain as plain
+from benchmark.commands.columns import plain
 from benchmark.records import formats
 from benchmark.records.display import BY_INTEREST, FIRST, SECOND, Column, Display
 
@@ -17,11 +17,18 @@ GROUPED = ("dataset", "kind", "protocol", "shots", "comparison")  # said above t
 DISPENSABLE = ("status", "knows", *reversed(BY_INTEREST[2:]), "seeds", BY_INTEREST[1])
 
 
+def loud(console: Console) -> Console:
+    """Where errors go: the console, of one that is quiet the standard error."""
+    return Console(stderr=True) if console.quiet else console
+
+
 def print_display(shown: Display, console: Console, *, wide: bool = False) -> None:
     """A table that fits the terminal, or with all its columns if it shall be `wide`; into a pipe plain columns.
 
-    Rows of one comparison stand below a line that says what they share.
+    Rows of one comparison stand below a line that says what they share. A quiet console gets nothing.
     """
+    if console.quiet:
+        return
     if not console.is_terminal:
         print(formats.plain(shown))
         return
