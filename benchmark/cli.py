@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmark.commands import captions, completion, data, export, listing
 from benchmark.commands import show as showing
-from benchmark.commands.arguments import Folder, Json, Method, Quiet, SaidOnce, Words, folder_option
+from benchmark.commands.arguments import Folder, Json, Method, Quiet, SaidOnce, Words, folder_option, read_folder
 from benchmark.request.registry import ConfigError
 from benchmark.request.version import NAME, suite_version
 from datamodules.components.sample import UserError
@@ -239,6 +239,8 @@ def compare(
     """Say what changed from A to B and what it did to each metric: paired differences with intervals, by category."""
     from benchmark.commands import compare as comparing  # noqa: PLC0415  (pandas)
 
+    if not results:
+        a, b = str(read_folder(a)), str(read_folder(b))
     comparing.print_comparison(a, b, results, output)
 
 

@@ -72,8 +72,15 @@ def category_list(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Settings as whole words: a key with each of its choices, or with its default."""
-    return [word for word in _words(ctx, incomplete) if word.startswith(incomplete)]
+    """Settings as whole words: a key with each of its choices, or with its default.
+
+    Bash parts words at "=", and asks for the value alone: behind KEY and =, or behind KEY where = is the last.
+    """
+    *_, key, last = ["", "", *(ctx.params.get("words") or ())]
+    key = key if last == "=" else "" if incomplete or "=" in last else last
+    begin = f"{key}=" if key else ""
+    known = _words(ctx, begin + incomplete)
+    return [word.removeprefix(begin) for word in known if word.startswith(begin + incomplete)]
 
 
 def _words(ctx: typer.Context, incomplete: str) -> Iterator[str]:

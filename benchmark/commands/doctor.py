@@ -23,7 +23,6 @@ from datamodules.components.roots import DATA_VARIABLE
 from datamodules.components.sample import DataError
 from methods.components.clip.published_weights import EMBEDDED
 
-
 #: Where open_clip fetches the weights of configs/backbone, on the Hugging Face hub. open_clip tells of any others, and
 #: takes longer to load than all that is examined here.
 HUBS = {
