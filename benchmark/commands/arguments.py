@@ -44,7 +44,7 @@ class SaidOnce(TyperCommand):
 
 
 Folder = Annotated[Path, typer.Argument(parser=read_folder, metavar="FOLDER", help="a results folder")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON alone, see docs/json.md")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON alone, see docs/command-line.md")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors and the paths of what is written alone")]
 Words = Annotated[
     list[str] | None,

@@ -67,16 +67,20 @@ def test_lists_name_everything(bench):
 def test_show_prints_yaml_and_the_origin_of_each_key(bench):
     out = bench("show", "method", "toy_mean").out
     assert yaml.safe_load(out) == {"method": {"toy_mean": {"scale": 1.0, "sides": [1, 2], "kind": "abs", "pause": 0.0}}}
-    above, _, below = out.partition("    scale: 1.0")
-    assert "toy_mean.py" in above.splitlines()[-1] or "toy_mean.py" in below.splitlines()[0]
+    assert "toy_mean.py" in comment_of(out, "scale")
     preset = bench("show", "preset", "smoke").out
     values = yaml.safe_load(preset)
     assert values["sweep"]["methods"] == ["winclip", "nearest_patch", "trivial_colour_knn"]
     assert values["protocol"]["evaluation_size"] == 256
-    (line,) = [line for line in preset.splitlines() if "evaluation_size" in line]
-    assert "configs/base.yaml" in line
-    (line,) = [line for line in preset.splitlines() if "methods:" in line]
-    assert "configs/preset/smoke.yaml" in line
+    assert "configs/base.yaml" in comment_of(preset, "evaluation_size")
+    assert "configs/preset/smoke.yaml" in comment_of(preset, "methods")
+
+
+def comment_of(text, key):
+    """What stands behind a key or, where a line would be long, above it."""
+    lines = text.splitlines()
+    (i,) = [i for i, line in enumerate(lines) if line.split(":")[0].strip() == key]
+    return lines[i].partition("  # ")[2] or lines[i - 1].partition("# ")[2]
 
 
 @pytest.mark.parametrize("words", [("method", "anople"), ("dataset", "mvtec_ad"), ("preset", "smoke")], ids=" ".join)

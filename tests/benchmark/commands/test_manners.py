@@ -298,8 +298,9 @@ def test_an_interrupt_ends_with_130_and_no_traceback(bench, monkeypatch):
     def interrupt(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(listing, "print_list", interrupt)
-    assert bench("list", "methods") == (130, "", "")
+    for module, name in ((listing, "print_list"), (cli, "app")):
+        monkeypatch.setattr(module, name, interrupt)
+        assert bench("list", "methods") == (130, "", "")
 
 
 PROBE = """
