@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmark.commands import leaderboard as leaderboards
 from benchmark.commands import run as running
+from benchmark.commands.status import open_store
 from benchmark.records.leaderboard import INNER, long_table, wide_table
 from benchmark.records.store import Record, Store
 from benchmark.request.cell import Cell
@@ -143,7 +144,9 @@ def leaderboard(
         UserError: the folder holds no records, or a metric is unknown.
     """
     _, chosen = leaderboards.read_form("csv", _text(metrics))
-    return leaderboards.data(Path(folder), chosen, by_category=by_category, wide=costs).reset_index(drop=True)
+    return leaderboards.data(open_store(Path(folder)), chosen, by_category=by_category, wide=costs).reset_index(
+        drop=True
+    )
 
 
 def _text(values: Any) -> str | None:

@@ -1,6 +1,8 @@
 """`bench`: the command line. Heavy libraries load only where a command needs them."""
 
 import io
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,57 +10,81 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from typer.core import TyperCommand
 
-from benchmark.commands import captions, data, export, new
+from benchmark.commands import captions, completion, data, export, listing, new
 from benchmark.commands import show as showing
+from benchmark.commands.arguments import Folder, Json, Method, Quiet, SaidOnce, Words, folder_option, read_folder
 from benchmark.request.registry import ConfigError
+from benchmark.request.version import NAME, suite_version
 from datamodules.components.sample import UserError
 
 app = typer.Typer(
     help="Compare methods that learn prompts for CLIP to find visual anomalies.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(captions.app, name="captions")
 app.add_typer(data.app, name="data")
 app.add_typer(export.app, name="export")
 app.add_typer(new.app, name="new")
-USAGE = 2
+USAGE, INTERRUPTED, NOT_READ = 2, 130, 1
 OVERWRITE = ("never", "failed", "always")
+PROGRAM = "bench"  # however it was started
+COMPLETE = "_BENCH_COMPLETE"  # variable by which a shell asks what TAB offers
 
 
-class SaidOnce(TyperCommand):
-    """A command whose options each stand once: of two, click takes the last without a word."""
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{NAME} {suite_version()}")
+        raise typer.Exit
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        options = [param.opts[0] for param in order if param.param_type_name == "option"]
-        twice = [option for option in options if options.count(option) > 1]
-        if twice:
-            raise ConfigError(f"{twice[0]} is said twice; several values stand in one, as in --methods a,b.")
-        return super().parse_args(ctx, args)
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="print name and version")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @app.command(cls=SaidOnce)
 def run(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="any key of `bench show`")] = None,
-    methods: Annotated[str | None, typer.Option(help="a,b: files of methods/")] = None,
-    datasets: Annotated[str | None, typer.Option(help="c,d: files of datamodules/")] = None,
-    protocols: Annotated[str | None, typer.Option(help="default: each method's first")] = None,
+    words: Words = None,
+    methods: Annotated[
+        str | None, typer.Option(help="a,b: files of methods/", autocompletion=completion.method_list)
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="c,d: files of datamodules/", autocompletion=completion.dataset_list)
+    ] = None,
+    protocols: Annotated[
+        str | None, typer.Option(help="default: each method's first", autocompletion=completion.protocol_list)
+    ] = None,
     shots: Annotated[str | None, typer.Option(help="1,2,4: normal images per category")] = None,
     seeds: Annotated[str | None, typer.Option(help="0,1,2")] = None,
-    categories: Annotated[str | None, typer.Option(help="default: all of each data set")] = None,
+    categories: Annotated[
+        str | None, typer.Option(help="default: all of each data set", autocompletion=completion.category_list)
+    ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="file of configs/backbone, NAME/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH")
+        str | None,
+        typer.Option(
+            help="file of configs/backbone, NAME/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH",
+            autocompletion=completion.backbone,
+        ),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="file of configs/preset")] = None,
-    config: Annotated[Path | None, typer.Option(help="your own YAML")] = None,
+    preset: Annotated[str | None, typer.Option(help="file of configs/preset", autocompletion=completion.preset)] = None,
+    config: Annotated[Path | None, typer.Option(help="your own YAML, or a file of sweeps/ in a results folder")] = None,
     results: Annotated[
-        Path | None, typer.Option(help="folder of records and tables; default results/PRESET or results/main")
+        Path | None,
+        folder_option("of records and tables; default results/PRESET or results/main"),
     ] = None,
-    overwrite: Annotated[str, typer.Option(help="never | failed | always: which recorded cells run again")] = "failed",
+    overwrite: Annotated[
+        str,
+        typer.Option(
+            help="never | failed | always: which recorded cells run again",
+            autocompletion=completion.one_of(lambda: OVERWRITE),
+        ),
+    ] = "failed",
     limit: Annotated[
         int | None, typer.Option(help="test images per category; rows become invalid for a leaderboard")
     ] = None,
@@ -67,6 +93,7 @@ def run(
         str | None, typer.Option(help="i/n: run that part of the cells, i from 0; several may share --results")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cells and their states, run nothing")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run every missing cell of methods × datasets × protocols × shots × seeds, then print the leaderboard."""
     from benchmark.request import compose as requests  # noqa: PLC0415  (omegaconf)
@@ -76,37 +103,55 @@ def run(
     axes = dict(zip(requests.AXES, (methods, datasets, protocols, categories, shots, seeds), strict=True))
     request = requests.read_request(preset, config, axes, backbone, limit, words or [])
     from benchmark.commands import run as running  # noqa: PLC0415  (torch)
+    from benchmark.commands.terminal import loud  # noqa: PLC0415  (pandas)
     from benchmark.records.store import NotKept  # noqa: PLC0415  (filelock)
     from benchmark.request.sharing import read_shard  # noqa: PLC0415
 
     folder = results or request.default_folder
     if dry_run:
-        running.dry_run(request, folder)
+        running.dry_run(request, folder, quiet=quiet)
         return
     part = read_shard(shard) if shard else None
-    argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    console = Console()
+    argv = [PROGRAM, *sys.argv[1:]]
+    console = Console(quiet=quiet)
     try:
         ended = running.run(request, folder, running.Way(argv, overwrite, fail_fast, part, console, console))
     except NotKept as error:
-        console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        loud(console).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(running.FAILED) from error
     raise typer.Exit(ended.code)
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="methods | datasets | protocols | backbones | presets")]) -> None:
+def list_(
+    what: Annotated[
+        str,
+        typer.Argument(help="methods | datasets | protocols | backbones | presets", autocompletion=completion.kind),
+    ],
+    as_json: Json = False,
+) -> None:
     """List what can be asked for."""
-    showing.print_list(what, Console())
+    listing.print_list(what, Console(), as_json=as_json)
 
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="method | dataset | preset | synthesis")],
-    name: Annotated[str | None, typer.Argument(help="a name of `bench list`; of synthesis, a data set")] = None,
-    categories: Annotated[str | None, typer.Option(help="synthesis: default the first eight")] = None,
+    what: Annotated[str, typer.Argument(help="method | dataset | preset | synthesis", autocompletion=completion.shown)],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="a name of `bench list`, or NAME=PATH, your own images; of synthesis, a data set",
+            autocompletion=completion.shown_name,
+        ),
+    ] = None,
+    words: Words = None,
+    categories: Annotated[
+        str | None,
+        typer.Option(help="synthesis: default the first eight", autocompletion=completion.category_list),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="synthesis: default results/report/synthesis.png")] = None,
     textures: Annotated[str | None, typer.Option(help="synthesis: a folder of images, such as DTD")] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the resolved settings of a method, data set or preset, or show synthetic anomalies of a data set."""
     if what == "synthesis":
@@ -115,47 +160,65 @@ def show(
 
         sheet = output or Path("results/report/synthesis.png")
         chosen = requests.split("categories", categories) if categories else None
-        print(synthesis_sheet.write_sheet(name or "procedural", chosen, sheet, textures))
+        written = synthesis_sheet.write_sheet(name or "procedural", words or [], chosen, sheet, textures)
+        print(json.dumps({"file": str(written)}) if as_json else written)
         return
     if categories or output or textures:
         raise ConfigError(f"--categories, --output and --textures belong to `bench show synthesis`, not to {what!r}.")
-    showing.print_settings(what, name)
+    showing.print_settings(what, name, words or [], as_json=as_json)
 
 
 @app.command()
-def status(folder: Annotated[Path, typer.Argument(help="a results folder")]) -> None:
+def status(folder: Folder, as_json: Json = False) -> None:
     """Say what a results folder holds and what its sweeps still miss."""
-    from benchmark.commands import report as reporting  # noqa: PLC0415  (pandas)
+    from benchmark.commands import status as standing  # noqa: PLC0415  (filelock)
 
-    raise typer.Exit(reporting.print_status(folder))
+    raise typer.Exit(standing.print_status(folder, as_json=as_json))
 
 
 @app.command()
 def leaderboard(
-    folder: Annotated[Path, typer.Argument(help="a results folder")],
+    folder: Folder,
     show_all: Annotated[bool, typer.Option("--all", help="also print what is superseded")] = False,
     form: Annotated[
-        str | None, typer.Option("--format", help="md | csv | json | latex | text: print this alone, write nothing")
+        str | None,
+        typer.Option(
+            "--format",
+            help="md | csv | json | latex | text: print this alone, write nothing",
+            autocompletion=completion.one_of(lambda: ("md", "csv", "json", "latex", "text")),
+        ),
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help="a,b: such as image_AUROC; default all that are there")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="a,b: such as image_AUROC; default all that are there", autocompletion=completion.metric_list
+        ),
+    ] = None,
     by_category: Annotated[bool, typer.Option("--by-category", help="a table of categories per comparison")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="all columns, and what each row costs")] = False,
     pictures: Annotated[
         bool, typer.Option(help="images of the data sets in leaderboard.html; without, it may be published")
     ] = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Rebuild the tables of a results folder from its records and print the leaderboard."""
     from benchmark.commands import report as reporting  # noqa: PLC0415  (pandas)
 
+    if as_json and form not in (None, "json"):
+        raise ConfigError(f"--json and --format {form} contradict each other: keep one of the two.")
+    form = "json" if as_json else form
     if form is None and not metrics and not by_category:
-        reporting.rebuild(folder, show_all, wide=wide, pictures=pictures)
+        reporting.rebuild(folder, Console(quiet=quiet), show_all, wide=wide, pictures=pictures)
         return
     if not pictures:
         raise ConfigError(
             "--no-pictures is for leaderboard.html; --format, --metrics and --by-category do not write it."
         )
     if show_all:
-        raise ConfigError("--all shows the whole leaderboard; --format, --metrics and --by-category choose from it.")
+        raise ConfigError(
+            "--all shows the whole leaderboard; --format, --json, --metrics and --by-category choose from it."
+        )
     from benchmark.commands import leaderboard as leaderboards  # noqa: PLC0415  (pandas)
 
     chosen = leaderboards.read_form(form or "text", metrics)
@@ -164,19 +227,20 @@ def leaderboard(
 
 @app.command()
 def rescore(
-    folder: Annotated[Path, typer.Argument(help="a results folder whose runs kept their predictions")],
+    folder: Folder,
     resolution: Annotated[int | None, typer.Option(help="side in px at which maps are measured")] = None,
     smoothing: Annotated[str | None, typer.Option(help="none, or px at that resolution")] = None,
     image_score: Annotated[str, typer.Option(help="own | max | top1 | scaled")] = "own",
     aupro: Annotated[str, typer.Option(help="exact | 200steps, which adds the PRO of published code")] = "exact",
     regions: Annotated[str | None, typer.Option(help="resized | native: where AUPRO finds regions")] = None,
-    output: Annotated[Path | None, typer.Option(help="folder of the tables; default FOLDER/rescored")] = None,
+    output: Annotated[Path | None, folder_option("of the tables; default FOLDER/rescored")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure kept predictions under other choices, without a GPU; with none, show what each single one changes."""
     from benchmark.commands import rescore as rescoring  # noqa: PLC0415  (torch)
 
     choice = rescoring.read_choice(resolution, smoothing, image_score, aupro, regions)
-    raise typer.Exit(rescoring.rescore(folder, choice, output, Console()))
+    raise typer.Exit(rescoring.rescore(folder, choice, output, Console(quiet=quiet)))
 
 
 @app.command(cls=SaidOnce)
@@ -214,21 +278,33 @@ def predict(
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="a results folder; with --results the label of a method")],
     b: Annotated[str, typer.Argument(metavar="B", help="the other one")],
-    results: Annotated[Path | None, typer.Option(help="a results folder that holds both methods")] = None,
+    results: Annotated[
+        Path | None,
+        folder_option("a results folder that holds both methods"),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="a CSV file for all metrics and categories")] = None,
 ) -> None:
     """Say what changed from A to B and what it did to each metric: paired differences with intervals, by category."""
     from benchmark.commands import compare as comparing  # noqa: PLC0415  (pandas)
 
+    if not results:
+        a, b = str(read_folder(a)), str(read_folder(b))
     comparing.print_comparison(a, b, results, output)
 
 
 @app.command()
 def published(
-    method: Annotated[str | None, typer.Option(help="of the suite, or a name that sources use")] = None,
-    dataset: Annotated[str | None, typer.Option(help="a data set")] = None,
-    metric: Annotated[str | None, typer.Option(help="such as image_AUROC")] = None,
-    results: Annotated[Path | None, typer.Option(help="a results folder, whose rows then stand beside")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="of the suite, or a name that sources use", autocompletion=completion.method)
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="a data set", autocompletion=completion.dataset)] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="such as image_AUROC", autocompletion=completion.metric_list)
+    ] = None,
+    results: Annotated[
+        Path | None,
+        folder_option("a results folder, whose rows then stand beside"),
+    ] = None,
 ) -> None:
     """Print what papers and repositories claim, with sources; with --results, what was measured beside it."""
     from benchmark.commands import published as publishing  # noqa: PLC0415  (pandas)
@@ -243,18 +319,19 @@ def published(
 
 @app.command()
 def recertify(
-    folder: Annotated[Path, typer.Argument(help="a results folder")],
+    folder: Folder,
     cells: Annotated[int, typer.Option(help="stale cells of each method that are measured again", min=1)] = 1,
+    quiet: Quiet = False,
 ) -> None:
     """Measure some cells again whose code alone changed; if all metrics are equal, adopt the others as they are."""
     from benchmark.commands import recertify as recertifying  # noqa: PLC0415  (torch)
 
-    raise typer.Exit(recertifying.recertify(folder, cells, [Path(sys.argv[0]).name, *sys.argv[1:]], Console()))
+    raise typer.Exit(recertifying.recertify(folder, cells, [PROGRAM, *sys.argv[1:]], Console(quiet=quiet)))
 
 
 @app.command()
 def check(
-    method: Annotated[str, typer.Argument(help="a name of `bench list methods`")],
+    method: Method,
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[method.KEY=VALUE]...", help="settings: a variant of it")
     ] = None,
@@ -290,7 +367,9 @@ def pretrain(
 
 
 @app.command()
-def doctor(results: Annotated[Path, typer.Option(help="where results would go")] = Path("results")) -> None:
+def doctor(
+    results: Annotated[Path, folder_option("where results would go")] = Path("results"),
+) -> None:
     """Check versions, devices, weights, data roots and writability, and say what to do next."""
     from benchmark.commands import doctor as doctors  # noqa: PLC0415  (torch)
 
@@ -298,12 +377,26 @@ def doctor(results: Annotated[Path, typer.Option(help="where results would go")]
 
 
 def main() -> None:
-    """Run `bench`; an error that the user can mend is one sentence and exit code 2."""
+    """Run `bench`; an error that the user can mend is one sentence and exit code 2.
+
+    What reads the output may stop doing so at any time, as `head` does: then the rest is not said. While a shell asks
+    what TAB offers, no error is shown.
+    """
+    if COMPLETE in os.environ:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  (until the process ends)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name of lone surrogates stops no sweep
     try:
-        app()
+        try:
+            app(prog_name=PROGRAM)
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(USAGE) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python puts what it still holds
+        raise SystemExit(NOT_READ) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None

@@ -39,10 +39,12 @@ def test_a_package_that_shadows_is_named_with_its_place(list_protocols, tmp_path
     assert f"find {ROOT / name / '__init__.py'}, it finds {foreign}." in line
 
 
-def test_all_that_shadow_are_named_at_once(list_protocols, tmp_path):
+def test_all_that_shadow_are_named_at_once(list_protocols, tmp_path, monkeypatch):
     for name in PACKAGES:
         (tmp_path / f"{name}.py").touch()
     assert len(list_protocols("-m", "clip_ad_bench").stderr.splitlines()) == len(PACKAGES)
+    monkeypatch.setenv("_BENCH_COMPLETE", "complete_bash")
+    assert list_protocols("-m", "clip_ad_bench").stderr == ""  # would stand between the words that are typed
 
 
 @pytest.mark.slow

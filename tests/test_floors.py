@@ -10,12 +10,24 @@ FLOORS = ("datamodules", "methods", "benchmark")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 HEAVY = {"torch", "lightning", "open_clip", "wandb", "torchmetrics", "pandas", "torchvision"}
 #: Rooms of the third floor, the lowest first.
-ROOMS = ("metrics", "request", "records", "pretraining", "execution", "contract", "detector", "commands", "api", "cli")
+ROOMS = (
+    "metrics", "request", "records", "pretraining", "execution", "contract", "detector", "commands", "api", "cli",
+    "__main__",
+)  # fmt: skip
 #: Folders of components that another one may import.
 BELOW = {"clip": ("feature_store",)}
 LIGHT = (
     "benchmark/cli.py",
     "benchmark/commands/show.py",
+    "benchmark/commands/listing.py",
+    "benchmark/commands/columns.py",
+    "benchmark/commands/completion.py",
+    "benchmark/commands/arguments.py",
+    "benchmark/commands/status.py",
+    "benchmark/records/store.py",
+    "benchmark/records/claims.py",
+    "benchmark/request/compose.py",
+    "benchmark/request/sweep_file.py",
     "benchmark/request/registry.py",
     "benchmark/request/groups.py",
     "benchmark/request/needs.py",

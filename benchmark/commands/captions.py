@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from benchmark.commands import caption_form as captioning
+from benchmark.commands import completion
+from benchmark.commands.columns import print_rows
 from benchmark.request.registry import ConfigError, unknown
 from methods.components.captions.fields import refuse
 from methods.components.captions.lookup import (
@@ -24,7 +25,12 @@ from methods.components.captions.rules import contradictions, shortages
 from methods.components.states import GENERIC_STATES, anomalous_states
 
 app = typer.Typer(help="Check, show and write the captions of normal images.", no_args_is_help=True)
-Source = Annotated[str, typer.Argument(metavar="SET", help="a data set's name, or a YAML file of your own")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SET", help="a data set's name, or a YAML file of your own", autocompletion=completion.captions
+    ),
+]
 
 
 @app.command()
@@ -86,14 +92,11 @@ def new(
 
 
 def _print_table(captions: CaptionSet) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("category", no_wrap=True)
-    for name in ("background", "components", "caption"):
-        table.add_column(name, overflow="fold")
-    for key, record in captions.records.items():
-        parts = ", ".join(part.entity for part in record.components)
-        table.add_row(key, record.background or "–", parts, record.caption)
-    Console().print(table)
+    rows = [
+        (key, record.background or "–", ", ".join(part.entity for part in record.components), record.caption)
+        for key, record in captions.records.items()
+    ]
+    print_rows(("category", "background", "components", "caption"), rows, Console())
 
 
 def _check_prompts(captions: CaptionSet) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands.report import open_store
-from benchmark.commands.terminal import plain
+from benchmark.commands.columns import plain
+from benchmark.commands.status import open_store
 from benchmark.records.compare import ALL, Block, Comparison, compare
 from benchmark.records.leaderboard import csv_text
 from benchmark.records.paired import COMPARED

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
 
+from benchmark.commands import completion
+from benchmark.commands.columns import print_rows
 from benchmark.request import registry
 from benchmark.request.merging import Layer
 from benchmark.request.registry import ConfigError, DatasetFacts, data_root
@@ -18,19 +19,20 @@ from datamodules.components.roots import DATA_VARIABLE, data_folder
 from datamodules.components.sample import DataError
 
 app = typer.Typer(help="List, fetch, verify and export data sets.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="DATASET", help="a name of `bench list datasets`")]
+Name = Annotated[
+    str, typer.Argument(metavar="DATASET", help="a name of `bench list datasets`", autocompletion=completion.dataset)
+]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings, as dataset.root=/my/images")
 ]
 Root = Annotated[Path | None, typer.Option(help="its folder")]
 PROVEN, DIFFERENT = 0, 1
-WIDE = 300  # columns: paths are there to be copied
 
 
 @app.command("list")
 def list_() -> None:
     """Say of each data set whether it is here, how large it is, and how to get it."""
-    table = Table("data set", "variant", "train", "normal", "anomalous", "here", "to get", box=None, pad_edge=False)
+    rows = []
     for name in registry.names("dataset"):
         if registry.why_broken("dataset", name):
             continue
@@ -41,8 +43,8 @@ def list_() -> None:
             sums = [str(sum(column)) for column in zip(*counts.values(), strict=True)] if counts else ["?"] * 3
             if variant in facts.unconfirmed:
                 sums = [f"{number} (recalled)" for number in sums]
-            table.add_row(name, variant, *sums, _place(facts), _way(facts))
-    Console(width=WIDE).print(table)
+            rows.append((name, variant, *sums, _place(facts), _way(facts)))
+    print_rows(("data set", "variant", "train", "normal", "anomalous", "here", "to get"), rows, Console())
 
 
 @app.command()
@@ -84,15 +86,15 @@ def verify(
 
     facts = registry.dataset(name)
     data, variant = _open(facts, words or [], root)
-    table = Table("category", "train", "normal", "anomalous", "masks", box=None, pad_edge=False)
+    rows = []
     confirmed = variant not in facts.unconfirmed
     findings = list(verification.verify(data, facts.counts.get(variant, {}), confirmed=confirmed))
     for category in data.chosen:
         try:
-            table.add_row(category, *map(str, verification.count(data, category)))
+            rows.append((category, *map(str, verification.count(data, category))))
         except DataError:
-            table.add_row(category, *"????")
-    Console(width=WIDE).print(table)
+            rows.append((category, *"????"))
+    print_rows(("category", "train", "normal", "anomalous", "masks"), rows, Console())
     if absent := [category for category in facts.categories if category not in data.chosen]:
         print(f"note  not there: {', '.join(absent)}")
     for finding in findings:

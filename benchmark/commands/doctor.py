@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-import open_clip
 import torch
 from huggingface_hub import try_to_load_from_cache
 from rich.console import Console
@@ -19,9 +18,21 @@ from benchmark.request import registry
 from benchmark.request.groups import BackboneSettings, from_values
 from benchmark.request.registry import data_root
 from benchmark.request.settings import choices, chosen
+from benchmark.request.version import NAME, suite_version
 from datamodules.components.roots import DATA_VARIABLE
 from datamodules.components.sample import DataError
 from methods.components.clip.published_weights import EMBEDDED
+
+#: Where open_clip fetches the weights of configs/backbone, on the Hugging Face hub. open_clip tells of any others, and
+#: takes longer to load than all that is examined here.
+HUBS = {
+    (
+        "ViT-B-16-plus-240",
+        "laion400m_e32",
+    ): "timm/vit_base_patch16_plus_clip_240.laion400m_e31",  # the name is open_clip's
+    ("ViT-L-14-336-quickgelu", "openai"): "timm/vit_large_patch14_clip_336.openai",
+}
+FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class Finding(NamedTuple):
@@ -47,7 +58,8 @@ def examine(results: Path, console: Console) -> int:
 
 
 def _versions() -> Iterator[Finding]:
-    for name in PACKAGES:
+    yield Finding("package", True, f"{NAME} {suite_version()}")
+    for name in (name for name in PACKAGES if name != NAME):
         try:
             yield Finding("package", True, f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -80,15 +92,22 @@ def _weights() -> Iterator[Finding]:
         if backbone.name == EMBEDDED:
             yield Finding("weights", True, f"{name}: shipped with the suite")
             continue
-        hub = open_clip.get_pretrained_cfg(backbone.name, backbone.pretrained).get("hf_hub", "").rstrip("/")
-        files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-        cached = bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
+        hub = HUBS.get((backbone.name, backbone.pretrained)) or _hub(backbone)
+        cached = bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in FILES)
         place = "in the cache" if cached else "not in the cache of HF_HOME"
         text = f"{name}: {backbone.name}/{backbone.pretrained} {place}"
         advice = (
             f"--backbone {name} downloads its weights on first use; offline, give backbone.pretrained=/path/to/file"
         )
         yield Finding("weights", cached, text, "" if cached else advice)
+
+
+def _hub(backbone: BackboneSettings) -> str:
+    """The repository of any weights that open_clip knows; "" where it fetches them from elsewhere, or knows none."""
+    import open_clip  # noqa: PLC0415  (takes longer than all that is examined here)
+
+    found: str = open_clip.get_pretrained_cfg(backbone.name, backbone.pretrained).get("hf_hub", "")
+    return found.rstrip("/")
 
 
 def _data() -> Iterator[Finding]:

@@ -1,17 +1,21 @@
 """`bench leaderboard --format`: the tables of a results folder for a paper or another program."""
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from benchmark.commands.report import open_store
+from benchmark.commands.columns import plain
+from benchmark.commands.status import left_out, open_store
 from benchmark.metrics.table import metric_names
 from benchmark.records import formats, superseding
 from benchmark.records.cost import COLUMNS, cost_table
 from benchmark.records.display import category_displays, displays
 from benchmark.records.leaderboard import INNER, csv_text, long_table, wide_table
 from benchmark.records.rows import category_table
+from benchmark.records.store import Store
 from benchmark.request.registry import unknown
 
 FORMS = ("md", "csv", "json", "latex", "text")
@@ -27,11 +31,14 @@ def print_format(folder: Path, form: str, metrics: Sequence[str] | None, *, by_c
         by_category: a table of categories for each comparison and metric.
         wide: costs too.
     """
+    store = open_store(folder)
+    for line in left_out(store):
+        print(plain(line), file=sys.stderr)
     if form in ("csv", "json"):
-        chosen = data(folder, metrics, by_category=by_category, wide=wide)
+        chosen = data(store, metrics, by_category=by_category, wide=wide)
         print(csv_text(chosen) if form == "csv" else _json(chosen), end="")
         return
-    records = list(superseding.standing(open_store(folder).all_current()))
+    records = list(superseding.standing(store.all_current()))
     long = long_table(records)
     table, categories = wide_table(long), category_table(long)
     if by_category:
@@ -53,13 +60,9 @@ def read_form(form: str, metrics: str | None) -> tuple[str, Sequence[str] | None
     return form, chosen
 
 
-def _json(table: pd.DataFrame) -> str:
-    return table.to_json(orient="records", indent=1, double_precision=6) + "\n"
-
-
-def data(folder: Path, metrics: Sequence[str] | None, *, by_category: bool, wide: bool) -> pd.DataFrame:
+def data(store: Store, metrics: Sequence[str] | None, *, by_category: bool, wide: bool) -> pd.DataFrame:
     """The rows for other programs, values as fractions; arguments as of `print_format`."""
-    records = list(superseding.standing(open_store(folder).all_current()))
+    records = list(superseding.standing(store.all_current()))
     long = long_table(records)
     table = category_table(long) if by_category else wide_table(long)
     costs = cost_table(records, table) if wide and not by_category else None
@@ -69,3 +72,9 @@ def data(folder: Path, metrics: Sequence[str] | None, *, by_category: bool, wide
     if costs is not None:
         chosen = chosen.merge(costs[["setup", *COLUMNS]], on="setup", how="left")
     return chosen
+
+
+def _json(table: pd.DataFrame) -> str:
+    """The rows as objects, each number as it is, null for what is undefined or not known."""
+    rows = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
+    return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

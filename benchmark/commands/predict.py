@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmark.commands.columns import plain
 from benchmark.commands.prediction_files import Output, write_all
-from benchmark.commands.terminal import plain
 from benchmark.detector import Detector, check_rate
 from benchmark.execution.given import common_folder, find_images
 from benchmark.metrics.false_alarms import Threshold

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmark.commands.report import reason
-from benchmark.commands.terminal import plain
+from benchmark.commands.columns import plain
+from benchmark.commands.status import reason
+from benchmark.commands.terminal import loud
 from benchmark.execution.build import open_backbone
 from benchmark.execution.heart import Running
 from benchmark.execution.loggers.choice import prepare
@@ -96,13 +97,13 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
         try:
             table = run_sweep(sweep, todo, report, show)
         except Interrupted:
-            console.print("interrupted; the same command goes on from here")
+            loud(console).print("interrupted; the same command goes on from here")
             return INTERRUPTED, write_tables(sweep.store.folder, sweep.store.all_current())
         except StoreError as error:
             raise NotKept(f"{error} Make room, then run the same command: it goes on from here.") from error
     failures = [record for record in ended.values() if record.status == "failed"]
     for line in _failures(failures, sweep.store):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        loud(console).print(line, markup=False, highlight=False, soft_wrap=True)
     return (FAILED if failures else OK), table
 
 

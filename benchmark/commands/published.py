@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmark.commands.report import open_store
-from benchmark.commands.terminal import plain
+from benchmark.commands.columns import print_rows
+from benchmark.commands.status import open_store
 from benchmark.metrics.table import metric_names
 from benchmark.records.beside import beside, words
 from benchmark.records.leaderboard import long_table, wide_table
@@ -31,7 +30,7 @@ def print_figures(method: str | None, dataset: str | None, metric: str | None, c
          f"{f.value:.2f}" + (f" ± {f.std:.2f}" if f.std is not None else ""), f.certainty, f.source, f.note)
         for f in sorted(chosen, key=lambda f: (f.dataset, f.protocol, f.shots, f.method, f.metric))
     ]  # fmt: skip
-    _print(HEAD, rows, console)
+    print_rows(HEAD, rows, console)
     console.print(
         f"{len(rows)} figures; read: told by those who ran it; second_hand: quoted by others", highlight=False
     )
@@ -45,7 +44,7 @@ def print_beside(folder: Path, console: Console) -> None:
         console.print(f"nobody has published what {folder} holds, as far as configs/published knows", highlight=False)
         return
     head = ("method", "dataset", "protocol", "shots", "metric", "published", "measured", "difference", "verdict")
-    _print(head, [tuple(words(row)[name] for name in head) for row in table.to_dict("records")], console)
+    print_rows(head, [tuple(words(row)[name] for name in head) for row in table.to_dict("records")], console)
 
 
 def _choose(method: str | None, dataset: str | None, metric: str | None) -> Sequence[Figure]:
@@ -73,15 +72,3 @@ def _names(method: str, known: set[str]) -> Sequence[str]:
     if not same:
         raise unknown("method with published figures", method, sorted({*known, *registry.names("method")}))
     return same
-
-
-def _print(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    if not console.is_terminal:  # a line each, for other programs
-        print(*("\t".join(map(plain, row)) for row in (head, *rows)), sep="\n")
-        return
-    grid = Table()
-    for name in head:
-        grid.add_column(name, overflow="fold")
-    for row in rows:
-        grid.add_row(*map(plain, row))
-    console.print(grid)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.commands.report import open_store, reason
+from benchmark.commands.status import open_store, reason
+from benchmark.commands.terminal import loud
 from benchmark.execution import kept_fit
 from benchmark.execution.attempt import attempt
 from benchmark.execution.content import Contents
@@ -50,7 +51,7 @@ def recertify(folder: Path, count: int, argv: Sequence[str], console: Console) -
         for record in (record for its in chosen.values() for record in its):
             again = _measure(record, Sweep("recertify", argv, store))
             if problem := _difference(record, again):
-                console.print(f"nothing adopted: {record.cell_id} {problem}", markup=False, soft_wrap=True)
+                loud(console).print(f"nothing adopted: {record.cell_id} {problem}", markup=False, soft_wrap=True)
                 return DIFFERENT
             console.print(f"equal  {record.cell_id}", markup=False, soft_wrap=True)
             measured.append(again)

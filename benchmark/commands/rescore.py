@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from benchmark.commands.report import open_store
-from benchmark.commands.terminal import plain
-from benchmark.execution.rescoring import SCORES, Choice, open_tests, remeasure, rescored
+from benchmark.commands.columns import plain
+from benchmark.commands.status import open_store
+from benchmark.commands.terminal import loud
+from benchmark.execution.rescoring import SCORES, Choice, beyond, open_tests, remeasure, rescored
 from benchmark.metrics.table import metric_names
 from benchmark.records import superseding
 from benchmark.records.beside import beside
@@ -31,6 +32,7 @@ SINGLE: tuple[Choice, ...] = (
 )
 ROUNDED = 0.002  # by which metrics of maps with half the bits may differ
 STEPS = {"pixel_AUPRO": "pixel_PRO@200steps"}  # what stands in the place of a metric where PRO of 200 steps is chosen
+Measured = dict[str, dict[str, dict[str, Any]]]  # category → metric → its value and more
 Held = tuple[Record, Predicted, AnomalyDataModule]
 
 
@@ -43,20 +45,23 @@ def rescore(folder: Path, choice: Choice, output: Path | None, console: Console)
     store = open_store(folder)
     held = list(_held(store, console))
     if not held:
-        console.print("nothing to rescore: no cell has kept predictions whose images are there.")
+        loud(console).print("nothing to rescore: no cell has kept predictions whose images are there.")
         return 1
-    _prove(held, console)
+    kept = [remeasure(record.cell, predicted, data, Choice()) for record, predicted, data in held]
+    _prove(held, kept, console)
     if choice != Choice():
         place = output or folder / "rescored" / str(choice).replace(" ", "_")
         table = write_tables(place, [rescored(*each, choice) for each in held])
-        console.print(f"{len(held)} cells, {len(table)} rows with {choice}: {place}", soft_wrap=True, highlight=False)
+        console.print(f"{len(held)} cells, {len(table)} rows with {choice}", soft_wrap=True, highlight=False)
+        print(place)
         return 0
-    table = effects(held)
+    table = effects(held, kept)
     place = output or folder / "rescored"
     write_atomic(place / "choices.csv", csv_text(table))
     for line in explained(table):
         console.print(plain(line), soft_wrap=True, markup=False, highlight=False)
-    console.print(f"changes in points, one choice at a time; all of them: {place / 'choices.csv'}", soft_wrap=True)
+    console.print("changes in points, one choice at a time; all of them:", soft_wrap=True)
+    print(place / "choices.csv")
     return 0
 
 
@@ -85,8 +90,13 @@ def read_choice(
     return Choice(resolution, sigma, score, rule, aupro == "200steps")
 
 
-def effects(held: Sequence[Held]) -> pd.DataFrame:
-    """A line for each row of the leaderboard, metric and single choice: the value, and its change."""
+def effects(held: Sequence[Held], kept: Sequence[Measured]) -> pd.DataFrame:
+    """A line for each row of the leaderboard, metric and single choice: the value, and its change.
+
+    Args:
+        held: what can be measured anew.
+        kept: what it gives as it was measured.
+    """
     records = [record for record, *_ in held]
     wide = wide_table(long_table(records))
     published = _published(wide, records)
@@ -94,7 +104,7 @@ def effects(held: Sequence[Held]) -> pd.DataFrame:
     base = {tuple(row[key] for key in keys): row for row in wide[wide["kind"] == "all"].to_dict("records")}
     lines: list[dict[str, Any]] = []
     for choice in SINGLE:
-        other = _measured(held, choice)
+        other = _measured(held, kept, choice)
         for row in other[other["kind"] == "all"].to_dict("records"):
             key = tuple(row[name] for name in keys)
             for metric in metric_names():
@@ -140,12 +150,12 @@ def _published(wide: pd.DataFrame, records: Sequence[Record]) -> Mapping[tuple[A
     return dict(zip(claims[names].itertuples(index=False, name=None), middles, strict=True))
 
 
-def _measured(held: Iterable[Held], choice: Choice) -> pd.DataFrame:
+def _measured(held: Iterable[Held], kept: Iterable[Measured], choice: Choice) -> pd.DataFrame:
     """The leaderboard of a choice, with the keys of the records as they are."""
     found = []
-    for record, predicted, data in held:
-        metrics = remeasure(record.cell, predicted, data, choice)
-        found.append(replace(record, metrics=metrics))
+    for (record, predicted, data), own in zip(held, kept, strict=True):
+        same = beyond(choice, record.cell) == Choice()
+        found.append(replace(record, metrics=own if same else remeasure(record.cell, predicted, data, choice)))
     return wide_table(long_table(found))
 
 
@@ -167,11 +177,10 @@ def _held(store: Store, console: Console) -> Iterator[Held]:
         yield record, predicted, data
 
 
-def _prove(held: Sequence[Held], console: Console) -> None:
+def _prove(held: Iterable[Held], kept: Iterable[Measured], console: Console) -> None:
     """Say by how much what was kept differs from what was measured, under the same choice."""
     widest, where = 0.0, ""
-    for record, predicted, data in held:
-        again = remeasure(record.cell, predicted, data, Choice())
+    for (record, *_), again in zip(held, kept, strict=True):
         for category, its in record.metrics.items():
             for name, metric in its.items():
                 value = again[category].get(name, {}).get("value")
@@ -179,4 +188,7 @@ def _prove(held: Sequence[Held], console: Console) -> None:
                     away = abs(value - metric["value"])
                     widest, where = max((widest, where), (away, f"{record.cell_id} {category} {name}"))
     words = f"as measured, what was kept gives the metrics of the records to {widest:.1e} ({where})"
-    console.print(words if widest <= ROUNDED else f"WARNING: {words}", soft_wrap=True, highlight=False)
+    if widest <= ROUNDED:
+        console.print(words, soft_wrap=True, highlight=False)
+    else:
+        loud(console).print(f"WARNING: {words}", soft_wrap=True, highlight=False)

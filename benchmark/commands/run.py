@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -30,21 +30,27 @@ AGAIN = {
 }
 
 
-def dry_run(request: Request, folder: Path) -> None:
-    """Print every cell with its state, and what those that are not done would take; data may be absent."""
+def dry_run(request: Request, folder: Path, *, quiet: bool) -> None:
+    """Print every cell with its state, and what those that are not done would take; if `quiet`, how many there are.
+
+    Data may be absent.
+    """
     planned = plan(request, data_needed=False)
     states = cell_states(planned.cells, Store(folder), absent := absent_data(planned.cells))
+    for line in () if quiet else _dry_lines(planned, states, absent):
+        print(line)
+    print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
+
+
+def _dry_lines(planned: Plan, states: Mapping[str, State], absent: Mapping[str, str]) -> Iterator[str]:
     for cell in planned.cells:
         name, why = states[cell.id]
         state = f"{name} ({why})" if why else name
         words = [f"{state:<8} {cell.id}", *([cell.method_label] if cell.method_label != cell.method else [])]
         words += ["(data absent)"] if cell.dataset in absent else []
-        print("  ".join(words))
-    for note in (*planned.notes, *registry.left_out(), *absent.values()):
-        print(f"note: {note}")
-    for line in costs.lines([cell for cell in planned.cells if states[cell.id].name != "done"]):
-        print(line)
-    print(f"{len(planned.cells)} cells: {_count(states.values())}; results folder {folder}")
+        yield "  ".join(words)
+    yield from (f"note: {note}" for note in (*planned.notes, *registry.left_out(), *absent.values()))
+    yield from costs.lines([cell for cell in planned.cells if states[cell.id].name != "done"])
 
 
 class Way(NamedTuple):

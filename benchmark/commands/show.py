@@ -1,135 +1,172 @@
-"""`bench list` and `bench show`: facts from the sources, without torch."""
+"""`bench show`: what is known of a method, data set or preset, and each of its settings, without torch."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from textwrap import wrap
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from types import GenericAlias
+from typing import Any, NamedTuple
 
 from benchmark.request import registry
-from benchmark.request.groups import BackboneSettings, from_values
 from benchmark.request.merging import Layer, Settings
-from benchmark.request.protocols import PROTOCOLS
-from benchmark.request.registry import ConfigError, unknown
-from benchmark.request.settings import CONFIGS, NAMED, choices, chosen, compose
+from benchmark.request.registry import ROOT, ConfigError, unknown
+from benchmark.request.settings import GROUPS, NAMED, choices, chosen, compose, parse_words
 from benchmark.request.variants import VARIANTS
 
-KINDS = ("methods", "datasets", "protocols", "backbones", "presets")
 SHOWN = ("method", "dataset", "preset", "synthesis")
-WIDTH = 120  # columns of printed YAML
-NO_PAPER = "none (baseline)"
+WIDTH = 80  # columns of printed YAML; what must be copied whole, such as a path, may be longer
+BEHIND = 34  # column at which the comment behind a value begins
+PAPER = "paper/"  # presets that set what a paper has
+SHOWN_FACTS = (
+    "distribution", "paper", "protocols", "fits_on", "needs", "categories", "aliases", "source", "obtain", "licence",
+    "citation", "variant", "has_masks", "kinds",
+)  # fmt: skip
+_wrap = partial(wrap, break_long_words=False, break_on_hyphens=False)
 
 
-def print_list(what: str, console: Console) -> None:
-    """Print everything of one kind, a line each."""
-    if what not in KINDS:
-        raise unknown("kind", what, KINDS)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    key, *facts = HEADS[what]
-    table.add_column(key, no_wrap=True)  # a name is there to be copied
-    for name in facts:
-        table.add_column(name, overflow="fold")
-    rows = list(ROWS[what]())
-    if facts[-1:] == [ORIGIN] and not any(row[-1] for row in rows):  # no plug-in is installed
-        table.columns.pop()
-        rows = [row[:-1] for row in rows]
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    kind = what.removesuffix("s")
-    for name in registry.names(kind) if kind in NAMED else ():
-        if why := registry.why_broken(kind, name):
-            console.print(f"{name}  broken: {why}", markup=False, highlight=False, soft_wrap=True)
-    for _, words in registry.shadowed(kind) if kind in NAMED else ():
-        console.print(f"note: {words}", markup=False, highlight=False, soft_wrap=True)
+class Shown(NamedTuple):
+    """What is shown: facts by name, and settings."""
+
+    summary: str
+    facts: Mapping[str, Any]
+    settings: Settings
+    groups: Sequence[str]  # of the settings, such as "trainer" or "method.winclip"
+    in_detail: bool  # whether all that is known of each setting is told
+    papers: Mapping[str, Mapping[str, Any]]  # of a key of a method: preset of a paper → the value that it sets
 
 
-def _whole(kind: str) -> Iterable[str]:
-    return (name for name in registry.names(kind) if not registry.why_broken(kind, name))
+def print_settings(what: str, name: str | None, words: Sequence[str], *, as_json: bool) -> None:
+    """Print facts and settings as YAML whose comments tell meaning, range and origin of each, or as JSON.
 
+    Args:
+        what: one of `SHOWN` but "synthesis".
+        name: of `bench list`; of a data set also NAME=PATH, a set of your own.
+        words: `key=value` that then hold.
+        as_json: one object instead.
 
-def _methods() -> Iterable[tuple[str, ...]]:
-    for facts in map(registry.method, _whole("method")):
-        needs = ", ".join(facts.needs)
-        told = (", ".join(facts.protocols), facts.fits_on, needs, facts.paper or NO_PAPER, facts.summary)
-        yield facts.name, *told, facts.distribution
-
-
-def _datasets() -> Iterable[tuple[str, ...]]:
-    for facts in map(registry.dataset, _whole("dataset")):
-        count = str(len(facts.categories) or "on disk")
-        place = f"$BENCH_DATA/{facts.folder_name} or dataset.root" if facts.needs_root else "nothing to download"
-        yield facts.name, count, "yes" if facts.has_masks else "no", facts.licence, place, facts.distribution
-
-
-def _protocols() -> Iterable[tuple[str, ...]]:
-    return ((name, protocol.summary) for name, protocol in PROTOCOLS.items())
-
-
-def _backbones() -> Iterable[tuple[str, ...]]:
-    for name in choices("backbone"):
-        backbone = from_values(BackboneSettings, chosen("backbone", name).values["backbone"])
-        yield name, backbone.name, backbone.pretrained
-    yield "NAME/PRETRAINED", "any ViT of open_clip", "tag or checkpoint path"
-    yield "hf-hub:ORG/NAME", "any ViT that its open_clip_config.json describes", "of the repository"
-    yield "local-dir:PATH", "likewise", "of the folder"
-
-
-def _presets() -> Iterable[tuple[str, ...]]:
-    for name in choices("preset"):
-        first = (CONFIGS / "preset" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-        yield name, first.lstrip("# ")
-
-
-ORIGIN = "from"  # the package that offers a plug-in
-HEADS = {
-    "methods": ("method", "protocols", "fits on", "needs", "paper", "summary", ORIGIN),
-    "datasets": ("dataset", "categories", "masks", "licence", "where", ORIGIN),
-    "protocols": ("protocol", "what a method may see"),
-    "backbones": ("backbone", "open_clip name", "weights"),
-    "presets": ("preset", "what for"),
-}
-ROWS = {
-    "methods": _methods,
-    "datasets": _datasets,
-    "protocols": _protocols,
-    "backbones": _backbones,
-    "presets": _presets,
-}
-
-
-def print_settings(what: str, name: str | None) -> None:
-    """Print resolved YAML with the origin of each key as a comment."""
+    Raises:
+        ConfigError: there is no such kind, name or key.
+    """
     if what not in SHOWN:
         raise unknown("kind", what, SHOWN)
     if name is None:
         raise ConfigError(f"`bench show {what}` needs a name of `bench list {what}s`, got none.")
-    if what == "preset":
-        settings = compose([chosen("preset", name)])
-        groups = (
-            "sweep",
-            "backbone",
-            "protocol",
-            "trainer",
-            "features",
-            "predictions",
-            "logger",
-            "executor",
-            "ray",
-            "method",
-            "dataset",
-        )
-        print("\n".join((*_yaml(settings, groups), *_variants(settings))))
-        return
-    facts: registry.Facts = registry.method(name) if what == "method" else registry.dataset(name)
-    print(f"# {facts.summary}")
-    for key, value in vars(facts).items():
-        if key in SHOWN_FACTS and value not in ("", (), {}):
-            print("\n".join(wrap(f"{key}: {_words(value)}", WIDTH, initial_indent="# ", subsequent_indent="#   ")))
-    settings = compose([Layer("", {"sweep": {f"{what}s": [name]}})])
-    print("\n".join(_yaml(settings, (what,), only=name)))
+    shown = _preset(name, words) if what == "preset" else _one(what, name, words)
+    print(json.dumps(_data(what, name, shown), indent=1, ensure_ascii=False) if as_json else "\n".join(_text(shown)))
+
+
+def _one(what: str, name: str, words: Sequence[str]) -> Shown:
+    """A method or a data set."""
+    settings = compose([Layer("", {"sweep": {f"{what}s": [name]}}), parse_words(words)])
+    known = getattr(settings.sweep, NAMED[what])[0]
+    facts: registry.Facts = registry.method(known) if what == "method" else registry.dataset(known)
+    told = {key: value for key in SHOWN_FACTS if (value := getattr(facts, key, "")) not in ("", (), {})}
+    papers = _papers(known) if what == "method" else {}
+    told |= {"presets": tuple(papers)} if papers else {}
+    return Shown(facts.summary, told, settings, [f"{what}.{known}"], True, papers)
+
+
+def _preset(name: str, words: Sequence[str]) -> Shown:
+    settings = compose([chosen("preset", name), parse_words(words)])
+    named = [f"{group}.{its}" for group, axis in NAMED.items() for its in getattr(settings.sweep, axis)]
+    return Shown("", {}, settings, [*GROUPS, *named], False, {})
+
+
+def _papers(method: str) -> dict[str, Mapping[str, Any]]:
+    """The presets of papers that run a method alone, and what each sets of it."""
+    presets = {name: chosen("preset", name).values for name in choices("preset") if name.startswith(PAPER)}
+    its = {name: values for name, values in presets.items() if values["sweep"]["methods"] == [method]}
+    return {name: values.get("method", {}).get(method, {}) for name, values in its.items()}
+
+
+def _data(what: str, name: str, shown: Shown) -> dict[str, Any]:
+    """What is shown, as plain data."""
+    told = {key: shown.settings.values[key] for key in VARIANTS if key in shown.settings.values}
+    settings = {
+        f"{group}.{key}": _setting(shown, group, key, value)
+        for group in shown.groups
+        for key, value in _values(shown, group).items()
+    }
+    facts = {"kind": what, "name": name, "summary": shown.summary, "facts": shown.facts}
+    return facts | {"settings": settings} | told
+
+
+def _setting(shown: Shown, group: str, key: str, value: Any) -> dict[str, Any]:
+    """All that is known of a setting."""
+    declared = shown.settings.declared[f"{group}.{key}"]
+    kind = declared.type
+    return {
+        "value": value,
+        "default": declared.default,
+        "type": kind.__name__ if isinstance(kind, type) and not isinstance(kind, GenericAlias) else str(kind),
+        "meaning": declared.meaning,
+        "detail": declared.detail,
+        "range": declared.range or None,
+        "choices": declared.choices or None,
+        "origin": _origin(shown.settings.origins.get(f"{group}.{key}"), declared.path),
+        "paper": {preset: values[key] for preset, values in shown.papers.items() if key in values},
+    }
+
+
+def _origin(layer: str | None, declared: Path | None) -> str | None:
+    """Where a value comes from; a default from the file that declares the setting, whose class others may inherit."""
+    if layer is None or declared is None or not layer.endswith(".py"):
+        return layer
+    return declared.relative_to(ROOT).as_posix() if declared.is_relative_to(ROOT) else str(declared)
+
+
+def _values(shown: Shown, group: str) -> Mapping[str, Any]:
+    top, _, name = group.partition(".")
+    values: Mapping[str, Any] = shown.settings.values[top]
+    return values[name] if name else values
+
+
+def _text(shown: Shown) -> Iterator[str]:
+    if shown.summary:
+        yield from _wrap(shown.summary, WIDTH, initial_indent="# ", subsequent_indent="# ")
+    for name, fact in shown.facts.items():
+        yield from _wrap(f"{name}: {_words(fact)}", WIDTH, initial_indent="# ", subsequent_indent="#   ")
+    before = ""
+    for group in shown.groups:
+        top, _, name = group.partition(".")
+        values = _values(shown, group)
+        if top != before:
+            yield f"{top}:"
+        if name:
+            yield f"  {name}:" + ("" if values else " {}")
+        before = top
+        for key, value in values.items():
+            its = _setting(shown, group, key, value)
+            yield from _lines(key, its if shown.in_detail else its | {"detail": ""}, " " * (4 if name else 2))
+    yield from _variants(shown.settings)
+
+
+def _lines(key: str, its: Mapping[str, Any], space: str) -> Iterator[str]:
+    """A key with its value and origin, below comments that say what it means and what it may be."""
+    choices, default = its["choices"] or (), its["default"]
+    unsaid = any(f'"{choice}"' not in its["meaning"] for choice in choices)
+    told = [words for words in (its["meaning"], its["detail"]) if words]
+    told += [f"One of {', '.join(map(str, choices))}."] if unsaid else []
+    told += [f"{preset} sets {_scalar(value)}." for preset, value in its["paper"].items() if value != its["value"]]
+    yield from _wrap(" ".join(told), WIDTH, initial_indent=f"{space}# ", subsequent_indent=f"{space}# ")
+    comment = ", ".join(
+        [
+            its["origin"] or "not set",
+            *([its["range"]] if its["range"] else []),
+            *([f"default {_scalar(default)}"] if default != its["value"] else []),
+        ]
+    )
+    line = f"{space}{key}: {_scalar(its['value'])}"
+    beside = f"{line.ljust(BEHIND)}  # {comment}"
+    yield from [beside] if len(beside) <= WIDTH else [f"{space}# {comment}", line]
+
+
+def _scalar(value: object) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _words(fact: object) -> str:
@@ -140,65 +177,13 @@ def _words(fact: object) -> str:
     return "; ".join(f"{value} ({', '.join(key for key in fact if fact[key] == value)})" for value in values)
 
 
-SHOWN_FACTS = (
-    "distribution",
-    "paper",
-    "protocols",
-    "fits_on",
-    "needs",
-    "categories",
-    "aliases",
-    "source",
-    "obtain",
-    "licence",
-    "citation",
-    "variant",
-    "has_masks",
-    "kinds",
-)
-
-
-def _yaml(settings: Settings, groups: Iterable[str], only: str | None = None) -> list[str]:
-    lines = []
-    for group in groups:
-        values = settings.values.get(group, {})
-        if group in ("method", "dataset"):
-            requested = [only] if only else getattr(settings.sweep, NAMED[group])
-            lines.append(f"{group}:")
-            for name in requested:
-                lines += [f"  {name}:" + ("" if values[name] else " {}")]
-                lines += _block(settings, f"{group}.{name}", values[name])
-        else:
-            lines += [f"{group}:", *_block(settings, group, values)]
-    return lines
-
-
-def _block(settings: Settings, group: str, values: Mapping[str, Any]) -> list[str]:
-    indent = 2 + 2 * group.count(".")
-    return [line for key, value in values.items() for line in _lines(settings, f"{group}.{key}", value, indent)]
-
-
-def _variants(settings: Settings) -> list[str]:
+def _variants(settings: Settings) -> Iterator[str]:
     """Variants in order, the reference first, and the figures printed elsewhere; JSON is YAML."""
-    lines = []
     for group in VARIANTS:
         for index, (name, content) in enumerate(settings.values.get(group, {}).items()):
-            lines += [] if index else [f"{group}:"]
-            lines.append(f"  {name}:".ljust(48) + f"  # {settings.origins[f'variants.{name}']}")
+            if not index:
+                yield f"{group}:"
+            yield f"  {name}:".ljust(BEHIND) + f"  # {settings.origins[f'variants.{name}']}"
             told = {v["label"]: v["changes"] for v in content} if group == "variants" else content
-            lines += [f"    {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()]
-    return lines
-
-
-def _lines(settings: Settings, key: str, value: object, indent: int) -> list[str]:
-    """A key with its value, origin and range, below comments that say what it means and what it may be."""
-    declared, origin, space = settings.declared[key], settings.origins.get(key, "not set"), " " * indent
-    unsaid = any(f'"{choice}"' not in declared.meaning for choice in declared.choices)
-    choices = f" One of {', '.join(map(str, declared.choices))}." if unsaid else ""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    text = text if not isinstance(value, list) else "[" + ", ".join(map(str, value)) + "]"
-    comment = f"{origin}, {declared.range}" if declared.range else origin
-    return [
-        *(f"{space}# {line}" for line in wrap(f"{declared.meaning}{choices}", WIDTH - indent - 2)),
-        f"{space}{key.rsplit('.', 1)[1]}: {text}".ljust(48) + f"  # {comment}",
-    ]
+            for key, value in told.items():
+                yield f"    {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"

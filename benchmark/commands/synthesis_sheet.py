@@ -1,15 +1,17 @@
 """`bench show synthesis`: a sheet of AnoPLe's synthetic anomalies on a data set's normal images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from torch import Tensor
 
+from benchmark.execution.data import DataSpec, open_data
 from benchmark.records.store import write_atomic
-from benchmark.request import registry
-from benchmark.request.registry import data_root
-from datamodules.components.base import AnomalyDataModule
+from benchmark.request.merging import Layer
+from benchmark.request.on_disk import categories_of
+from benchmark.request.settings import compose, parse_words
 from methods.components.synthesis.pipeline import Synthesis, Synthetic
 from methods.components.synthesis.views import cut_masks, cut_views, view_labels
 
@@ -23,11 +25,14 @@ _PAPER, _INK, _MARK, _ANOMALOUS = (255, 255, 255), (20, 20, 20), (255, 0, 255), 
 _LEGEND = "Magenta: around the mask, or the tokens that get noise. Red frame: a view that counts as anomalous."
 
 
-def write_sheet(dataset: str, categories: list[str] | None, output: Path, textures: str | None) -> Path:
+def write_sheet(
+    dataset: str, words: Sequence[str], categories: list[str] | None, output: Path, textures: str | None
+) -> Path:
     """Write the sheet: a row for each category, a column for each kind of anomaly, and the views.
 
     Args:
-        dataset: its normal images are edited, one of each category.
+        dataset: its normal images are edited, one of each category; a name, or NAME=PATH of your own images.
+        words: `key=value`, settings of the data set.
         categories: None takes the first eight.
         output: the PNG; its folder is made.
         textures: a folder of textures beside the patches of the images; None takes patches of another category.
@@ -38,7 +43,7 @@ def write_sheet(dataset: str, categories: list[str] | None, output: Path, textur
     Raises:
         UserError: no such data set or category, no data, no textures, or the file cannot be written.
     """
-    images = _normal_images(dataset, categories)
+    images = _normal_images(dataset, words, categories)
     normals = [*images.values()]
     columns = _columns(textures)
     rows = [_row(normals[row], normals[row - 1], columns, row) for row in range(len(normals))]
@@ -48,14 +53,14 @@ def write_sheet(dataset: str, categories: list[str] | None, output: Path, textur
     return output
 
 
-def _normal_images(dataset: str, categories: list[str] | None) -> dict[str, Tensor]:
+def _normal_images(dataset: str, words: Sequence[str], categories: list[str] | None) -> dict[str, Tensor]:
     """One normal training image of each category, (3, SIDE, SIDE)."""
-    facts = registry.dataset(dataset)
-    cls = registry.load(facts, AnomalyDataModule)
-    root = data_root(facts, None)
-    chosen = categories or [*(facts.categories or cls.find_categories(root, cls.Config()))][:ROWS]
-    data = cls(root, chosen, image_size=SIDE, shots=1)
-    data.prepare_data()
+    settings = compose([Layer("", {"sweep": {"datasets": [dataset]}}), parse_words(words)])
+    (name,) = settings.sweep.datasets
+    values = dict(settings["dataset"][name])
+    root = values.pop("root")
+    chosen = tuple(categories or categories_of(name, root, values)[:ROWS])
+    data = open_data(DataSpec(name, root, values, chosen, shots=1), SIDE)
     return {category: data.shot_images(category)[0] for category in data.chosen}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.text import Text
 
+from benchmark.commands.columns import plain
 from benchmark.records import formats
 from benchmark.records.display import BY_INTEREST, FIRST, SECOND, Column, Display
 
@@ -16,16 +17,18 @@ GROUPED = ("dataset", "kind", "protocol", "shots", "comparison")  # said above t
 DISPENSABLE = ("status", "knows", *reversed(BY_INTEREST[2:]), "seeds", BY_INTEREST[1])
 
 
-def plain(text: str) -> str:
-    """A text whose control characters and lone surrogates, which a terminal would obey or refuse, are spelt out."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+def loud(console: Console) -> Console:
+    """Where errors go: the console, of one that is quiet the standard error."""
+    return Console(stderr=True) if console.quiet else console
 
 
 def print_display(shown: Display, console: Console, *, wide: bool = False) -> None:
     """A table that fits the terminal, or with all its columns if it shall be `wide`; into a pipe plain columns.
 
-    Rows of one comparison stand below a line that says what they share.
+    Rows of one comparison stand below a line that says what they share. A quiet console gets nothing.
     """
+    if console.quiet:
+        return
     if not console.is_terminal:
         print(formats.plain(shown), file=console.file)
         return

@@ -47,6 +47,16 @@ class Choice(NamedTuple):
         return " ".join(words) or "as measured"
 
 
+def beyond(choice: Choice, cell: Cell) -> Choice:
+    """What of a choice is otherwise than the cell had it."""
+    own = cell.settings.protocol
+    return choice._replace(
+        resolution=None if choice.resolution == own.evaluation_size else choice.resolution,
+        regions=None if choice.regions == own.regions else choice.regions,
+        steps=choice.steps and not own.published_metric,
+    )
+
+
 def open_tests(cell: Cell, predicted: Predicted) -> AnomalyDataModule:
     """The test images of a cell, whose masks are read.
 

@@ -7,7 +7,7 @@ leaderboard when its `status` is ok.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -33,21 +33,38 @@ INNER = ("code", "superseded")  # columns of results.csv alone: equal numbers of
 CODE_DIGITS = 10
 
 
-def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
-    """Write the files of `FILES`, each whole or not at all, and return the leaderboard.
+class LeaderboardTables(NamedTuple):
+    """What a results folder holds, without what is superseded, which `everything` shows."""
 
-    Superseded records are left out; `everything` shows them.
-    """
+    long: pd.DataFrame
+    wide: pd.DataFrame  # the leaderboard
+    categories: pd.DataFrame
+    published: pd.DataFrame  # beside measured means
+    costs: pd.DataFrame
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `FILES`, each whole or not at all."""
+        shown = [table.drop(columns=list(INNER)) for table in (self.wide, self.categories, self.costs)]
+        wide, categories, costs = map(csv_text, shown)
+        published = csv_text(self.published)
+        texts = (csv_text(self.long), wide, categories, published, costs, markdown(self.wide, self.published))
+        for name, text in zip(FILES, texts, strict=True):
+            write_atomic(folder / name, text)
+
+
+def make_tables(records: Iterable[Record]) -> LeaderboardTables:
+    """The tables of records."""
     records = list(superseding.standing(records))
     long = long_table(records)
     wide = wide_table(long)
-    shown = [table.drop(columns=list(INNER)) for table in (wide, category_table(long))]
-    published = beside(wide, records)
-    costs = cost_table(records, wide).drop(columns=list(INNER))
-    texts = (csv_text(long), *map(csv_text, (*shown, published, costs)), markdown(wide, published))
-    for name, text in zip(FILES, texts, strict=True):
-        write_atomic(folder / name, text)
-    return wide
+    return LeaderboardTables(long, wide, category_table(long), beside(wide, records), cost_table(records, wide))
+
+
+def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
+    """Write the tables of records and return the leaderboard."""
+    made = make_tables(records)
+    made.write(folder)
+    return made.wide
 
 
 def everything(records: Iterable[Record]) -> pd.DataFrame:

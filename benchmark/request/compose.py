@@ -13,6 +13,7 @@ from benchmark.request.on_disk import categories_of
 from benchmark.request.plan import Plan, make_plan
 from benchmark.request.registry import ConfigError
 from benchmark.request.settings import chosen, compose, parse_words, read_yaml
+from benchmark.request.sweep_file import read_sweep_file, sweep_name
 from benchmark.request.variants import labelled_settings
 from benchmark.request.words import Said
 from datamodules.components.sample import DataError
@@ -41,7 +42,7 @@ def read_request(
 
     Args:
         preset: file of configs/preset.
-        config: a user's YAML.
+        config: a user's YAML, or the file of a sweep, whose cells are then asked for.
         axes: comma-separated lists by the names of `AXES`; None keeps the value of the layers below.
         backbone: file of configs/backbone or NAME/PRETRAINED.
         limit: test images per category.
@@ -51,14 +52,17 @@ def read_request(
         ConfigError: naming what is wrong, where it came from and what is allowed; also a key that two words, or a word
             and an option, set.
     """
+    sweep = read_sweep_file(config) if config else None
+    own = sweep or (read_yaml(config) if config else None)
     layers = [
         *([chosen("preset", preset)] if preset else []),
-        *([read_yaml(config)] if config else []),
+        *([own] if own else []),
         parse_words(words, _options(axes, backbone, limit)),
     ]
     settings = compose(layers)
     digits = hashlib.sha256(canonical(_identity(settings)).encode()).hexdigest()[:8]
-    name = (preset or "-".join(settings.sweep.methods) or "run").replace("/", "-")
+    named = preset or (sweep_name(config) if sweep and config else "")
+    name = (named or "-".join(settings.sweep.methods) or "run").replace("/", "-")
     return Request(settings, f"{name[:40]}-{digits}", Path("results") / (preset or "main").replace("/", "-"))
 
 

@@ -8,7 +8,7 @@ import ast
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -36,6 +36,8 @@ class Setting:
     range: str = ""  # of a number, or of each one of a list: see `benchmark.request.ranges`; "" for any
     length: int | None = None  # of a list
     meaning: str = ""  # first sentence of its entry in the docstring
+    detail: str = field(default="", compare=False)  # the others, such as what papers and their code take
+    path: Path | None = field(default=None, compare=False)  # file that declares it
 
 
 @dataclass(frozen=True)
@@ -173,17 +175,18 @@ def _fields(file: _File, node: ast.ClassDef) -> dict[str, Setting]:
                 f"that it imports from."
             )
         fields |= _fields(*found)
-    said = {key: setting.meaning for key, setting in fields.items()} | _meanings(node)
+    said = {key: (setting.meaning, setting.detail) for key, setting in fields.items()} | _entries(node)
     for item in node.body:
         if isinstance(item, ast.AnnAssign):
             fields |= [_setting(file, node.name, item)]
         elif isinstance(item, ast.Assign) and {ast.unparse(target) for target in item.targets} & fields.keys():
             raise SourceError(f"{file.path}: {node.name}.{ast.unparse(item)} must repeat the annotation of the field.")
-    return {key: replace(setting, meaning=said.get(key, "")) for key, setting in fields.items()}
+    told = {key: said.get(key, ("", "")) for key in fields}
+    return {key: replace(its, meaning=told[key][0], detail=told[key][1]) for key, its in fields.items()}
 
 
-def _meanings(node: ast.ClassDef) -> dict[str, str]:
-    """The first sentence of each entry below "Attributes:" in the docstring of a class, by name."""
+def _entries(node: ast.ClassDef) -> dict[str, tuple[str, str]]:
+    """The first sentence and the others of each entry below "Attributes:" in the docstring of a class, by name."""
     _, _, section = (ast.get_docstring(node) or "").partition("Attributes:\n")
     entries: list[tuple[str, list[str]]] = []
     for line in section.splitlines():
@@ -193,8 +196,8 @@ def _meanings(node: ast.ClassDef) -> dict[str, str]:
             entries[-1][1].append(line.strip())
         elif line.strip():
             break
-    texts = [(names, _FIRST_SENTENCE.split(" ".join(lines))[0]) for names, lines in entries]
-    return {name: text for names, text in texts for name in names.split(", ")}
+    texts = [(names, _FIRST_SENTENCE.split(" ".join(lines), maxsplit=1)) for names, lines in entries]
+    return {name: (text, " ".join(more)) for names, (text, *more) in texts for name in names.split(", ")}
 
 
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
@@ -231,7 +234,7 @@ def _setting(file: _File, config: str, item: ast.AnnAssign) -> tuple[str, Settin
         if not _is_number(kind):
             raise SourceError(f"{what} has a range and is no number; got {ast.unparse(item)!r}.")
     default = list(default) if isinstance(default, tuple) else default
-    return name, Setting(kind, default, choices, bounds or "", length)
+    return name, Setting(kind, default, choices, bounds or "", length, path=file.path)
 
 
 class _Inline(ast.NodeTransformer):

@@ -7,8 +7,8 @@ import shutil
 import pandas as pd
 import pytest
 
-from benchmark.commands.report import print_status
-from benchmark.commands.terminal import plain
+from benchmark.commands.columns import plain
+from benchmark.commands.status import print_status
 from benchmark.records.leaderboard import everything, write_tables
 from benchmark.records.store import Store, StoreError, sweep_up
 

@@ -1,5 +1,6 @@
 """`bench show synthesis`: a picture of the data set's own images, and what it refuses."""
 
+import json
 import re
 
 import cv2
@@ -88,3 +89,19 @@ def test_wrong_input_is_refused_and_writes_nothing(bench, data, tmp_path, monkey
     assert re.search(message, done.err), done.err
     assert "Traceback" not in done.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", ["folder dataset.folder.root={}", "parts={}"])
+def test_own_images_are_shown_where_the_words_say_they_lie(bench, data, tmp_path, monkeypatch, words):
+    monkeypatch.delenv("BENCH_DATA")
+    sheet = tmp_path / "sheet.png"
+    done = bench("show", "synthesis", *words.format(data).split(), "--output", sheet, "--json")
+    assert json.loads(done.out) == {"file": str(sheet)}
+    assert len(pictures(cv2.imread(str(sheet)))) == 2
+    (data / "bottle" / "train").rename(data / "bottle" / "elsewhere")  # those were the images
+    assert bench("show", "synthesis", *words.format(data).split(), "--output", sheet).code == 2
+
+
+def test_a_wrong_setting_of_the_shown_set_is_refused(bench, data):
+    done = bench("show", "synthesis", "mvtec_ad", "dataset.mvtec_ad.roof=/x")
+    assert (done.code, "Did you mean 'dataset.mvtec_ad.root'" in done.err) == (2, True)

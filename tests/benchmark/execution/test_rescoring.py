@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from benchmark.commands import rescore
 from benchmark.execution import rescoring
-from benchmark.execution.rescoring import Choice, _score, open_tests, remeasure, rescored
+from benchmark.execution.rescoring import Choice, _score, beyond, open_tests, remeasure, rescored
 from benchmark.records.predictions import path_of, read
 from benchmark.records.store import Store
 from datamodules.components.sample import DataError
@@ -157,3 +158,18 @@ def test_nothing_is_kept_where_that_was_asked_for_and_scores_alone_where_maps_ar
     assert (code, "scores alone were kept" in out) == (1, True)
     with pytest.raises(DataError, match="no maps were kept"):
         remeasure(record.cell, kept, None, Choice())
+
+
+def test_a_choice_that_a_cell_had_anyway_is_not_measured_again(run, bench, tmp_path, monkeypatch):
+    found = run("a", "protocol.evaluation_size=224")
+    cell = found["bottle"][0].cell
+    assert beyond(Choice(resolution=224, regions="resized"), cell) == Choice()
+    assert beyond(Choice(resolution=225, regions="native"), cell) == Choice(resolution=225, regions="native")
+    asked = []
+    real = rescore.remeasure
+    monkeypatch.setattr(rescore, "SINGLE", (Choice(resolution=224), Choice(image_score="max")))
+    monkeypatch.setattr(rescore, "remeasure", lambda *given: (asked.append(given[-1]), real(*given))[1])
+    code, _, _ = bench("rescore", tmp_path / "a")
+    assert (code, asked) == (0, [Choice()] * len(found) + [Choice(image_score="max")] * len(found))
+    table = pd.read_csv(tmp_path / "a" / "rescored" / "choices.csv")
+    assert table.loc[table["choice"] == "resolution=224", "change"].abs().max() < HALF

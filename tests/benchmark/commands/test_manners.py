@@ -1,0 +1,380 @@
+"""How `bench` behaves towards shells, pipes and other programs."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from twins import write_mvtec_ad
+
+from benchmark import cli
+from benchmark.commands import listing, report
+from benchmark.metrics.table import metric_names
+from benchmark.records import leaderboard
+from benchmark.records.store import Store
+from benchmark.request import registry, version
+from benchmark.request.settings import choices
+
+ROOT = Path(__file__).parents[3]
+PLUGIN = ROOT / "tests" / "plugin"
+TWIN = ("--datasets", "mvtec_ad", "--categories", "bottle,metal_nut", "protocol.evaluation_size=24")
+TOYS = ("--methods", "toy_mean,toy_breaks", "--shots", "1", "--seeds", "0", "method.toy_breaks.how=raise")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a twin's data, and `results` of a sweep one of whose methods fails."""
+    place = tmp_path_factory.mktemp("manners")
+    write_mvtec_ad(place / "data" / "mvtec_ad")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(PLUGIN))
+        importlib.invalidate_caches()
+        registry._modules.cache_clear()
+        registry._facts.cache_clear()
+        patch.setenv("BENCH_DATA", str(place / "data"))
+        patch.setattr(sys, "argv", ["bench", "run", *TOYS, *TWIN, "--results", str(place / "results")])
+        with pytest.raises(SystemExit):
+            cli.main()
+    return place
+
+
+@pytest.fixture
+def results(place, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA", str(place / "data"))
+    return place / "results"
+
+
+def sweep_of(results):
+    (path,) = (results / "sweeps").glob("toy_mean-toy_breaks-*.json")
+    return path
+
+
+@pytest.mark.parametrize("kind", [*listing.LISTS])
+def test_a_list_as_json_names_what_the_table_names(bench, kind):
+    done = bench("list", kind, "--json")
+    items = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    lines = bench("list", kind).out.splitlines()[1:]
+    names = [line.split("\t")[0] for line in lines]
+    assert [item["name"] for item in items] == names[: len(items)]
+    assert len({tuple(item) for item in items}) == 1  # the same keys
+    assert len(names) - len(items) == (3 if kind == "backbones" else 0)
+
+
+def test_json_says_of_a_broken_file_why_it_is(bench, tmp_path, monkeypatch):
+    (tmp_path / "bad.py").write_text("def broken(:\n")
+    monkeypatch.setitem(registry._modules("method"), "toy_bad", [registry.Claim("bad", tmp_path / "bad.py")])
+    items = {item["name"]: item for item in json.loads(bench("list", "methods", "--json").out)}
+    assert "line 1" in items["toy_bad"]["broken"]
+    assert items["toy_bad"]["protocols"] is None
+    assert items["winclip"]["broken"] is None
+    assert items["winclip"].keys() == items["toy_bad"].keys()
+
+
+def test_show_as_json_knows_of_each_setting_what_the_file_says(bench):
+    told = json.loads(bench("show", "method", "winclip", "--json").out)
+    assert told["settings"]["method.winclip.temperature"] == {
+        "value": 0.01,
+        "default": 0.01,
+        "type": "float",
+        "meaning": "divisor of the logits of the softmax.",
+        "detail": (
+            "0.01 is what CLIP's training ends with, its logit scale being capped at 100 (arXiv:2103.00020, section "
+            "2.5; so in caoyunkang/WinClip). anomalib and zqhang/Accurate-WinCLIP-pytorch take 0.07, the value that "
+            "training starts from."
+        ),
+        "range": "> 0",
+        "choices": None,
+        "origin": "methods/winclip.py",
+        "paper": {},
+    }
+    assert told["facts"]["presets"] == ["paper/winclip"]
+    preset = json.loads(bench("show", "preset", "anople-ablation", "--json").out)
+    assert preset["settings"]["sweep.methods"]["origin"] == "configs/preset/anople-ablation.yaml"
+    assert preset["settings"]["protocol.regions"]["choices"] == ["resized", "native"]
+    assert preset["variants"]["anople"][0]["label"] == "full"
+
+
+def test_show_tells_the_paper_s_value_the_declaring_file_and_words_of_the_line(bench):
+    told = json.loads(bench("show", "method", "anople", "method.anople.map_size=99", "--json").out)["settings"]
+    size = told["method.anople.map_size"]
+    assert (size["value"], size["default"], size["origin"]) == (99, 256, "command line")
+    assert size["paper"] == {"paper/anople-v1": 400}
+    assert told["method.anople.depth"]["origin"] == "methods/anople/settings.py"  # not method.py, which inherits it
+    text = bench("show", "method", "anople", "method.anople.map_size=99").out
+    assert "paper/anople-v1 sets 400." in " ".join(text.replace("#", " ").split())
+    assert "map_size: 99" in text
+    assert "# command line, >= 1, default 256" in text
+    assert bench("show", "method", "anople", "method.winclip.bank=pooled").code == 2
+
+
+def test_show_explains_the_own_data_set_of_the_line(bench, tmp_path):
+    told = json.loads(bench("show", "dataset", f"parts={tmp_path}", "--json").out)["settings"]
+    assert told["dataset.folder-parts.root"]["value"] == str(tmp_path)
+    assert "own_folders.py" in told["dataset.folder-parts.split"]["origin"]
+
+
+@pytest.mark.slow
+def test_status_as_json_counts_what_the_words_count(bench, results):
+    done = bench("status", results, "--json")
+    told = json.loads(done.out)
+    (sweep,) = told["sweeps"]
+    counts = [sweep[key] for key in ("cells", "done", "failed", "missing", "running", "stale")]
+    assert (done.code, done.err, counts) == (1, "", [4, 3, 1, 0, 0, 0])
+    words = bench("status", results)
+    assert words.code == 1
+    assert f"{sweep['name']}: 3 done, 1 failed, 0 missing of 4" in words.out
+    assert "go on with: bench run --methods" in words.out
+    for failed in sweep["failed_cells"]:
+        assert json.loads(Path(failed["record"]).read_text())["cell_id"] == failed["cell"]
+        assert f"  failed {failed['cell']}: {failed['reason']}" in words.out
+
+
+@pytest.mark.slow
+def test_the_leaderboard_as_json_holds_each_number_as_it_was_measured(bench, results):
+    rows = json.loads((done := bench("leaderboard", results, "--json")).out)
+    assert (done.code, done.err) == (0, "")
+    (row,) = [row for row in rows if (row["method"], row["kind"]) == ("toy_mean", "all")]
+    records = [record for record in Store(results).all_current() if record.cell.method == "toy_mean"]
+    for name in metric_names():
+        values = [its[name]["value"] for record in records for its in record.metrics.values()]
+        assert row[name] == sum(values) / len(values)
+    assert row["image_AUROC_std"] is None  # of one seed
+    assert json.loads(bench("leaderboard", results, "--format", "json").out) == rows
+    assert bench("leaderboard", results, "--json", "--format", "csv").code == 2
+
+
+@pytest.mark.slow
+def test_notes_stand_beside_the_json_and_not_in_it(bench, results):
+    path = next((results / "cells").glob("toy_mean*/attempt-1.json"))
+    whole = path.read_text()
+    path.write_text("{")
+    try:
+        done = bench("leaderboard", results, "--json")
+        assert isinstance(json.loads(done.out), list)
+        assert done.err == f"corrupt record: {path}\n"
+        assert json.loads(bench("status", results, "--json").out)["corrupt"] == [str(path)]
+    finally:
+        path.write_text(whole)
+
+
+@pytest.mark.slow
+def test_a_quiet_run_prints_errors_and_where_its_files_are(bench, results, tmp_path):
+    done = bench("run", *TOYS, *TWIN, "--results", tmp_path / "r", "--quiet")
+    assert done.code == 1
+    paths = done.out.splitlines()
+    assert [Path(path).is_file() for path in paths] == [True] * len(paths)
+    assert {"leaderboard.md", "leaderboard.html", "uncertainty.csv"} <= {Path(path).name for path in paths}
+    assert "1 cells failed:" in done.err
+    assert done.err.count("toy_breaks-mvtec_ad-few_shot-metal_nut") == 2  # the cell, and the path of its record
+    assert bench("leaderboard", tmp_path / "r", "-q").out.splitlines() == paths
+
+
+@pytest.mark.slow
+def test_a_sweep_s_file_asks_for_its_cells_again(bench, results, tmp_path):
+    file, before = sweep_of(results), {path: path.read_bytes() for path in (results / "cells").rglob("*.json")}
+    copy = tmp_path / "copy-of.json"
+    copy.write_text(file.read_text())
+    cells = json.loads(file.read_text())["cells"]
+    for config in (file, copy):
+        out = bench("run", "--config", config, "--results", results, "--dry-run").out
+        assert [line.split()[1] for line in out.splitlines() if line.startswith(("done", "failed"))] == cells
+    done = bench("run", "--config", file, "--results", results, "--overwrite", "never")
+    assert "3 done, 1 failed; 0 to run" in done.out
+    assert {path: path.read_bytes() for path in (results / "cells").rglob("*.json")} == before
+    assert [path.name for path in (results / "sweeps").glob("*.json")] == [file.name]
+    out = bench("run", "--config", file, "--results", results, "--categories", "bottle", "--dry-run").out
+    assert "2 cells: 2 done" in out
+    out = bench("run", "--config", file, "--results", results, "--backbone", "vit_l_14_336", "--dry-run").out
+    assert "4 cells: 4 missing" in out
+
+
+def test_a_sweep_of_variants_of_an_own_set_and_of_a_chosen_file_is_the_same_again(bench, tmp_path, monkeypatch):
+    from benchmark.commands.run import _write_request
+    from benchmark.request.compose import AXES, plan, read_request
+
+    write_mvtec_ad(tmp_path / "parts")
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    words = ["executor=pool", "executor.cores=1", "method.winclip.temperature=1e-05"]
+    axes = dict.fromkeys(AXES) | {"methods": ["anople", "winclip"], "datasets": f"parts={tmp_path / 'parts'}"}
+    axes |= {"methods": "anople,winclip", "shots": "1"}
+    asked = read_request("anople-ablation", None, axes, "vit_l_14_336", 3, words)
+    planned = plan(asked, data_needed=True)
+    _write_request(tmp_path / "r", asked, planned, ["bench"])
+    file = tmp_path / "r" / "sweeps" / f"{asked.sweep}.json"
+    again = read_request(None, file, dict.fromkeys(AXES), None, None, [])
+    assert again.sweep == asked.sweep
+    assert [cell.id for cell in plan(again, data_needed=True).cells] == [cell.id for cell in planned.cells]
+    assert again.settings.values == asked.settings.values
+    assert len({cell.label for cell in planned.cells}) > 3
+    other = read_request(None, file, dict.fromkeys(AXES), "embedded", None, ["executor=local"])
+    assert (other.settings.backbone.image_size, other.settings.executor.name) == (None, "local")
+
+
+@pytest.mark.parametrize("settings", [3, {"sweep": 3}, {"variants": {"winclip": 3}}])
+def test_a_damaged_sweep_s_file_is_refused(bench, tmp_path, settings):
+    file = tmp_path / "s.json"
+    file.write_text(json.dumps({"argv": [], "cells": [], "origins": {}, "settings": settings}))
+    done = bench("run", "--config", file, "--results", tmp_path / "r")
+    assert (done.code, done.out) == (2, "")
+    assert str(file) in done.err
+    assert done.err.count("\n") == 1
+
+
+FOLDERS = [
+    ("run", "--methods", "winclip", "--datasets", "procedural", "--results"),
+    ("run", "--methods", "winclip", "--datasets", "procedural", "--dry-run", "--results"),
+    ("status",),
+    ("leaderboard",),
+    ("rescore",),
+    ("rescore", "results", "--output"),
+    ("compare", "a", "b", "--results"),
+    ("compare", "a"),
+    ("published", "--results"),
+    ("recertify",),
+    ("doctor", "--results"),
+]
+
+
+@pytest.mark.parametrize("words", FOLDERS, ids=" ".join)
+@pytest.mark.parametrize("folder", ["", " ", "file"])
+def test_what_is_no_results_folder_is_refused_before_anything_runs(bench, tmp_path, monkeypatch, words, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    done = bench(*words, folder)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: a results folder must ")
+    assert done.err.count("\n") == 1
+    assert ("the file file" if folder == "file" else repr(folder)) in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused_in_a_sentence(bench, results):
+    done = bench("run", *TOYS, *TWIN, "--results", "/proc/nowhere/r")
+    assert done.code == 2
+    assert done.err.startswith("error: cannot write /proc/nowhere/r")
+    assert done.err.count("\n") == 1
+
+
+def test_an_option_that_is_said_twice_is_told_what_to_do(bench):
+    assert "several values stand in one" in bench("run", "--methods", "a", "--methods", "b").err
+    assert "keep one of the two" in bench("run", "--config", "a", "--config", "b").err
+
+
+def test_the_costs_of_wide_tables_are_computed_once(bench, results, monkeypatch):
+    calls = []
+    for module in (leaderboard, report):
+        real = module.cost_table
+        monkeypatch.setattr(module, "cost_table", lambda *given, real=real: (calls.append(1), real(*given))[1])
+    done = bench("leaderboard", results, "--wide")
+    assert (done.code, len(calls)) == (0, 1)
+    costs = pd.read_csv(results / "cost.csv")
+    (row,) = [line.split() for line in done.out.splitlines() if "toy_mean" in line]
+    (wanted,) = costs.loc[costs["method"] == "toy_mean", "fit_s"]
+    assert f"{wanted:.1f}" in row
+
+
+def test_the_version_is_that_of_the_code_that_runs(bench, tmp_path, monkeypatch):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(version, "version", absent)  # a checkout that nobody installed
+    assert bench("--version").out == f"clip-ad-bench {declared}\n"
+    monkeypatch.setattr(version, "version", lambda name: "9.9")
+    assert version.suite_version() == declared  # beside an installation of another version
+    monkeypatch.setattr(version, "ROOT", tmp_path)
+    assert version.suite_version() == "9.9"  # an installation
+
+
+def test_an_interrupt_ends_with_130_and_no_traceback(bench, monkeypatch):
+    def interrupt(*given, **named):
+        raise KeyboardInterrupt
+
+    for module, name in ((listing, "print_list"), (cli, "app")):
+        monkeypatch.setattr(module, name, interrupt)
+        assert bench("list", "methods") == (130, "", "")
+
+
+PROBE = """
+import sys
+from benchmark import cli
+for words in {lines}:
+    sys.argv = ["bench", *words]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        assert stop.code in (None, 0, {code}), (words, stop.code)
+    heavy = [name for name in {heavy} if name in sys.modules]
+    assert not heavy, (words, heavy)
+"""
+
+
+def probe(tmp_path, lines, heavy, code=0):
+    text = PROBE.format(lines=[[*map(str, line)] for line in lines], heavy=heavy, code=code)
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PLUGIN), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_status_loads_neither_torch_nor_tables_and_version_and_completion_nothing_heavy(results, tmp_path):
+    lines = [["--version"], ["list", "methods", "--json"], ["show", "method", "anople", "--json"]]
+    lines += [["status", results], ["status", results, "--json"]]
+    probe(tmp_path, lines, ("torch", "lightning", "pandas", "wandb", "open_clip", "scipy", "cv2"), code=1)
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_runs_without_torch_in_whatever_words_it_is_asked_for(bench, results, tmp_path):
+    import time
+
+    time.sleep(2.1)  # what was touched a moment ago is not remembered
+    toy = ["--methods", "toy_mean", "--shots", "1", "--seeds", "0", *TWIN, "--results", tmp_path / "r"]
+    preset = ["run", "--preset", "smoke", *toy, "--protocols", "few_shot"]
+    assert bench(*preset).code == 0
+    (sweep,) = (tmp_path / "r" / "sweeps").glob("*.json")
+    config = ["run", "--config", sweep, "--results", tmp_path / "r"]
+    lines = [preset, ["run", *toy], [*preset, "--shard", "0/2"], config, [*config, "--dry-run"], [*config, "-q"]]
+    out = probe(tmp_path, lines, ("torch", "lightning", "wandb", "open_clip"))
+    assert out.count("2 cells: 2 done; 0 to run") == 3
+
+
+@pytest.mark.slow
+def test_the_doctor_loads_torch_and_no_clip(tmp_path):
+    out = probe(tmp_path, [["doctor"]], ("open_clip", "torchvision", "lightning", "pandas", "wandb", "scipy"))
+    assert "threads used by torch" in out
+
+
+@pytest.mark.slow
+def test_where_the_doctor_looks_for_weights_is_where_open_clip_does():
+    import open_clip
+
+    from benchmark.commands import doctor
+    from benchmark.request.groups import BackboneSettings
+
+    for (name, tag), hub in doctor.HUBS.items():
+        assert open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/") == hub
+    assert doctor._hub(BackboneSettings(name="ViT-B-32", pretrained="openai")).startswith("timm/")
+    assert {its.partition("/")[0] for its in choices("backbone")} >= {"vit_b_16_plus_240", "vit_l_14_336"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("list", "methods"), ("show", "method", "anople"), ("--help",)], ids=" ".join)
+def test_a_pipe_that_nobody_reads_ends_it_without_a_word(tmp_path, words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "benchmark", *words]
+    done = subprocess.run(command, env=variables, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
