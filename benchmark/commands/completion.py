@@ -3,7 +3,7 @@
 Nothing here may print or fail where a file is broken: the shell shows both between the words that are typed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
