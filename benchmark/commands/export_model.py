@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmark.commands.terminal import plain
 from benchmark.execution.exporting import TOLERANCE, Exported, export, largest_difference
 from benchmark.execution.fitting import quiet
-from benchmark.execution.program import INPUT, OUTPUTS, ExportError, Judge
+from benchmark.execution.program import INPUT, OUTPUTS, ExportError, Judge, check_fixed
 from benchmark.execution.refit import Fitted, fitted_method
 from benchmark.records import predictions
 from benchmark.records.store import Record, Store, StoreError
@@ -59,8 +59,10 @@ def export_model(path: Path, output: Path | None, category: str | None, batch: i
     with _whole_or_not_at_all(output or folder / "exported" / name) as (place, partial):
         fitted = fitted_method(record, folder)
         judge, real = Judge(fitted.method, chosen), real_images(fitted.data, chosen)
-        exported = export(judge, real.images, batch, partial)
+        side = fitted.data.image_size
+        check_fixed(judge, torch.rand(1, 3, side, side))
         recorded = check_recorded(judge, real, record, folder, fitted.changed)
+        exported = export(judge, real.images, batch, partial)
         about = describe(record, fitted, chosen, batch, exported, real.names, recorded)
         (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     for file, differences in exported.proven.items():

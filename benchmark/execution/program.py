@@ -31,15 +31,23 @@ class ExportError(UserError):
 class Judge(nn.Module):
     """A method that is always asked for one category: images (B, 3, S, S) in [0, 1] to scores and finished maps."""
 
+    method: Method
+
     def __init__(self, method: Method, category: str) -> None:
         """Borrow the method: not a submodule, so that a program holds the tensors that it reads and no others."""
         super().__init__()
         object.__setattr__(self, "method", method)
-        self.category = category
+        self.category, self.name = category, type(method).__name__
 
     def forward(self, images: Tensor) -> Rows:
         score, anomaly_map = self.method.predict(images, [self.category] * len(images))
         return score, anomaly_map
+
+
+def check_fixed(judge: Judge, image: Tensor) -> None:
+    """ExportError unless what a method says of an image (1, 3, S, S) is a fixed function of it, see `why_not`."""
+    if reason := why_not(judge, image):
+        raise ExportError(f"{judge.name} cannot be exported: {reason}.")
 
 
 @torch.no_grad()
@@ -48,7 +56,7 @@ def why_not(judge: Judge, image: Tensor) -> str:
 
     Predicts three times: the first time whatever can be kept for later images is computed.
     """
-    method: Method = judge.method
+    method = judge.method
     if method.transductive:
         return "its image scores depend on the other test images of the category"
     judge(image)
@@ -91,9 +99,10 @@ def trace(judge: Judge, images: Tensor) -> ExportedProgram:
     """
     judge(images)  # what is computed once is constant from here on
     try:
-        return torch.export.export(judge.eval(), (images,), strict=False).run_decompositions({})
+        program: ExportedProgram = torch.export.export(judge.eval(), (images,), strict=False).run_decompositions({})
     except Exception as error:  # torch raises what it likes
         raise ExportError(f"torch.export cannot trace it ({_first_line(error)})") from error
+    return program
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
@@ -128,7 +137,7 @@ def save_onnx(program: ExportedProgram, path: Path) -> int:
                 output_names=list(OUTPUTS),
                 verbose=False,
             )
-            for node in made.model.graph.all_nodes():
+            for node in made.model.graph:
                 node.metadata_props.clear()  # where in the source it comes from, with the paths of this machine
             made.save(path)
     except Exception as error:  # as above
@@ -176,12 +185,14 @@ def _fold(columns: Tensor, size: Sequence[int], kernel: Any, dilation: Any, padd
     places = F.unfold(pixels, kernel, dilation, padding, stride).long()  # (1, kernel, windows); needs no padding
     given = columns.unflatten(1, (-1, places.shape[1])).flatten(2)  # (B, C, kernel · windows)
     empty = columns.new_zeros(*given.shape[:2], height * width)
-    return empty.index_add(2, places.flatten(), given).unflatten(2, (height, width))
+    summed: Tensor = empty.index_add(2, places.flatten(), given).unflatten(2, (height, width))
+    return summed
 
 
 def _distances(here: Tensor, there: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:
     """`cdist` of any norm p, whose own operator ONNX does not have."""
-    return (here.unsqueeze(-2) - there.unsqueeze(-3)).norm(p=p, dim=-1)
+    distances: Tensor = (here.unsqueeze(-2) - there.unsqueeze(-3)).norm(p=p, dim=-1)
+    return distances
 
 
 #: What an operator is made of where torch's exporter or onnxruntime lack it.

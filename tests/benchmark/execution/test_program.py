@@ -9,12 +9,16 @@ import torch
 from benchmark.contract.candidates import SMALL, candidates, noise_images
 from benchmark.execution import exporting, program
 from benchmark.execution.exporting import ONNX, PROGRAM, export, prove
-from benchmark.execution.program import ExportError, Judge, trace, why_not
+from benchmark.execution.program import ExportError, Judge, check_fixed, trace, why_not
 from benchmark.request import registry
 from methods.components.clip.backbone import CLIPBackbone
 
 EVERY = [each for name in registry.names("method") for each in candidates(name)]
-FIRST = [next(each for each in EVERY if each.name == name) for name in registry.names("method")]
+FIRST = [
+    pytest.param(each, id=each.name, marks=pytest.mark.campaign if each.name in ("af_clip", "april_gan") else ())
+    for name in registry.names("method")
+    for each in candidates(name)[:1]
+]
 #: Methods that are no function of the image alone, and a word of the reason.
 REFUSED = {"faprompt": "text tower", "anovl": "fitted on each test image"}
 
@@ -40,7 +44,7 @@ def numbers(constants):
     return sum(each.numel() for each in constants.values() if isinstance(each, torch.Tensor))
 
 
-@pytest.mark.parametrize("candidate", FIRST, ids=lambda each: each.name)
+@pytest.mark.parametrize("candidate", FIRST)
 def test_a_method_is_a_function_of_the_image_or_says_why_not(candidate):
     reason = why_not(judge_of(candidate), noise_images(1))
     assert REFUSED.get(candidate.name, "") in reason
@@ -151,7 +155,7 @@ def test_equality_is_of_shapes_scores_and_maps(wrong, message):
 
 def test_what_torch_cannot_trace_is_named(tiny):
     judge = judge_of(first("faprompt"), tiny)
-    with pytest.raises(ExportError, match="torch.export cannot trace it"):
+    with pytest.raises(ExportError, match="cannot trace it"):
         trace(judge, noise_images(1))
 
 
@@ -181,8 +185,7 @@ def test_every_method_is_exported_with_proof_or_refused(candidate, tmp_path):
     judge = judge_of(candidate)
     if candidate.name in REFUSED:
         with pytest.raises(ExportError, match=REFUSED[candidate.name]):
-            export(judge, noise_images(2), 1, tmp_path)
-        assert not [*tmp_path.iterdir()]
+            check_fixed(judge, noise_images(1))
         return
     written = export(judge, noise_images(2), 1, tmp_path)
     assert written.refused == {}
