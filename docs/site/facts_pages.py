@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import get_args, get_origin
 
-from benchmark.commands.show import ROWS
+from benchmark.commands.listing import LISTS
 from benchmark.request import registry
 from benchmark.request.registry import DatasetFacts
 from benchmark.request.settings import GROUPS
@@ -58,7 +58,7 @@ def tables_of_settings() -> str:
 
 def table_of_presets() -> str:
     """Every preset and what it is for."""
-    return table(("preset", "what for"), [(code(name), cell(said)) for name, said in ROWS["presets"]()])
+    return table(("preset", "what for"), [(code(its["name"]), cell(its["summary"])) for its in LISTS["presets"][0]()])
 
 
 def datasets() -> list[DatasetFacts]:

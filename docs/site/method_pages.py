@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from typing import Any
 
-from benchmark.commands.show import NO_PAPER
+from benchmark.commands.listing import NO_PAPER
 from benchmark.request import registry
 from benchmark.request.published import READ, Figure, figures
 from benchmark.request.registry import MethodFacts

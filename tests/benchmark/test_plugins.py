@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import benchmark
-from benchmark.commands import show
+from benchmark.commands import listing
 from benchmark.request import inputs, registry
 from benchmark.request.code import code_of
 
@@ -112,7 +112,7 @@ def test_it_is_told_where_it_comes_from(found, bench):
         ("method", "my_memory", "my-memory 0.1.0"),
         ("dataset", "my_parts", "my-parts 0.1.0"),
     ):
-        assert {row[0]: row[-1] for row in show.ROWS[f"{kind}s"]()}[name] == distribution
+        assert {its["name"]: its["from"] for its in listing.LISTS[f"{kind}s"][0]()}[name] == distribution
         assert name in bench("list", f"{kind}s").out
         assert f"# distribution: {distribution}\n" in bench("show", kind, name).out
         assert registry.distribution(kind, name) == distribution
