@@ -240,13 +240,21 @@ def pretrain(
     folder: Annotated[
         Path | None, typer.Option(help="of rendered images and checkpoints; default: below the cache")
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="local-dir:PATH or timm:NAME: distil its features of photographs")
+    ] = None,
+    photographs: Annotated[Path, typer.Option(help="root below which packages of photographs lie")] = Path("/"),
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps")] = "auto",
 ) -> None:
     """Make the weights of the embedded CLIP from nothing; the same command goes on after a stop."""
     from benchmark.execution.build import resolve_device  # noqa: PLC0415  (torch)
     from benchmark.pretraining import run as pretraining  # noqa: PLC0415  (torch)
 
-    pretraining.run(what, seed, folder, resolve_device(accelerator), words or [])
+    device = resolve_device(accelerator)
+    if teacher is None:
+        pretraining.run(what, seed, folder, device, words or [])
+    else:
+        pretraining.run_distillation(what, teacher, photographs, seed, folder, device, words or [])
 
 
 @app.command()

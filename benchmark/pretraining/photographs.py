@@ -29,8 +29,8 @@ _IMAGES = {".jpg", ".jpeg", ".png", ".tga", ".webp"}
 _ARCHIVES = {".pk3"}
 #: Ends of names that say what an image of a game is besides a photograph: directions, heights, lamps, screens, …
 _MAPS = (
-    "_nm", "_norm", "_normal", "_n", "_bump", "_height", "_gloss", "_glow", "_sm", "_s", "_spec", "_mask", "_local", "_pls", "_luma",
-    "_reflect", "_pants", "_shirt", "_alpha", "_screenshot", "_d_s", "_g", "_blend",
+    "_nm", "_norm", "_normal", "_n", "_bump", "_height", "_gloss", "_glow", "_sm", "_s", "_spec", "_mask", "_local",
+    "_pls", "_luma", "_reflect", "_pants", "_shirt", "_alpha", "_screenshot", "_d_s", "_g", "_blend",
 )  # fmt: skip
 
 

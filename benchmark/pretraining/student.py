@@ -85,7 +85,7 @@ def new_student(seed: int, images: np.ndarray) -> open_clip.CLIP:
 
 
 def normalised(images: np.ndarray, light: np.random.Generator | None = None) -> Tensor:
-    """Images (n, H, W, 3) uint8 as the tower reads them, (n, 3, H, W); under a `light` of their own, if one is given."""
+    """Images (n, H, W, 3) uint8 as the tower reads them, (n, 3, H, W), each in its own light if `light` is given."""
     shown = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     if light is not None:
         gain, offset = (
@@ -95,14 +95,21 @@ def normalised(images: np.ndarray, light: np.random.Generator | None = None) -> 
     return (shown - NORMALISATION[0]) / NORMALISATION[1]
 
 
-def see(clip: Any, images: Tensor) -> ImageFeatures:
-    """Raw tokens of normalised images after the student's block of each depth."""
+def see(clip: Any, images: Tensor, corner: tuple[int, int] = (0, 0)) -> ImageFeatures:
+    """Raw tokens of normalised images after the student's block of each depth.
+
+    A smaller image is a part of a whole one: it has the positions of the patches from `corner` (row, column) on.
+    """
     visual = clip.visual
+    rows, columns = (side // visual.patch_size[0] for side in images.shape[2:])
+    square = visual.positional_embedding[1:].unflatten(0, tuple(visual.grid_size))
+    square = square[corner[0] : corner[0] + rows, corner[1] : corner[1] + columns]
+    positions = torch.cat([visual.positional_embedding[:1], square.flatten(0, 1)])
     taps = blocks_at(DEPTHS, len(visual.transformer.resblocks))
-    return run_image(visual, images, visual.positional_embedding, tuple(visual.grid_size), ImageRequest(taps=taps))
+    return run_image(visual, images, positions, (rows, columns), ImageRequest(taps=taps))
 
 
-def unexplained(found: ImageFeatures, tokens: Tensor, classes: Tensor, target: Target) -> dict[str, Tensor]:
+def unexplained(found: ImageFeatures, tokens: Tensor, classes: Tensor | None, target: Target) -> dict[str, Tensor]:
     """Squared distance of unit tokens to the teacher's, as a share of the teacher's variance: (L,) each.
 
     0 is the teacher, 1 is what one constant token per depth would have. Raw tokens are compared, with no layer between
@@ -111,21 +118,22 @@ def unexplained(found: ImageFeatures, tokens: Tensor, classes: Tensor, target: T
     Args:
         found: the student's, of `see`.
         tokens: the teacher's patches, (B, L, N, width), of unit length.
-        classes: the teacher's class tokens, (B, L, width), of unit length.
+        classes: the teacher's class tokens, (B, L, width), of unit length; None where the student sees a part alone.
         target: of the training.
     """
+    scale = target.variance.to(found.taps)
     patches = F.normalize(found.taps, dim=-1) - unit_target(target, tokens).transpose(0, 1)  # (L, B, N, width)
-    whole = F.normalize(found.class_taps, dim=-1) - unit_target(target, classes).transpose(0, 1)  # (L, B, width)
-    scale = target.variance.to(patches)
-    return {
-        "patches": patches.square().sum(dim=-1).mean(dim=(1, 2)) / scale,
-        "classes": whole.square().sum(dim=-1).mean(dim=1) / scale,
-    }
+    terms = {"patches": patches.square().sum(dim=-1).mean(dim=(1, 2)) / scale}
+    if classes is not None:
+        whole = F.normalize(found.class_taps, dim=-1) - unit_target(target, classes).transpose(0, 1)  # (L, B, width)
+        terms["classes"] = whole.square().sum(dim=-1).mean(dim=1) / scale
+    return terms
 
 
 def objective(terms: dict[str, Tensor]) -> Tensor:
     """The loss of `unexplained`."""
-    return terms["patches"].mean() + _CLASS * terms["classes"].mean()
+    patches = terms["patches"].mean()
+    return patches + _CLASS * terms["classes"].mean() if "classes" in terms else patches
 
 
 def export(clip: open_clip.CLIP, image_tower: dict[str, Tensor], folder: Path) -> Path:

@@ -15,19 +15,19 @@ from methods.components.clip.weights import WORDS
 TIMM = "timm:"
 
 
-def open_teacher(name: str, image_size: int) -> CLIPBackbone:
+def open_teacher(name: str, grid: int) -> CLIPBackbone:
     """The teacher by "local-dir:PATH", a folder of open_clip, or "timm:NAME", a plain vision transformer of timm.
 
     Args:
         name: the schema and what it names.
-        image_size: side of the images that it will see, pixels.
+        grid: patches along a side of the images that it will see.
 
     Raises:
         ConfigError: another schema, or a model that is no plain vision transformer, or no weights of it.
         BackboneError: the folder holds no model.
     """
     if name.startswith(LOCAL_DIR):
-        return CLIPBackbone.load(name, "", image_size=image_size)
+        return _of_grid(CLIPBackbone.load(name, "").clip, grid)
     if not name.startswith(TIMM):
         raise ConfigError(f"--teacher must be {LOCAL_DIR}PATH or {TIMM}NAME, got {name!r}.")
     import timm  # noqa: PLC0415  (seconds)
@@ -36,7 +36,11 @@ def open_teacher(name: str, image_size: int) -> CLIPBackbone:
         model = timm.create_model(name.removeprefix(TIMM), pretrained=True)
     except (RuntimeError, OSError, ValueError) as error:
         raise ConfigError(f"Cannot get the weights of {name}: {error}") from error
-    return CLIPBackbone(clip_of_timm(model), open_clip.SimpleTokenizer(), image_size=image_size)
+    return _of_grid(clip_of_timm(model), grid)
+
+
+def _of_grid(clip: Any, grid: int) -> CLIPBackbone:
+    return CLIPBackbone(clip, open_clip.SimpleTokenizer(), image_size=grid * clip.visual.patch_size[0])
 
 
 def clip_of_timm(model: Any) -> open_clip.CLIP:
@@ -65,12 +69,15 @@ def clip_of_timm(model: Any) -> open_clip.CLIP:
     bias = given.pop("patch_embed.proj.bias", torch.zeros(width))
     given["proj"] = torch.eye(width)
     try:
-        positions = given["positional_embedding"].squeeze(0) + torch.cat([torch.zeros(1, width), bias.repeat(len(given["positional_embedding"][0]) - 1, 1)])
+        positions = given["positional_embedding"].squeeze(0).clone()
+        positions[1:] += bias
         given |= {"positional_embedding": positions, "class_embedding": given["class_embedding"].flatten()}
         clip.visual.load_state_dict(given)
     except (KeyError, RuntimeError) as error:
-        strange = sorted(given.keys() ^ wanted.keys())[:5]
-        raise ConfigError(f"{TIMM[:-1]}'s model is no plain vision transformer with a class token ({strange}).") from error
+        strange = ", ".join(sorted(given.keys() ^ wanted.keys())[:5])
+        raise ConfigError(
+            f"The model is no plain vision transformer with a class token (differs in {strange})."
+        ) from error
     for part in clip.visual.modules():
         if isinstance(part, torch.nn.LayerNorm):
             part.eps = model.norm.eps

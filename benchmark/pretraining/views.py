@@ -1,4 +1,4 @@
-"""What teacher and student look at: crops of photographs at many scales, things cut out of them, and rendered scenes."""
+"""What teacher and student see: crops of photographs at many scales, things cut out of them, and rendered scenes."""
 
 from pathlib import Path
 

@@ -91,7 +91,9 @@ def main() -> None:
     print("| row | " + " | ".join(METRICS) + " |\n|" + " --- |" * 4)
     for row, found in table(backbone, asked.sets.split(","), asked.data, asked.per_kind).items():
         print(f"| {row} | " + " | ".join(f"{found[m]:.1f}" if m in found else "–" for m in METRICS) + " |", flush=True)
-    print(f"{backbone.image_size} px, {SHOTS} shots, {len(DRAWS)} draws, {(time.process_time() - began) / 60:.1f} CPU min")
+    print(
+        f"{backbone.image_size} px, {SHOTS} shots, {len(DRAWS)} draws, {(time.process_time() - began) / 60:.1f} CPU min"
+    )
 
 
 if __name__ == "__main__":
