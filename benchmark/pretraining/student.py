@@ -33,6 +33,7 @@ CONFIG: dict[str, Any] = {
 }
 SIDE: int = CONFIG["vision_cfg"]["image_size"]
 GRID = SIDE // CONFIG["vision_cfg"]["patch_size"]
+_STREAM = 0.1  # deviation of what enters the first block
 _CLASS = 0.25  # weight of the class token beside the patches
 _GAIN, _OFFSET = 0.08, 0.03  # most that the light on the student's image differs from that on the teacher's
 
@@ -41,7 +42,7 @@ class Target(NamedTuple):
     """What the student's tokens are compared with: the teacher's, by depth, in the student's width."""
 
     basis: Tensor  # (L, teacher's width, width) orthonormal columns
-    variance: Tensor  # (L,) of the teacher's unit tokens about their mean, after the projection
+    constant: Tensor  # (L,) mean cosine distance of the teacher's tokens to the best constant one, after the projection
 
 
 def fit_target(shards: list[Shard], width: int) -> Target:
@@ -61,18 +62,23 @@ def fit_target(shards: list[Shard], width: int) -> Target:
     else:
         basis = torch.eye(theirs, width).expand(len(tokens), -1, -1)
     projected = F.normalize(tokens @ basis, dim=-1)
-    apart = projected - projected.mean(dim=1, keepdim=True)
-    return Target(basis, apart.square().sum(dim=-1).mean(dim=-1))
+    return Target(basis, 1 - projected.mean(dim=1).norm(dim=-1))
 
 
 def unit_target(target: Target, tokens: Tensor) -> Tensor:
     """The teacher's unit tokens (B, L, …, width) in the student's width, of unit length again."""
+    if target.basis.shape[1] == target.basis.shape[2]:
+        return tokens
     flat = tokens.flatten(2, -2) if tokens.ndim > 3 else tokens.unsqueeze(2)
     return F.normalize(flat @ target.basis.to(flat), dim=-1).view(*tokens.shape[:-1], -1)
 
 
 def new_student(seed: int, images: np.ndarray) -> open_clip.CLIP:
-    """The model with its first weights; its first layer whitens the patches of `images` (n, side, side, 3) uint8."""
+    """The model with its first weights.
+
+    Its first layer whitens the patches of `images` (n, side, side, 3) uint8. What enters the blocks is small beside
+    what they add, so that the blocks, not the pixels, soon decide the direction of a token.
+    """
     torch.manual_seed(seed)
     clip = open_clip.CLIP(**CONFIG)
     visual: Any = clip.visual
@@ -80,6 +86,7 @@ def new_student(seed: int, images: np.ndarray) -> open_clip.CLIP:
     patches = F.unfold(normalised(images), patch, stride=patch).transpose(1, 2).flatten(0, 1)
     with torch.no_grad():
         visual.conv1.weight.copy_(whitening(patches, len(visual.conv1.weight)).view_as(visual.conv1.weight))
+        visual.ln_pre.weight.fill_(_STREAM)
         visual.positional_embedding[1:] = waves(visual.grid_size[0], visual.positional_embedding.shape[1])
     return clip
 
@@ -110,9 +117,9 @@ def see(clip: Any, images: Tensor, corner: tuple[int, int] = (0, 0)) -> ImageFea
 
 
 def unexplained(found: ImageFeatures, tokens: Tensor, classes: Tensor | None, target: Target) -> dict[str, Tensor]:
-    """Squared distance of unit tokens to the teacher's, as a share of the teacher's variance: (L,) each.
+    """Mean cosine distance of tokens to the teacher's, as a share of that of the best constant token: (L,) each.
 
-    0 is the teacher, 1 is what one constant token per depth would have. Raw tokens are compared, with no layer between
+    0 is the teacher, 1 is a student that says the same of everything. Raw tokens are compared, with no layer between
     that a memory would not have: what a memory reads are cosines of just these.
 
     Args:
@@ -121,12 +128,12 @@ def unexplained(found: ImageFeatures, tokens: Tensor, classes: Tensor | None, ta
         classes: the teacher's class tokens, (B, L, width), of unit length; None where the student sees a part alone.
         target: of the training.
     """
-    scale = target.variance.to(found.taps)
-    patches = F.normalize(found.taps, dim=-1) - unit_target(target, tokens).transpose(0, 1)  # (L, B, N, width)
-    terms = {"patches": patches.square().sum(dim=-1).mean(dim=(1, 2)) / scale}
+    scale = target.constant.to(found.taps)
+    apart = 1 - F.cosine_similarity(found.taps, unit_target(target, tokens).transpose(0, 1), dim=-1)  # (L, B, N)
+    terms = {"patches": apart.mean(dim=(1, 2)) / scale}
     if classes is not None:
-        whole = F.normalize(found.class_taps, dim=-1) - unit_target(target, classes).transpose(0, 1)  # (L, B, width)
-        terms["classes"] = whole.square().sum(dim=-1).mean(dim=1) / scale
+        whole = 1 - F.cosine_similarity(found.class_taps, unit_target(target, classes).transpose(0, 1), dim=-1)
+        terms["classes"] = whole.mean(dim=1) / scale  # of (L, B)
     return terms
 
 
