@@ -50,8 +50,8 @@ class Schedule:
 
     views: int = 8_064
     first_views: int = 512
-    steps: int = 10_000
-    steps_per_shard: int = 25
+    steps: int = 20_000
+    steps_per_shard: int = 100
     batch: int = 4
     parts: int = 3
     lr: float = 2e-3
