@@ -132,8 +132,8 @@ def test_views_are_a_function_of_their_number(root, tmp_path):
     )
     assert first.shape == (PER_SHARD, 64, 64, 3)
     assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert not np.array_equal(first, reseeded)
+    for another in (other, reseeded):
+        assert (first != another).any(axis=(1, 2, 3)).mean() > 0.9
     grey = (first == first[..., :1]).all(axis=(1, 2, 3)).mean()
     assert 0.1 < grey < 0.6
     assert first.reshape(PER_SHARD, -1).std(axis=1).min() > 1
