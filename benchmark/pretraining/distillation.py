@@ -1,6 +1,7 @@
 """The distillation: views and the teacher's features in, a student out; it goes on where it stopped."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -68,7 +69,7 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
-        return self.lr * min(1.0, (step + 1) / self.warmup) * (self.flat / max(self.flat, step)) ** 0.5
+        return self.lr * min(1.0, (step + 1) / self.warmup) * math.sqrt(self.flat / max(self.flat, step))
 
 
 class Training:
@@ -175,7 +176,7 @@ def distil(
                 pool = shards(schedule.pool(number))
             terms = training.step(pool, number)
             done, seconds = number + 1, time.process_time() - began
-            line = {"step": done, "cpu_s": round(seconds, 1), "views": PER_SHARD * len(pool)}
+            line: dict[str, Any] = {"step": done, "cpu_s": round(seconds, 1), "views": PER_SHARD * len(pool)}
             if done % 20 == 0 or done == last:
                 line |= {name: [round(value, 4) for value in term.tolist()] for name, term in terms.items()}
                 log.write(f"{json.dumps(line)}\n")

@@ -170,11 +170,10 @@ def decode(data: bytes) -> np.ndarray | None:
     """The pixels of a file, (H, W, 3) uint8, RGB, a transparent part on grey; None of what is no image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
-                image = Image.alpha_composite(ground, image)
-            return np.asarray(image.convert("RGB"))
+            if "A" not in image.getbands() and "transparency" not in image.info:
+                return np.asarray(image.convert("RGB"))
+            ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
+            return np.asarray(Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB"))
     except (OSError, ValueError, SyntaxError):  # what Pillow raises on a broken file
         return None
 
