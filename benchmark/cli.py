@@ -337,16 +337,9 @@ def check(
     ] = None,
 ) -> None:
     """Check the promises of a method, a line each; exit code 1 if one is broken."""
-    from benchmark.contract import promises as contract  # noqa: PLC0415  (torch)
-    from benchmark.execution.fitting import quiet  # noqa: PLC0415  (torch)
+    from benchmark.commands import check as checking  # noqa: PLC0415  (torch)
 
-    quiet()
-    broken = False
-    for promise, protocol, problem in contract.check(method, words or []):
-        broken = broken or bool(problem)
-        sentence = promise.sentence.removesuffix(".") + (f" ({protocol})" if protocol else "")
-        print(f"BROKEN {sentence}: {problem}" if problem else f"ok     {sentence}")
-    raise typer.Exit(1 if broken else 0)
+    raise typer.Exit(checking.check(method, words or []))
 
 
 @app.command()
@@ -357,13 +350,19 @@ def pretrain(
     folder: Annotated[
         Path | None, typer.Option(help="of rendered images and checkpoints; default: below the cache")
     ] = None,
+    teacher: Annotated[str | None, typer.Option(help="local-dir:PATH or timm:NAME, distilled on photographs")] = None,
+    photographs: Annotated[Path, typer.Option(help="root below which packages of photographs lie")] = Path("/"),
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps")] = "auto",
 ) -> None:
     """Make the weights of the embedded CLIP from nothing; the same command goes on after a stop."""
     from benchmark.execution.build import resolve_device  # noqa: PLC0415  (torch)
     from benchmark.pretraining import run as pretraining  # noqa: PLC0415  (torch)
 
-    pretraining.run(what, seed, folder, resolve_device(accelerator), words or [])
+    device = resolve_device(accelerator)
+    if teacher is None:
+        pretraining.run(what, seed, folder, device, words or [])
+    else:
+        pretraining.run_distillation(what, teacher, photographs, seed, folder, device, words or [])
 
 
 @app.command()
