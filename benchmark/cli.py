@@ -366,9 +366,7 @@ def pretrain(
 
 
 @app.command()
-def doctor(
-    results: Annotated[Path, folder_option("where results would go")] = Path("results"),
-) -> None:
+def doctor(results: Annotated[Path, folder_option("where results would go")] = Path("results")) -> None:
     """Check versions, devices, weights, data roots and writability, and say what to do next."""
     from benchmark.commands import doctor as doctors  # noqa: PLC0415  (torch)
 
