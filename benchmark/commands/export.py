@@ -23,8 +23,10 @@ def export(
 ) -> None:
     """Write the method of a record as model.onnx and model.pt2, which run without this package, proven equal to it."""
     if ctx.invoked_subcommand:
-        if record or output or category:
-            raise ConfigError(f"--record, --output and --category stand alone, not before {ctx.invoked_subcommand}.")
+        if record or output or category or batch > 1:
+            raise ConfigError(
+                f"--record, --output, --category and --batch stand alone, not before {ctx.invoked_subcommand}."
+            )
         return
     if record is None:
         print(ctx.get_help())

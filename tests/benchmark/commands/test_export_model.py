@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from twins import write_mvtec_ad
 
 from benchmark import cli
@@ -105,20 +106,32 @@ def test_the_loader_of_the_page_says_what_the_run_said(bench, results, loader, d
     assert 0 <= proof["largest_difference_of_recorded_scores"] < 1e-4
 
 
-@pytest.mark.parametrize("path", sorted(path for path in PROBE.iterdir() if path.stem != "mask"), ids=lambda p: p.name)
-def test_the_loader_reads_images_as_the_suite_does(path, loader):
-    text = loader.read_text()
-    read = {}
-    names = "import numpy as np\nfrom PIL import Image, ImageOps\nside = 64\n"
-    exec(names + re.search(r"def read.*?(?=\nfor path)", text, re.DOTALL).group(), read)
-    assert np.array_equal(read["read"](path)[0], read_image(path, 64).numpy())
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory) -> Path:
+    """A photograph that was taken upright and stored lying."""
+    path = tmp_path_factory.mktemp("turned") / "turned.jpg"
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = 6
+    with Image.open(PROBE / "portrait.jpg") as image:
+        image.save(path, exif=exif)
+    return path
+
+
+def test_the_loader_reads_images_as_the_suite_does(loader, turned):
+    text, names = loader.read_text(), {}
+    start = "import numpy as np\nfrom PIL import Image, ImageOps\nside = 64\n"
+    exec(start + re.search(r"def read.*?(?=\nfor path)", text, re.DOTALL).group(), names)
+    paths = [turned, *(path for path in PROBE.iterdir() if path.stem != "mask")]
+    wrong = [path.name for path in paths if not np.array_equal(names["read"](path)[0], read_image(path, 64).numpy())]
+    assert len(paths) > 5
+    assert wrong == []
 
 
 def test_the_loader_is_of_twenty_lines(loader):
     assert len([line for line in loader.read_text().splitlines() if line.strip()]) <= 20
 
 
-def test_several_categories_need_one_and_a_batch_is_taken_at_once(bench, results, tmp_path):
+def test_several_categories_need_one_and_a_batch_is_taken_at_once(bench, results, data, tmp_path):
     import torch
 
     folder, record = tmp_path / "out", cell(results, "all")
@@ -128,8 +141,11 @@ def test_several_categories_need_one_and_a_batch_is_taken_at_once(bench, results
     assert "Did you mean 'bottle'?" in bench("export", "--record", record, "--category", "botle").err
     done = bench("export", "--record", record, "--category", "metal_nut", "--batch", 3, "--output", folder)
     assert done.code == 0, done.err
-    score, _ = torch.export.load(folder / "model.pt2").module()(torch.rand(3, 3, 128, 128))
-    assert score.shape == (3,)
+    kept = predictions.read(record / "attempt-1.safetensors")
+    rows = [row for row, category in enumerate(kept.categories) if category == "metal_nut"][:3]
+    images = torch.stack([read_image(data / kept.names[row], 128) for row in rows])
+    score, _ = torch.export.load(folder / "model.pt2").module()(images)
+    np.testing.assert_allclose(score.numpy(), kept.scores[rows], rtol=0, atol=1e-4)
 
 
 def test_no_such_record(bench, results):
