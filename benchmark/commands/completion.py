@@ -3,7 +3,7 @@
 Nothing here may print or fail where a file is broken: the shell shows both between the words that are typed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import typer
@@ -76,8 +76,8 @@ def words(ctx: typer.Context, incomplete: str) -> list[str]:
 
     Bash parts words at "=", and asks for the value alone: behind KEY and =, or behind KEY where = is the last.
     """
-    said: Sequence[str] = ctx.params.get("words") or ()
-    *_, key, last = ["", "", *said]
+    said: list[str] = ["", "", *(ctx.params.get("words") or [])]
+    key, last = said[-2:]
     key = key if last == "=" else "" if incomplete or "=" in last else last
     begin = f"{key}=" if key else ""
     known = _words(ctx, begin + incomplete)
@@ -102,8 +102,11 @@ def _words(ctx: typer.Context, incomplete: str) -> Iterator[str]:
 
 def _settings(group: str, schema: Mapping[str, Setting]) -> Iterator[str]:
     for key, setting in schema.items():
-        values = setting.choices if setting.choices and not isinstance(setting.default, list) else (setting.default,)
-        values = (True, False) if isinstance(setting.default, bool) else values
+        values: tuple[object, ...] = (setting.default,)
+        if isinstance(setting.default, bool):
+            values = (True, False)
+        elif setting.choices and not isinstance(setting.default, list):
+            values = setting.choices
         yield from (f"{group}.{key}={_value(value)}" for value in values)
 
 

@@ -217,6 +217,25 @@ def test_a_sweep_of_variants_of_an_own_set_and_of_a_chosen_file_is_the_same_agai
     assert (other.settings.backbone.image_size, other.settings.executor.name) == (None, "local")
 
 
+def test_a_default_of_that_time_stays_where_it_is_another_one_today(bench, tmp_path):
+    from benchmark.commands.run import _write_request
+    from benchmark.request.compose import AXES, plan, read_request
+
+    axes = dict.fromkeys(AXES) | {"methods": "winclip", "datasets": "procedural"}
+    asked = read_request(None, None, axes, None, None, [])
+    _write_request(tmp_path / "r", asked, plan(asked, data_needed=False), ["bench"])
+    file = tmp_path / "r" / "sweeps" / f"{asked.sweep}.json"
+    told = json.loads(file.read_text())
+    assert told["origins"]["protocol.evaluation_size"] == "configs/base.yaml"
+    told["settings"]["protocol"]["evaluation_size"] = 240
+    told["settings"]["backbone"]["position_resize"] = "open_clip"
+    file.write_text(json.dumps(told))
+    again = read_request(None, file, dict.fromkeys(AXES), None, None, []).settings
+    assert (again.protocol.evaluation_size, again.backbone.position_resize) == (240, "open_clip")
+    assert again.origins["protocol.evaluation_size"] == str(file)
+    assert again.origins["protocol.regions"] == "configs/base.yaml"
+
+
 @pytest.mark.parametrize("settings", [3, {"sweep": 3}, {"variants": {"winclip": 3}}])
 def test_a_damaged_sweep_s_file_is_refused(bench, tmp_path, settings):
     file = tmp_path / "s.json"
@@ -369,11 +388,12 @@ def test_where_the_doctor_looks_for_weights_is_where_open_clip_does():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("list", "methods"), ("show", "method", "anople"), ("--help",)], ids=" ".join)
-def test_a_pipe_that_nobody_reads_ends_it_without_a_word(tmp_path, words):
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # what is said is lost at the end, or at once
+@pytest.mark.parametrize("words", [("list", "methods"), ("--help",)], ids=" ".join)
+def test_a_pipe_that_nobody_reads_ends_it_without_a_word(tmp_path, words, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
-    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
     command = [sys.executable, "-m", "benchmark", *words]
     done = subprocess.run(command, env=variables, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
