@@ -323,7 +323,7 @@ def doctor(
     results: Annotated[Path, folder_option("where results would go")] = Path("results"),
 ) -> None:
     """Check versions, devices, weights, data roots and writability, and say what to do next."""
-    from benchmark.commands import doctor as doctors  # noqa: PLC0415  (torch)
+    from benchmark.commands import doctor as doctors  # noqa: PLC0415  (huggingface_hub)
 
     raise typer.Exit(doctors.examine(results, Console()))
 

@@ -368,10 +368,48 @@ def test_a_finished_sweep_runs_without_torch_in_whatever_words_it_is_asked_for(b
     assert out.count("2 cells: 2 done; 0 to run") == 3
 
 
+def has_driver():
+    from ctypes import CDLL
+
+    try:
+        return bool(CDLL("libcuda.so.1"))
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
-def test_the_doctor_loads_torch_and_no_clip(tmp_path):
-    out = probe(tmp_path, [["doctor"]], ("open_clip", "torchvision", "lightning", "pandas", "wandb", "scipy"))
-    assert "threads used by torch" in out
+@pytest.mark.skipif(has_driver(), reason="torch is loaded where there may be a GPU")
+def test_the_doctor_loads_no_torch_where_it_could_see_no_gpu_and_no_clip_anywhere(tmp_path):
+    out = probe(tmp_path, [["doctor"]], ("torch", "open_clip", "torchvision", "lightning", "pandas", "wandb", "scipy"))
+    assert "no GPU: " in out
+
+
+def test_why_there_is_no_gpu_agrees_with_torch(monkeypatch, tmp_path):
+    import torch
+
+    from benchmark.commands import doctor
+
+    why = doctor.why_no_gpu()
+    assert not (why and torch.cuda.is_available())
+    assert (torch.version.cuda or "CPU alone") in why or not why
+
+    def built(text):
+        (tmp_path / "version.py").write_text(text)
+        spec = doctor.find_spec("torch")
+        monkeypatch.setattr(spec, "origin", str(tmp_path / "__init__.py"))
+        monkeypatch.setattr(doctor, "find_spec", lambda name: spec)
+        return doctor.why_no_gpu()
+
+    def absent(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(doctor, "CDLL", absent)
+    assert built("cuda: Optional[str] = None\nhip: Optional[str] = None\n") == "this torch is built for the CPU alone"
+    assert "CUDA 12.4, and this machine has no driver" in built("cuda: Optional[str] = '12.4'\nhip = None\n")
+    assert built("cuda = None\nhip: Optional[str] = '6.2'\n") == ""
+    assert built("") == ""
+    monkeypatch.setattr(doctor, "CDLL", lambda name: name)
+    assert built("cuda = '12.4'\nhip = None\n") == ""
 
 
 @pytest.mark.slow
