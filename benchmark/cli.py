@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from benchmark.commands import captions, completion, data, export, listing, new
 from benchmark.commands import show as showing
-from benchmark.commands.arguments import Folder, Json, Method, Quiet, SaidOnce, Words, folder_option, read_folder
+from benchmark.commands.arguments import Folder, Json, Method, Quiet, SaidOnce, Words, folder_option, named, read_folder
 from benchmark.request.registry import ConfigError
 from benchmark.request.version import NAME, suite_version
 from datamodules.components.sample import UserError
@@ -51,39 +51,23 @@ def _options(
 @app.command(cls=SaidOnce)
 def run(
     words: Words = None,
-    methods: Annotated[
-        str | None, typer.Option(help="a,b: files of methods/", autocompletion=completion.method_list)
-    ] = None,
-    datasets: Annotated[
-        str | None, typer.Option(help="c,d: files of datamodules/", autocompletion=completion.dataset_list)
-    ] = None,
-    protocols: Annotated[
-        str | None, typer.Option(help="default: each method's first", autocompletion=completion.protocol_list)
-    ] = None,
+    methods: Annotated[str | None, named("a,b: files of methods/", completion.method_list)] = None,
+    datasets: Annotated[str | None, named("c,d: files of datamodules/", completion.dataset_list)] = None,
+    protocols: Annotated[str | None, named("default: each method's first", completion.protocol_list)] = None,
     shots: Annotated[str | None, typer.Option(help="1,2,4: normal images per category")] = None,
     seeds: Annotated[str | None, typer.Option(help="0,1,2")] = None,
-    categories: Annotated[
-        str | None, typer.Option(help="default: all of each data set", autocompletion=completion.category_list)
-    ] = None,
+    categories: Annotated[str | None, named("default: all of each data set", completion.category_list)] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(
-            help="file of configs/backbone, NAME/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH",
-            autocompletion=completion.backbone,
-        ),
+        named("file of configs/backbone, NAME/PRETRAINED, hf-hub:ORG/NAME or local-dir:PATH", completion.backbone),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="file of configs/preset", autocompletion=completion.preset)] = None,
+    preset: Annotated[str | None, named("file of configs/preset", completion.preset)] = None,
     config: Annotated[Path | None, typer.Option(help="your own YAML, or a file of sweeps/ in a results folder")] = None,
     results: Annotated[
-        Path | None,
-        folder_option("of records and tables; default results/PRESET or results/main"),
+        Path | None, folder_option("of records and tables; default results/PRESET or results/main")
     ] = None,
     overwrite: Annotated[
-        str,
-        typer.Option(
-            help="never | failed | always: which recorded cells run again",
-            autocompletion=completion.one_of(lambda: OVERWRITE),
-        ),
+        str, named("never | failed | always: which recorded cells run again", completion.one_of(lambda: OVERWRITE))
     ] = "failed",
     limit: Annotated[
         int | None, typer.Option(help="test images per category; rows become invalid for a leaderboard")
@@ -145,10 +129,7 @@ def show(
         ),
     ] = None,
     words: Words = None,
-    categories: Annotated[
-        str | None,
-        typer.Option(help="synthesis: default the first eight", autocompletion=completion.category_list),
-    ] = None,
+    categories: Annotated[str | None, named("synthesis: default the first eight", completion.category_list)] = None,
     output: Annotated[Path | None, typer.Option(help="synthesis: default results/report/synthesis.png")] = None,
     textures: Annotated[str | None, typer.Option(help="synthesis: a folder of images, such as DTD")] = None,
     as_json: Json = False,
@@ -189,10 +170,7 @@ def leaderboard(
         ),
     ] = None,
     metrics: Annotated[
-        str | None,
-        typer.Option(
-            help="a,b: such as image_AUROC; default all that are there", autocompletion=completion.metric_list
-        ),
+        str | None, named("a,b: such as image_AUROC; default all that are there", completion.metric_list)
     ] = None,
     by_category: Annotated[bool, typer.Option("--by-category", help="a table of categories per comparison")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="all columns, and what each row costs")] = False,
@@ -278,10 +256,7 @@ def predict(
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="a results folder; with --results the label of a method")],
     b: Annotated[str, typer.Argument(metavar="B", help="the other one")],
-    results: Annotated[
-        Path | None,
-        folder_option("a results folder that holds both methods"),
-    ] = None,
+    results: Annotated[Path | None, folder_option("a results folder that holds both methods")] = None,
     output: Annotated[Path | None, typer.Option(help="a CSV file for all metrics and categories")] = None,
 ) -> None:
     """Say what changed from A to B and what it did to each metric: paired differences with intervals, by category."""
@@ -294,17 +269,10 @@ def compare(
 
 @app.command()
 def published(
-    method: Annotated[
-        str | None, typer.Option(help="of the suite, or a name that sources use", autocompletion=completion.method)
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="a data set", autocompletion=completion.dataset)] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="such as image_AUROC", autocompletion=completion.metric_list)
-    ] = None,
-    results: Annotated[
-        Path | None,
-        folder_option("a results folder, whose rows then stand beside"),
-    ] = None,
+    method: Annotated[str | None, named("of the suite, or a name that sources use", completion.method)] = None,
+    dataset: Annotated[str | None, named("a data set", completion.dataset)] = None,
+    metric: Annotated[str | None, named("such as image_AUROC", completion.metric_list)] = None,
+    results: Annotated[Path | None, folder_option("a results folder, whose rows then stand beside")] = None,
 ) -> None:
     """Print what papers and repositories claim, with sources; with --results, what was measured beside it."""
     from benchmark.commands import published as publishing  # noqa: PLC0415  (pandas)
@@ -368,7 +336,7 @@ def pretrain(
 @app.command()
 def doctor(results: Annotated[Path, folder_option("where results would go")] = Path("results")) -> None:
     """Check versions, devices, weights, data roots and writability, and say what to do next."""
-    from benchmark.commands import doctor as doctors  # noqa: PLC0415  (torch)
+    from benchmark.commands import doctor as doctors  # noqa: PLC0415  (huggingface_hub)
 
     raise typer.Exit(doctors.examine(results, Console()))
 

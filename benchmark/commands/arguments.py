@@ -1,5 +1,6 @@
 """What several commands take: types of arguments, and the rule that an option stands once."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,11 @@ def read_folder(text: str | Path) -> Path:
 def folder_option(words: str) -> Any:
     """An option that takes a results folder."""
     return typer.Option(parser=read_folder, metavar="FOLDER", help=words)
+
+
+def named(words: str, complete: Callable[..., list[str]]) -> Any:
+    """An option that takes names, which TAB completes."""
+    return typer.Option(help=words, autocompletion=complete)
 
 
 class SaidOnce(TyperCommand):

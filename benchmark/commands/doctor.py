@@ -1,12 +1,15 @@
 """`bench doctor`: what this machine has, what is missing, and the next step."""
 
 import os
+import re
+import sys
 from collections.abc import Iterator
+from ctypes import CDLL
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from huggingface_hub import try_to_load_from_cache
 from rich.console import Console
 
@@ -67,14 +70,38 @@ def _versions() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    yield Finding("device", True, f"cpu, {os.cpu_count()} cores, {torch.get_num_threads()} threads used by torch")
-    for index in range(torch.cuda.device_count()):
-        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
-        yield Finding("device", True, f"cuda:{index} {torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
-    if not torch.cuda.is_available():
-        yield Finding(
-            "device", False, "no GPU seen by torch; a ViT-L at 518 px takes about 15 s per image on two cores"
-        )
+    threads = os.environ.get("OMP_NUM_THREADS")
+    left = f", of which OMP_NUM_THREADS={threads} lets torch use {threads}" if threads else ""
+    yield Finding("device", True, f"cpu, {os.cpu_count()} cores{left}")
+    why = why_no_gpu()
+    if not why:
+        import torch  # noqa: PLC0415  (takes longer than all that is examined here)
+
+        for index in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+            yield Finding("device", True, f"cuda:{index} {torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
+        if torch.cuda.is_available():
+            return
+    slow = "a ViT-L at 518 px takes about 15 s per image on two cores"
+    yield Finding("device", False, f"no GPU: {why or 'torch sees none'}; {slow}")
+
+
+def why_no_gpu() -> str:
+    """Why torch can see no GPU, from its build and the driver of this machine; "" where torch itself must be asked."""
+    spec = find_spec("torch")
+    file = Path(spec.origin if spec and spec.origin else "torch").with_name("version.py")
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    built = dict(re.findall(r"^(cuda|hip)\b.*= (.+)$", text, re.MULTILINE))
+    if built.get("hip") != "None" or "cuda" not in built:
+        return ""
+    if built["cuda"] == "None":
+        return "this torch is built for the CPU alone"
+    cuda, driver = built["cuda"].strip("'"), "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        CDLL(driver)
+    except OSError:
+        return f"torch is built for CUDA {cuda}, and this machine has no driver of it, {driver}"
+    return ""
 
 
 def _packages_are_ours() -> Iterator[Finding]:

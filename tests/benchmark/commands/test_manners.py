@@ -55,71 +55,6 @@ def sweep_of(results):
     return path
 
 
-@pytest.mark.parametrize("kind", [*listing.LISTS])
-def test_a_list_as_json_names_what_the_table_names(bench, kind):
-    done = bench("list", kind, "--json")
-    items = json.loads(done.out)
-    assert (done.code, done.err) == (0, "")
-    lines = bench("list", kind).out.splitlines()[1:]
-    names = [line.split("\t")[0] for line in lines]
-    assert [item["name"] for item in items] == names[: len(items)]
-    assert len({tuple(item) for item in items}) == 1  # the same keys
-    assert len(names) - len(items) == (3 if kind == "backbones" else 0)
-
-
-def test_json_says_of_a_broken_file_why_it_is(bench, tmp_path, monkeypatch):
-    (tmp_path / "bad.py").write_text("def broken(:\n")
-    monkeypatch.setitem(registry._modules("method"), "toy_bad", [registry.Claim("bad", tmp_path / "bad.py")])
-    items = {item["name"]: item for item in json.loads(bench("list", "methods", "--json").out)}
-    assert "line 1" in items["toy_bad"]["broken"]
-    assert items["toy_bad"]["protocols"] is None
-    assert items["winclip"]["broken"] is None
-    assert items["winclip"].keys() == items["toy_bad"].keys()
-
-
-def test_show_as_json_knows_of_each_setting_what_the_file_says(bench):
-    told = json.loads(bench("show", "method", "winclip", "--json").out)
-    assert told["settings"]["method.winclip.temperature"] == {
-        "value": 0.01,
-        "default": 0.01,
-        "type": "float",
-        "meaning": "divisor of the logits of the softmax.",
-        "detail": (
-            "0.01 is what CLIP's training ends with, its logit scale being capped at 100 (arXiv:2103.00020, section "
-            "2.5; so in caoyunkang/WinClip). anomalib and zqhang/Accurate-WinCLIP-pytorch take 0.07, the value that "
-            "training starts from."
-        ),
-        "range": "> 0",
-        "choices": None,
-        "origin": "methods/winclip.py",
-        "paper": {},
-    }
-    assert told["facts"]["presets"] == ["paper/winclip"]
-    preset = json.loads(bench("show", "preset", "anople-ablation", "--json").out)
-    assert preset["settings"]["sweep.methods"]["origin"] == "configs/preset/anople-ablation.yaml"
-    assert preset["settings"]["protocol.regions"]["choices"] == ["resized", "native"]
-    assert preset["variants"]["anople"][0]["label"] == "full"
-
-
-def test_show_tells_the_paper_s_value_the_declaring_file_and_words_of_the_line(bench):
-    told = json.loads(bench("show", "method", "anople", "method.anople.map_size=99", "--json").out)["settings"]
-    size = told["method.anople.map_size"]
-    assert (size["value"], size["default"], size["origin"]) == (99, 256, "command line")
-    assert size["paper"] == {"paper/anople-v1": 400}
-    assert told["method.anople.depth"]["origin"] == "methods/anople/settings.py"  # not method.py, which inherits it
-    text = bench("show", "method", "anople", "method.anople.map_size=99").out
-    assert "paper/anople-v1 sets 400." in " ".join(text.replace("#", " ").split())
-    assert "map_size: 99" in text
-    assert "# command line, >= 1, default 256" in text
-    assert bench("show", "method", "anople", "method.winclip.bank=pooled").code == 2
-
-
-def test_show_explains_the_own_data_set_of_the_line(bench, tmp_path):
-    told = json.loads(bench("show", "dataset", f"parts={tmp_path}", "--json").out)["settings"]
-    assert told["dataset.folder-parts.root"]["value"] == str(tmp_path)
-    assert "own_folders.py" in told["dataset.folder-parts.split"]["origin"]
-
-
 @pytest.mark.slow
 def test_status_as_json_counts_what_the_words_count(bench, results):
     done = bench("status", results, "--json")
@@ -368,10 +303,48 @@ def test_a_finished_sweep_runs_without_torch_in_whatever_words_it_is_asked_for(b
     assert out.count("2 cells: 2 done; 0 to run") == 3
 
 
+def has_driver():
+    from ctypes import CDLL
+
+    try:
+        return bool(CDLL("libcuda.so.1"))
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
-def test_the_doctor_loads_torch_and_no_clip(tmp_path):
-    out = probe(tmp_path, [["doctor"]], ("open_clip", "torchvision", "lightning", "pandas", "wandb", "scipy"))
-    assert "threads used by torch" in out
+@pytest.mark.skipif(has_driver(), reason="torch is loaded where there may be a GPU")
+def test_the_doctor_loads_no_torch_where_it_could_see_no_gpu_and_no_clip_anywhere(tmp_path):
+    out = probe(tmp_path, [["doctor"]], ("torch", "open_clip", "torchvision", "lightning", "pandas", "wandb", "scipy"))
+    assert "no GPU: " in out
+
+
+def test_why_there_is_no_gpu_agrees_with_torch(monkeypatch, tmp_path):
+    import torch
+
+    from benchmark.commands import doctor
+
+    why = doctor.why_no_gpu()
+    assert not (why and torch.cuda.is_available())
+    assert (torch.version.cuda or "CPU alone") in why or not why
+
+    def built(text):
+        (tmp_path / "version.py").write_text(text)
+        spec = doctor.find_spec("torch")
+        monkeypatch.setattr(spec, "origin", str(tmp_path / "__init__.py"))
+        monkeypatch.setattr(doctor, "find_spec", lambda name: spec)
+        return doctor.why_no_gpu()
+
+    def absent(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(doctor, "CDLL", absent)
+    assert built("cuda: Optional[str] = None\nhip: Optional[str] = None\n") == "this torch is built for the CPU alone"
+    assert "CUDA 12.4, and this machine has no driver" in built("cuda: Optional[str] = '12.4'\nhip = None\n")
+    assert built("cuda = None\nhip: Optional[str] = '6.2'\n") == ""
+    assert built("") == ""
+    monkeypatch.setattr(doctor, "CDLL", lambda name: name)
+    assert built("cuda = '12.4'\nhip = None\n") == ""
 
 
 @pytest.mark.slow
