@@ -157,5 +157,6 @@ def test_show_tells_the_range_after_the_origin(bench):
     comments = {line.split(":")[0].strip(): line.rpartition("# ")[2] for line in out if line.startswith("    ")}
     assert comments["temperature"] == "methods/winclip.py, > 0"
     assert comments["bank"] == "methods/winclip.py"
-    (line,) = [line for line in bench("show", "preset", "smoke").out.splitlines() if "per_kind" in line]
-    assert line.endswith("# configs/preset/smoke.yaml, >= 1, <= 500")
+    shown = bench("show", "preset", "smoke").out.splitlines()
+    (at,) = [number for number, line in enumerate(shown) if line.strip() == "per_kind: 50"]
+    assert shown[at - 1].strip() == "# configs/preset/smoke.yaml, >= 1, <= 500, default 500"
