@@ -1,5 +1,7 @@
 """The notebook of docs/ runs from its first cell to its last, in a kernel of its own, and is kept without outputs."""
 
+import base64
+import io
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs").glob("**/*.ipynb"))
@@ -40,7 +43,7 @@ def test_the_first_sweep(tmp_path, monkeypatch):
     last = nbformat.v4.new_code_cell("import sys\nprint(hasattr(sys, 'ps1'))")  # by which a second interrupt is told
     notebook.cells.append(last)
     NotebookClient(notebook, kernel_name="python3", timeout=200, resources={"metadata": {"path": tmp_path}}).execute()
-    _, run, pivot, failed, again, session = code(notebook)
+    _, run, pivot, failed, again, detector, session = code(notebook)
     assert said(run, "stdout") == ""
     progress = said(run, "stderr")
     assert "8 cells: 8 missing; 8 to run; results in results/notebook" in progress
@@ -56,5 +59,9 @@ def test_the_first_sweep(tmp_path, monkeypatch):
         "[]\nunknown method 'nearest_pach'. Did you mean 'nearest_patch'? Allowed: "
     )
     assert "[4 rows x " in shown(again)
+    (picture,) = [output for output in detector.outputs if output.output_type == "execute_result"]
+    assert "Result(" in picture.data["text/plain"]
+    with Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"]))) as seen:
+        assert seen.size == (300, 300)
     assert said(session, "stdout") == "True\n"
     assert (tmp_path / "results/notebook/leaderboard.html").is_file()

@@ -34,7 +34,8 @@ def latex(shown: Display) -> str:
     """A table with the rules of the package booktabs; the best bold, the second underlined."""
     lines = _emphasised(shown, lambda word: rf"\textbf{{{word}}}", lambda word: rf"\underline{{{word}}}", _escaped)
     kinds = "".join("r" if column.numeric else "l" for column in shown.columns)
-    caption = " ".join(_escaped(word) for word in (f"{shown.title}.", *shown.notes, *shown.legend))
+    said = (f"{words.removesuffix('.')}." for words in (shown.title, *shown.notes, *shown.legend))
+    caption = " ".join(map(_escaped, said))
     body = []
     for i, line in enumerate(lines):
         if i and shown.groups[i] != shown.groups[i - 1] and len(set(shown.groups)) < len(shown.groups):
