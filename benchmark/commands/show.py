@@ -22,6 +22,13 @@ SHOWN_FACTS = (
     "distribution", "paper", "protocols", "fits_on", "needs", "categories", "aliases", "source", "obtain", "licence",
     "citation", "variant", "has_masks", "kinds",
 )  # fmt: skip
+#: What a mark in the meaning of a setting says of where its value comes from.
+MARKS = {
+    "[s]": "stated by the source",
+    "[r]": "recalled from it",
+    "[i]": "inferred",
+    "[u]": "told by no source",
+}
 _wrap = partial(wrap, break_long_words=False, break_on_hyphens=False)
 
 
@@ -127,6 +134,8 @@ def _text(shown: Shown) -> Iterator[str]:
         yield from _wrap(shown.summary, WIDTH, initial_indent="# ", subsequent_indent="# ")
     for name, fact in shown.facts.items():
         yield from _wrap(f"{name}: {_words(fact)}", WIDTH, initial_indent="# ", subsequent_indent="#   ")
+    if marks := _marks(shown):
+        yield from _wrap(f"where values come from: {marks}", WIDTH, initial_indent="# ", subsequent_indent="#   ")
     before = ""
     for group in shown.groups:
         top, _, name = group.partition(".")
@@ -140,6 +149,13 @@ def _text(shown: Shown) -> Iterator[str]:
             its = _setting(shown, group, key, value)
             yield from _lines(key, its if shown.in_detail else its | {"detail": ""}, " " * (4 if name else 2))
     yield from _variants(shown.settings)
+
+
+def _marks(shown: Shown) -> str:
+    """What the marks say that meanings of the shown settings have, in words; "" where there is none."""
+    declared = [shown.settings.declared[f"{group}.{key}"] for group in shown.groups for key in _values(shown, group)]
+    said = " ".join(f"{setting.meaning} {setting.detail}" for setting in declared) if shown.in_detail else ""
+    return ", ".join(f"{mark} {words}" for mark, words in MARKS.items() if mark in said)
 
 
 def _lines(key: str, its: Mapping[str, Any], space: str) -> Iterator[str]:

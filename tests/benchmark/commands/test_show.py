@@ -1,6 +1,7 @@
 """What `bench list` and `bench show` tell, in words and as JSON."""
 
 import json
+import re
 
 import pytest
 
@@ -71,3 +72,12 @@ def test_show_explains_the_own_data_set_of_the_line(bench, tmp_path):
     told = json.loads(bench("show", "dataset", f"parts={tmp_path}", "--json").out)["settings"]
     assert told["dataset.folder-parts.root"]["value"] == str(tmp_path)
     assert "own_folders.py" in told["dataset.folder-parts.split"]["origin"]
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_every_mark_of_a_setting_is_explained(bench, name):
+    told = " ".join(line.strip().removeprefix("# ") for line in bench("show", "method", name).out.splitlines())
+    head, _, settings = told.partition(" method: ")
+    marks = set(re.findall(r"\[[a-z]\]", settings))
+    assert set(re.findall(r"\[[a-z]\]", head)) == marks
+    assert marks or name not in ("coop", "anople", "linear_heads")
