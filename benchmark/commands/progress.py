@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from rich.markup import escape
@@ -20,7 +19,7 @@ from benchmark.execution.heart import Running
 from benchmark.execution.loggers.choice import prepare
 from benchmark.execution.loggers.leaderboard import log_leaderboard
 from benchmark.execution.sweep import Interrupted, Sweep, run_sweep, verify_data
-from benchmark.records.leaderboard import describe_leaks, write_tables
+from benchmark.records.leaderboard import LeaderboardTables, describe_leaks, write_tables
 from benchmark.records.page.write import write_page
 from benchmark.records.store import NotKept, Record, Store, StoreError
 from benchmark.request import registry
@@ -40,17 +39,17 @@ def check_before(todo: Sequence[Cell], console: Console) -> None:
     open_backbone(todo[0])
 
 
-def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, pd.DataFrame]:
-    """Run cells; the exit code and the leaderboard, which W&B gets too where it is asked for."""
+def run(todo: Sequence[Cell], sweep: Sweep, console: Console) -> tuple[int, LeaderboardTables]:
+    """Run cells; the exit code and the tables, whose leaderboard W&B gets too where it is asked for."""
     placed = _placed(todo, sweep.store.folder, console)
     with isolate_rng(include_cuda=False):  # of whoever calls; to ask CUDA would make a context on every GPU
-        code, table = _run(sweep, placed, console)
+        code, made = _run(sweep, placed, console)
     logger = placed[0].where.logger
     if logger.name == "wandb" and code != INTERRUPTED:
         with suppress(StoreError):  # the caller says why there is no page
-            write_page(sweep.store, table)
+            write_page(sweep.store, made)
         _note(log_leaderboard(logger, sweep.store.folder, sweep.name), console)
-    return code, table
+    return code, made
 
 
 def _placed(todo: Sequence[Cell], folder: Path, console: Console) -> list[Cell]:
@@ -65,7 +64,7 @@ def _note(words: str, console: Console) -> None:
         console.print(f"note: {words}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.DataFrame]:
+def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, LeaderboardTables]:
     ended: dict[str, Record] = {}  # the last attempt at each cell
     with Progress(
         TextColumn("{task.description}"),
@@ -95,7 +94,7 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
             progress.update(live, description=words, visible=bool(running))
 
         try:
-            table = run_sweep(sweep, todo, report, show)
+            made = run_sweep(sweep, todo, report, show)
         except Interrupted:
             loud(console).print("interrupted; the same command goes on from here")
             return INTERRUPTED, write_tables(sweep.store.folder, sweep.store.all_current())
@@ -104,7 +103,7 @@ def _run(sweep: Sweep, todo: Sequence[Cell], console: Console) -> tuple[int, pd.
     failures = [record for record in ended.values() if record.status == "failed"]
     for line in _failures(failures, sweep.store):
         loud(console).print(line, markup=False, highlight=False, soft_wrap=True)
-    return (FAILED if failures else OK), table
+    return (FAILED if failures else OK), made
 
 
 def _failures(failures: Sequence[Record], store: Store) -> list[str]:

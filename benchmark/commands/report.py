@@ -14,7 +14,7 @@ from benchmark.records import ablation, uncertainty
 from benchmark.records.ablation import write_ablations
 from benchmark.records.cost import cost_table
 from benchmark.records.display import displays
-from benchmark.records.leaderboard import FILES, everything, make_tables
+from benchmark.records.leaderboard import FILES, LeaderboardTables, everything, make_tables
 from benchmark.records.page.write import write_page
 from benchmark.records.store import Store, StoreError
 
@@ -36,8 +36,8 @@ def rebuild(
         shown = everything(store.all_records())
         costs = cost_table(store.all_current(), shown) if wide else None
     print_leaderboard(shown, folder, console, costs)
-    print_page(store, made.wide, console, anew=True, pictures=pictures)
-    print_uncertainty(store, console)
+    print_page(store, made, console, anew=True, pictures=pictures)
+    print_uncertainty(folder, made, console)
     print_ablations(store, console)
     for line in left_out(store):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -56,19 +56,19 @@ def print_paths(folder: Path, names: Iterable[str], console: Console) -> None:
         print(folder / name, file=console.file)
 
 
-def print_uncertainty(store: Store, console: Console) -> None:
+def print_uncertainty(folder: Path, made: LeaderboardTables, console: Console) -> None:
     """Write how far the means of the leaderboard may be trusted; print the ranks over data sets and the files."""
-    for sentence in uncertainty.write_uncertainty(store):
+    for sentence in uncertainty.write_uncertainty(folder, made):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    print_paths(store.folder, uncertainty.FILES, console)
+    print_paths(folder, uncertainty.FILES, console)
 
 
 def print_page(
-    store: Store, table: pd.DataFrame, console: Console, *, anew: bool = False, pictures: bool = True
+    store: Store, made: LeaderboardTables, console: Console, *, anew: bool = False, pictures: bool = True
 ) -> None:
     """Write the page of the leaderboard where it tells of older records, or `anew`, and print its path."""
     try:
-        print(write_page(store, table, anew=anew, pictures=pictures), file=console.file)
+        print(write_page(store, made, anew=anew, pictures=pictures), file=console.file)
     except StoreError as error:  # the records and the tables are there
         console.print(f"note: {error}", markup=False, highlight=False, soft_wrap=True)
 

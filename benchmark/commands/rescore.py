@@ -51,8 +51,8 @@ def rescore(folder: Path, choice: Choice, output: Path | None, console: Console)
     _prove(held, kept, console)
     if choice != Choice():
         place = output or folder / "rescored" / str(choice).replace(" ", "_")
-        table = write_tables(place, [rescored(*each, choice) for each in held])
-        console.print(f"{len(held)} cells, {len(table)} rows with {choice}", soft_wrap=True, highlight=False)
+        made = write_tables(place, [rescored(*each, choice) for each in held])
+        console.print(f"{len(held)} cells, {len(made.wide)} rows with {choice}", soft_wrap=True, highlight=False)
         print(place)
         return 0
     table = effects(held, kept)

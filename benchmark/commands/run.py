@@ -96,16 +96,16 @@ def run(request: Request, folder: Path, way: Way) -> Ended:
 
             settings = request.settings
             sweep = Sweep(request.sweep, argv, store, settings.executor, settings.ray, way.fail_fast)
-            code, table = progress.run(todo, sweep, console)
+            code, made = progress.run(todo, sweep, console)
         else:
-            code, table = OK, write_tables(folder, store.all_current())
+            code, made = OK, write_tables(folder, store.all_current())
         current = Store(folder) if shard else store
         if shard:
-            table = write_tables(folder, current.all_current())
-        print_leaderboard(table, folder, tables)
-        print_page(current, table, tables)
+            made = write_tables(folder, current.all_current())
+        print_leaderboard(made.wide, folder, tables)
+        print_page(current, made, tables)
         if todo or not all((folder / name).exists() for name in uncertainty.FILES):
-            print_uncertainty(current, tables)
+            print_uncertainty(folder, made, tables)
         print_ablations(store, tables)
     return Ended(code if code != OK or _all_there(cells, store) else FAILED, cells, store)
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-import pandas as pd
-
 from benchmark.execution import stopping
 from benchmark.execution.attempt import Job
 from benchmark.execution.content import SMALLEST
@@ -16,7 +14,7 @@ from benchmark.execution.executors.choice import open_executor
 from benchmark.execution.heart import Heart, Show
 from benchmark.execution.schedule import Schedule
 from benchmark.records import claims
-from benchmark.records.leaderboard import write_tables
+from benchmark.records.leaderboard import LeaderboardTables, write_tables
 from benchmark.records.store import DIED, Record, Store
 from benchmark.request import registry
 from benchmark.request.cell import Cell
@@ -83,8 +81,10 @@ def _verify_auxiliary(spec: DataSpec) -> None:
         raise DataError(f"{spec.dataset} cannot be an auxiliary data set: it has no anomalous image with a mask.")
 
 
-def run_sweep(sweep: Sweep, cells: Sequence[Cell], report: Callable[[Cell, Record], None], show: Show) -> pd.DataFrame:
-    """Run `cells`, keep a record of each attempt, and rewrite the tables now and then; return the leaderboard.
+def run_sweep(
+    sweep: Sweep, cells: Sequence[Cell], report: Callable[[Cell, Record], None], show: Show
+) -> LeaderboardTables:
+    """Run `cells`, keep a record of each attempt, and rewrite the tables now and then; return them.
 
     Args:
         sweep: what it is part of.
@@ -108,8 +108,8 @@ def run_sweep(sweep: Sweep, cells: Sequence[Cell], report: Callable[[Cell, Recor
             if stopping.asked():
                 raise Interrupted
     finally:
-        table = tables.write()
-    return table
+        made = tables.write()
+    return made
 
 
 def _records(sweep: Sweep, cells: Sequence[Cell], heart: Heart) -> Iterator[tuple[Cell, Record]]:
@@ -169,10 +169,10 @@ class Tables:
         if time.monotonic() >= self.due:
             self.write()
 
-    def write(self) -> pd.DataFrame:
-        """Rewrite the tables and return the leaderboard."""
+    def write(self) -> LeaderboardTables:
+        """Rewrite the tables."""
         start = time.monotonic()
-        table = write_tables(self.store.folder, self.store.all_current())
+        made = write_tables(self.store.folder, self.store.all_current())
         now = time.monotonic()
         self.due = now + max(EVERY, (now - start) / SHARE)
-        return table
+        return made

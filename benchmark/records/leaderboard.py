@@ -36,6 +36,7 @@ CODE_DIGITS = 10
 class LeaderboardTables(NamedTuple):
     """What a results folder holds, without what is superseded, which `everything` shows."""
 
+    records: Sequence[Record]
     long: pd.DataFrame
     wide: pd.DataFrame  # the leaderboard
     categories: pd.DataFrame
@@ -57,14 +58,16 @@ def make_tables(records: Iterable[Record]) -> LeaderboardTables:
     records = list(superseding.standing(records))
     long = long_table(records)
     wide = wide_table(long)
-    return LeaderboardTables(long, wide, category_table(long), beside(wide, records), cost_table(records, wide))
+    return LeaderboardTables(
+        records, long, wide, category_table(long), beside(wide, records), cost_table(records, wide)
+    )
 
 
-def write_tables(folder: Path, records: Iterable[Record]) -> pd.DataFrame:
-    """Write the tables of records and return the leaderboard."""
+def write_tables(folder: Path, records: Iterable[Record]) -> LeaderboardTables:
+    """Make the tables of records and write them."""
     made = make_tables(records)
     made.write(folder)
-    return made.wide
+    return made
 
 
 def everything(records: Iterable[Record]) -> pd.DataFrame:

@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.metrics.table import metric_names
-from benchmark.records import critical_difference, paired, predictions, ranks, superseding
-from benchmark.records.leaderboard import csv_text, long_table, wide_table
+from benchmark.records import critical_difference, paired, predictions, ranks
+from benchmark.records.leaderboard import LeaderboardTables, csv_text
 from benchmark.records.rows import SETUP
-from benchmark.records.store import Record, Store, write_atomic
+from benchmark.records.store import Record, write_atomic
 from benchmark.request import registry
 from benchmark.request.registry import ConfigError
 
@@ -41,20 +41,22 @@ class Scored(NamedTuple):
     anomalous: NDArray[np.float32]  # (m,)
 
 
-def write_uncertainty(store: Store) -> list[str]:
-    """Write `FILES`, each whole or not at all; returns what ranks over data sets say, a sentence each."""
-    records = superseding.standing(store.all_current())
-    long = long_table(records)
-    wide = wide_table(long)
-    found = list(ranks.rankings(wide))
+def write_uncertainty(folder: Path, made: LeaderboardTables) -> list[str]:
+    """Write `FILES`, each whole or not at all; returns what ranks over data sets say, a sentence each.
+
+    Args:
+        folder: the results folder, where predictions lie.
+        made: its tables.
+    """
+    found = list(ranks.rankings(made.wide))
     said = ranks.sentences(found) or ["No ranks over data sets: no two methods have a row of one comparison."]
     texts = (
-        csv_text(uncertainty_table(wide, long, store.folder, records)),
+        csv_text(uncertainty_table(made.wide, made.long, folder, made.records)),
         csv_text(ranks.table(found)),
         critical_difference.diagram(found, said),
     )
     for name, text in zip(FILES, texts, strict=True):
-        write_atomic(store.folder / name, text)
+        write_atomic(folder / name, text)
     return said
 
 

@@ -32,14 +32,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=count)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        store, wide = results(Path(place), records(asked.methods, asked.datasets, asked.categories, asked.seeds))
+        store, made = results(Path(place), records(asked.methods, asked.datasets, asked.categories, asked.seeds))
         start = time.perf_counter()
-        page = write_page(store, wide)
+        page = write_page(store, made)
         first, start = time.perf_counter() - start, time.perf_counter()
-        write_page(store, wide)
+        write_page(store, made)
         again = time.perf_counter() - start
         size = page.stat().st_size / 2**20
-        print(f"page of {len(wide)} rows: {first:.1f} s to write, {again:.2f} s where it is there, {size:.1f} MiB")
+        print(f"page of {len(made.wide)} rows: {first:.1f} s to write, {again:.2f} s where it is there, {size:.1f} MiB")
         if chromium() is None:
             print(MISSING)
             return

@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from benchmark.metrics.table import metric_names
-from benchmark.records.leaderboard import write_tables
+from benchmark.records.leaderboard import LeaderboardTables, write_tables
 from benchmark.records.store import Record, Store
 from benchmark.request.cell import Cell, CellSettings, Where
 from benchmark.request.groups import BackboneSettings, ProtocolSettings
@@ -53,7 +51,7 @@ def made_up(
     return Record(cell.id, 1, status, "sweep", ["bench"], cell, "2026-01-01T00:00:00+00:00", **{**made, **fields})
 
 
-def results(folder: Path, records: Sequence[Record]) -> tuple[Store, pd.DataFrame]:
+def results(folder: Path, records: Sequence[Record]) -> tuple[Store, LeaderboardTables]:
     """A results folder of these records with its tables."""
     store = Store(folder)
     for record in records:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.records.display import BELOW, legend
-from benchmark.records.leaderboard import by_kind, long_table
+from benchmark.records.leaderboard import LeaderboardTables, by_kind, long_table
 from benchmark.records.paired import TIED
 from benchmark.records.rows import FACTS, ROW, SETUP, category_table
 from benchmark.records.store import Record, Store, StoreError
@@ -39,12 +39,12 @@ SAID = 300  # characters of an error or of remarks
 DIGITS = 8  # a page rounds as the other tables do, once
 
 
-def behind(wide: pd.DataFrame, records: Sequence[Record]) -> list[list[Record]]:
+def behind(made: LeaderboardTables) -> list[list[Record]]:
     """The records of each row of the leaderboard, failed ones too."""
-    known = {record.cell_id: record for record in records}
-    groups = by_kind(long_table(records)).groupby(list(ROW), sort=False)
+    known = {record.cell_id: record for record in made.records}
+    groups = by_kind(made.long).groupby(list(ROW), sort=False)
     cells = {key: list(dict.fromkeys(its)) for key, its in groups["cell"]}
-    return [[known[cell] for cell in cells[_key(line, ROW)]] for line in wide.to_dict("records")]
+    return [[known[cell] for cell in cells[_key(line, ROW)]] for line in made.wide.to_dict("records")]
 
 
 def describe(

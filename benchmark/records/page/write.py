@@ -10,11 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from benchmark.records import predictions, superseding
-from benchmark.records.beside import beside
-from benchmark.records.leaderboard import csv_text
+from benchmark.records import predictions
+from benchmark.records.leaderboard import LeaderboardTables, csv_text
 from benchmark.records.page.content import behind, describe
 from benchmark.records.page.gallery import show_images
 from benchmark.records.store import Record, Store, write_atomic
@@ -27,12 +24,12 @@ WITHOUT_PICTURES = {"groups": [], "said": ["No pictures: this page was made with
 HEAD = 4096  # bytes at the beginning of a page in which its digest stands
 
 
-def write_page(store: Store, wide: pd.DataFrame, *, anew: bool = False, pictures: bool = True) -> Path:
+def write_page(store: Store, made: LeaderboardTables, *, anew: bool = False, pictures: bool = True) -> Path:
     """Write the page of a results folder, unless the one that is there tells of the same records.
 
     Args:
         store: the records.
-        wide: the leaderboard that was made of them.
+        made: the tables that were made of them.
         anew: write it whatever is there, since images may have come meanwhile.
         pictures: show images of the data sets, whose licence may forbid to publish them.
 
@@ -40,13 +37,11 @@ def write_page(store: Store, wide: pd.DataFrame, *, anew: bool = False, pictures
         StoreError: it cannot be written.
     """
     path = store.folder / FILE
-    records = superseding.standing(store.all_current())
-    published = beside(wide, records)
-    told = _digest(store, records, csv_text(wide), csv_text(published))
+    told = _digest(store, made.records, csv_text(made.wide), csv_text(made.published))
     if anew or not _holds(path, told):
-        rows = behind(wide, records)
-        data = describe(store, wide, rows, published)
-        data["gallery"] = show_images(store, wide, rows) if pictures else WITHOUT_PICTURES
+        rows = behind(made)
+        data = describe(store, made.wide, rows, made.published)
+        data["gallery"] = show_images(store, made.wide, rows) if pictures else WITHOUT_PICTURES
         write_atomic(path, render(data, told))
     return path
 

@@ -94,7 +94,7 @@ def test_the_long_table_has_the_promised_columns_and_reasons():
 
 
 def test_an_undefined_metric_is_empty_not_zero(tmp_path):
-    wide = write_tables(tmp_path, [record(undefined=("pixel_AP",))])
+    wide = write_tables(tmp_path, [record(undefined=("pixel_AP",))]).wide
     assert pd.isna(wide["pixel_AP"].item())
     assert "pixel AP" not in (tmp_path / "leaderboard.md").read_text()
     assert pd.read_csv(tmp_path / "leaderboard.csv")["pixel_AP"].isna().all()
@@ -151,7 +151,7 @@ def test_the_best_image_auroc_comes_first():
 
 
 def test_no_record_gives_empty_tables(tmp_path):
-    assert write_tables(tmp_path, []).empty
+    assert write_tables(tmp_path, []).wide.empty
     assert "No finished cell" in (tmp_path / "leaderboard.md").read_text()
 
 
@@ -258,9 +258,8 @@ def test_a_row_without_any_number_is_not_ok():
 
 
 def test_a_row_below_chance_is_flagged_and_not_hidden(tmp_path):
-    wide = write_tables(tmp_path, [record(value=0.3, method="low"), record(value=0.6, method="high")]).set_index(
-        "method"
-    )
+    made = write_tables(tmp_path, [record(value=0.3, method="low"), record(value=0.6, method="high")])
+    wide = made.wide.set_index("method")
     assert wide["below_chance"].to_dict() == {"high": "", "low": "image_AUROC, pixel_AUROC"}
     assert set(wide["status"]) == {"ok"}
     text = (tmp_path / "leaderboard.md").read_text()
@@ -300,7 +299,7 @@ def test_an_older_record_leaves_the_table_and_is_never_averaged_with_the_newer(t
     old = record(seed=0, value=0.9, started=at(1), **older)
     new = record(seed=1, value=0.6, started=at(2), **newer)
     for records in ([old, new], [new, old]):
-        (row,) = write_tables(tmp_path, records).to_dict("records")
+        (row,) = write_tables(tmp_path, records).wide.to_dict("records")
         assert (row["image_AUROC"], row["n_seeds"]) == (0.6, 1)
         assert list(superseding.standing(records)) == [new]
         assert superseding.reasons(records)[id(old)].startswith(f"superseded: {words}")
@@ -367,7 +366,7 @@ def test_a_column_of_the_leaderboard_is_one_line(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(rows, "FACTS", (*rows.FACTS, peak))
     records = [record("a", peak_memory_mib=512.25), record("b", peak_memory_mib=100.0), record(method="n")]
-    wide = write_tables(tmp_path, records).set_index("method")
+    wide = write_tables(tmp_path, records).wide.set_index("method")
     assert wide.loc["m", "peak"] == 512.25
     assert pd.isna(wide.loc["n", "peak"])
     assert pd.read_csv(tmp_path / "leaderboard.csv").set_index("method").loc["m", "peak"] == 512.25

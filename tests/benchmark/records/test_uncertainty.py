@@ -10,6 +10,7 @@ import pytest
 from made_records import MVTEC, made, scored
 from sklearn.metrics import roc_auc_score
 
+from benchmark.records.leaderboard import make_tables
 from benchmark.records.store import Store
 from benchmark.records.uncertainty import FILES, Scored, auroc, resample, wins, write_uncertainty
 
@@ -73,7 +74,7 @@ def table(tmp_path, records, keep=lambda record: True):
         store.save(record)
         if keep(record):
             scored(tmp_path, record, *scores(number))
-    said = write_uncertainty(store)
+    said = write_uncertainty(tmp_path, make_tables(store.all_current()))
     assert {*FILES} <= {path.name for path in tmp_path.iterdir()}
     return pd.read_csv(tmp_path / FILES[0]).set_index(["method", "metric"]), said
 
@@ -127,7 +128,7 @@ def test_predictions_of_other_categories_than_were_measured_are_not_resampled(tm
     found, _ = table(tmp_path, [record])
     assert found["std_test"].notna().sum() == 1
     scored(tmp_path, record, *scores(0), category="cable")
-    write_uncertainty(Store(tmp_path))
+    write_uncertainty(tmp_path, make_tables(Store(tmp_path).all_current()))
     assert pd.read_csv(tmp_path / FILES[0])["std_test"].isna().all()
 
 

@@ -52,7 +52,7 @@ def records(root):
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     root = write_mvtec_ad(folder / "data")
-    store, wide = results(folder / "results & <b>", records(root))
+    store, made = results(folder / "results & <b>", records(root))
     for record in store.all_current():
         if record.cell.dataset != "mvtec_ad":
             continue
@@ -70,7 +70,7 @@ def page(tmp_path_factory):
                 {"size": [24, 24], "sigma": 1.0, "align_corners": False},
             ),
         )
-    return write_page(store, wide)
+    return write_page(store, made)
 
 
 @pytest.fixture(scope="module")

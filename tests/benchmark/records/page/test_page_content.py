@@ -12,8 +12,7 @@ import pytest
 from made_up_results import made_up, results
 
 from benchmark.metrics.table import metric_names
-from benchmark.records import predictions, superseding
-from benchmark.records.beside import beside
+from benchmark.records import predictions
 from benchmark.records.leaderboard import write_tables
 from benchmark.records.page import write
 from benchmark.records.page.content import behind, describe
@@ -24,9 +23,8 @@ from benchmark.records.store import Store, StoreError
 NAMES = metric_names()
 
 
-def told(store, wide):
-    records = superseding.standing(store.all_current())
-    return describe(store, wide, behind(wide, records), beside(wide, records))
+def told(store, made):
+    return describe(store, made.wide, behind(made), made.published)
 
 
 def data_of(page):
@@ -75,8 +73,8 @@ def test_a_number_is_rounded_once(tmp_path):
 
 
 def test_a_row_knows_the_records_of_its_kind_and_no_others(two_sets):
-    store, wide = two_sets
-    data = told(store, wide)
+    store, made = two_sets
+    data = told(store, made)
     for row in data["rows"]:
         group = data["groups"][row["group"]]
         parts = {data["records"][cell][data["record"].index("part")] for cell in row["cells"]}
@@ -144,8 +142,8 @@ def test_the_page_names_no_other_address(two_sets):
 
 
 def test_a_page_of_the_same_records_is_left_alone(two_sets, monkeypatch):
-    store, wide = two_sets
-    page = write_page(store, wide)
+    store, made = two_sets
+    page = write_page(store, made)
     monkeypatch.setattr(write, "describe", lambda *_: pytest.fail("it was made again"))
     write_page(Store(store.folder), write_tables(store.folder, Store(store.folder).all_current()))
     assert data_of(page)["title"] == store.folder.name
@@ -153,9 +151,9 @@ def test_a_page_of_the_same_records_is_left_alone(two_sets, monkeypatch):
 
 @pytest.mark.parametrize("change", ["record", "attempt", "predictions", "anew", "gone"])
 def test_a_page_is_made_again_when_what_it_tells_has_changed(two_sets, change):
-    store, wide = two_sets
+    store, made = two_sets
     record = next(record for record in store.all_current() if record.cell.method == "b")
-    page = write_page(store, wide)
+    page = write_page(store, made)
     page.write_text(page.read_text().replace('"b"', '"old"'))
     if change == "record":
         store.save(made_up("c"))
@@ -170,34 +168,34 @@ def test_a_page_is_made_again_when_what_it_tells_has_changed(two_sets, change):
 
 
 def test_predictions_that_changed_make_a_page_again(two_sets):
-    store, wide = two_sets
+    store, made = two_sets
     (record,) = [record for record in store.all_current() if record.cell.method == "b"]
     keep(store, record)
-    page = write_page(store, wide)
+    page = write_page(store, made)
     before = page.read_text()
     keep(store, record, score=0.9)
-    write_page(store, wide)
+    write_page(store, made)
     assert page.read_text()[:4096] != before[:4096]
 
 
 def test_a_folder_without_results_has_a_page(tmp_path):
-    store, wide = results(tmp_path, [])
-    data = data_of(write_page(store, wide))
+    store, made = results(tmp_path, [])
+    data = data_of(write_page(store, made))
     assert data["rows"] == []
     assert data["gallery"]["groups"] == []
 
 
 def test_an_old_record_that_is_gone_costs_its_provenance_alone(two_sets):
-    store, wide = two_sets
+    store, made = two_sets
     for record in store.all_current():
         store.path(record).unlink()
-    data = told(store, wide)
+    data = told(store, made)
     assert {data["machines"][record[data["record"].index("machine")]] for record in data["records"]} == {"not recorded"}
 
 
 def test_a_page_that_cannot_be_written_keeps_the_old_one(two_sets, monkeypatch):
-    store, wide = two_sets
-    page = write_page(store, wide)
+    store, made = two_sets
+    page = write_page(store, made)
     before = page.read_bytes()
     store.save(made_up("c"))
 
@@ -207,7 +205,7 @@ def test_a_page_that_cannot_be_written_keeps_the_old_one(two_sets, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", full)
         with pytest.raises(StoreError, match="No space left"):
-            write_page(store, wide.iloc[:0], anew=True)
+            write_page(store, made, anew=True)
     assert page.read_bytes() == before
 
 
@@ -246,7 +244,7 @@ print("torch" in sys.modules)
 
 @pytest.mark.slow
 def test_a_page_needs_no_torch_unless_it_gets_new_pictures(two_sets):
-    store, wide = two_sets
+    store, made = two_sets
 
     def loads_torch():
         command = [sys.executable, "-c", SCRIPT, str(store.folder)]
@@ -256,5 +254,5 @@ def test_a_page_needs_no_torch_unless_it_gets_new_pictures(two_sets):
     assert not loads_torch()
     record = next(record for record in store.all_current() if record.cell.dataset == "mvtec_ad")
     keep(store, record)
-    write_page(store, wide)
+    write_page(store, made)
     assert not loads_torch()

@@ -10,7 +10,7 @@ from made_up_results import made_up, results
 from PIL import Image
 from twins import DEFECT, HEIGHT, WIDTH, save, write_mvtec_ad
 
-from benchmark.records import predictions, superseding
+from benchmark.records import predictions
 from benchmark.records.page import gallery
 from benchmark.records.page.content import behind
 from benchmark.records.page.gallery import NO_PREDICTIONS, show_images
@@ -49,8 +49,8 @@ def at_random(method, name, label):
     return np.random.default_rng([*f"{method}{name}".encode()]).uniform()
 
 
-def shown(store, wide):
-    return show_images(store, wide, behind(wide, superseding.standing(store.all_current())))
+def shown(store, made):
+    return show_images(store, made.wide, behind(made))
 
 
 def pixels(uri):
@@ -89,9 +89,9 @@ def test_misses_and_hits_are_those_of_the_mean_rank_within_a_category(root, tmp_
         value = 0.0 if low else 10.0 if high else 5 + label + 0.1 * place
         return value * (100 if "metal_nut" in name else 1) * (3 if method == "n" else 1)
 
-    store, wide = rows_of(root, tmp_path / "r", joint=joint)
+    store, made = rows_of(root, tmp_path / "r", joint=joint)
     keep(store, root, scores)
-    (group,) = shown(store, wide)["groups"]
+    (group,) = shown(store, made)["groups"]
     misses = {
         (its["category"], its["name"].partition("test/")[2]) for its in group["pictures"] if its["what"] == "miss"
     }
@@ -105,13 +105,13 @@ def test_misses_and_hits_are_those_of_the_mean_rank_within_a_category(root, tmp_
     assert {tuple(map(tuple, its["ranks"])) for its in group["pictures"] if "large/000" in its["name"]} == {
         ((7, 7), (7, 7))
     }
-    assert [wide.loc[place, "method"] for place in group["rows"]] == ["m", "n"]
+    assert [made.wide.loc[place, "method"] for place in group["rows"]] == ["m", "n"]
 
 
 def test_images_and_truth_are_those_of_the_disk(root, tmp_path):
-    store, wide = rows_of(root, tmp_path / "r")
+    store, made = rows_of(root, tmp_path / "r")
     keep(store, root, at_random)
-    (group,) = shown(store, wide)["groups"]
+    (group,) = shown(store, made)["groups"]
     files = [*root.rglob("test/*/*.png")]
     for its in group["pictures"]:
         image, truth, *maps = its["uris"]
@@ -143,9 +143,9 @@ def test_the_hot_place_of_a_map_lies_where_it_should(tmp_path, rows, columns, al
         own[place] = 1.0
         return own
 
-    store, wide = rows_of(root, tmp_path / "r", methods=("m",))
+    store, made = rows_of(root, tmp_path / "r", methods=("m",))
     keep(store, root, at_random, hot, {"size": [64, 64], "sigma": 1.0, "align_corners": align_corners})
-    (group,) = shown(store, wide)["groups"]
+    (group,) = shown(store, made)["groups"]
     assert len(group["pictures"]) == 8
     for its in group["pictures"]:
         row, column = places[its["name"]]
@@ -164,9 +164,9 @@ def test_colours_span_the_maps_of_one_model(root, tmp_path):
         own = np.linspace(0, 1, 16).reshape(4, 4)
         return 1000 + own if method == "m" else 100 * own
 
-    store, wide = rows_of(root, tmp_path / "r")
+    store, made = rows_of(root, tmp_path / "r")
     keep(store, root, at_random, maps)
-    (group,) = shown(store, wide)["groups"]
+    (group,) = shown(store, made)["groups"]
     for its in group["pictures"]:
         for uri in its["uris"][2:]:
             picture = pixels(uri)[..., 0]
@@ -175,37 +175,37 @@ def test_colours_span_the_maps_of_one_model(root, tmp_path):
 
 
 def test_at_most_six_methods_are_shown_and_the_others_are_counted(root, tmp_path):
-    store, wide = rows_of(root, tmp_path / "r", methods="abcdefgh")
+    store, made = rows_of(root, tmp_path / "r", methods="abcdefgh")
     keep(store, root, at_random)
-    (group,) = shown(store, wide)["groups"]
-    assert [wide.loc[place, "method"] for place in group["rows"]] == [*"abcdef"]
+    (group,) = shown(store, made)["groups"]
+    assert [made.wide.loc[place, "method"] for place in group["rows"]] == [*"abcdef"]
     assert group["left"] == 2
 
 
 def test_the_first_group_of_each_data_set_comes_first_and_room_is_kept(root, tmp_path, monkeypatch):
     records = [made_up("m", "mvtec_ad", ("bottle",), root=root, shots=shots) for shots in (1, 2, 4)]
-    store, wide = results(tmp_path / "r", records)
+    store, made = results(tmp_path / "r", records)
     keep(store, root, at_random)
     monkeypatch.setattr(gallery, "BUDGET", 1)
-    told = shown(store, wide)
+    told = shown(store, made)
     assert len(told["groups"]) == 1
     assert told["said"] == [
         "2 more comparisons have no pictures here, since the page holds about 3 MB of them at most."
     ]
-    assert wide.loc[told["groups"][0]["row"], "shots"] == 1
+    assert made.wide.loc[told["groups"][0]["row"], "shots"] == 1
 
 
 def test_a_row_of_which_nothing_was_kept_is_left_out(root, tmp_path):
-    store, wide = rows_of(root, tmp_path / "r")
+    store, made = rows_of(root, tmp_path / "r")
     keep(store, root, at_random)
     for record in store.all_current():
         if record.cell.method == "m":
             predictions.path_of(store.folder, record).unlink()
-    (group,) = shown(store, wide)["groups"]
-    assert [wide.loc[place, "method"] for place in group["rows"]] == ["n"]
+    (group,) = shown(store, made)["groups"]
+    assert [made.wide.loc[place, "method"] for place in group["rows"]] == ["n"]
     for record in store.all_current():
         predictions.path_of(store.folder, record).unlink(missing_ok=True)
-    assert shown(store, wide) == {"groups": [], "said": [NO_PREDICTIONS]}
+    assert shown(store, made) == {"groups": [], "said": [NO_PREDICTIONS]}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_row_of_which_nothing_was_kept_is_left_out(root, tmp_path):
     ],
 )
 def test_what_cannot_be_read_is_said(root, tmp_path, fault, words):
-    store, wide = rows_of(root, tmp_path / "r")
+    store, made = rows_of(root, tmp_path / "r")
     if fault == "damaged":
         for file in root.rglob("test/*/*.png"):
             file.write_bytes(file.read_bytes()[:60])
@@ -232,7 +232,7 @@ def test_what_cannot_be_read_is_said(root, tmp_path, fault, words):
             save(Image.new("RGB", (9, 9)), file)
         elif fault == "renamed" and file.parent.name == "good":
             file.rename(file.with_name(f"other-{file.name}"))
-    told = shown(store, wide)
+    told = shown(store, made)
     assert told["groups"] == []
     assert words in told["said"][0]
     assert told["said"][0].startswith("No pictures of mvtec_ad, few_shot, 1 shots: ")
