@@ -27,7 +27,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2  # one thread per worker: two workers on two cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal  # one thread per worker: two workers on two cores
 
 test-fast: $(VENV)/.installed-dev  # about a minute; no check of style; the slowest tests are shown: mark them `slow`
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not campaign and not gpu" --durations 5

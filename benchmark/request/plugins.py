@@ -1,7 +1,9 @@
 """Plug-ins: what installed distributions offer as methods and data sets, read from their files; nothing is imported."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +30,21 @@ class Claim(NamedTuple):
     problem: str = ""  # why it cannot
 
 
-def points(kind: str) -> list[Point]:
+def points(kind: str) -> tuple[Point, ...]:
     """All entry points of "method" or "dataset", also where other distributions have some that cannot be read."""
+    return _points(kind, tuple((place, _changed(place)) for place in sys.path))
+
+
+def _changed(place: str) -> int:
+    """When a distribution was last added to a folder that Python looks into, or removed from it."""
+    try:
+        return Path(place or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=8)
+def _points(kind: str, places: tuple[tuple[str, int], ...]) -> tuple[Point, ...]:
     group = f"clip_ad_bench.{kind}s"
     found: dict[str, list[Point]] = {}
     for distribution in distributions():
@@ -38,7 +53,7 @@ def points(kind: str) -> list[Point]:
             if its and distribution.name not in found:  # one that is installed twice counts where Python finds it first
                 words, tops = f"{distribution.name} {distribution.version}", tuple(_tops(distribution))
                 found[distribution.name] = [Point(point.name, point.value, words, tops) for point in its]
-    return [point for points in found.values() for point in points]
+    return tuple(point for points in found.values() for point in points)
 
 
 def _tops(distribution: Distribution) -> Iterator[str]:

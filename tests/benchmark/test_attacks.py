@@ -49,7 +49,7 @@ def mutations(record):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.campaign)])
 def test_no_malformed_record_takes_the_tables_down(bench, done, step):
     from benchmark.records.store import checksum
 

@@ -131,6 +131,7 @@ def edited(bench_process, part, tmp_path):
     return plugin / "toy_methods", call
 
 
+@pytest.mark.campaign
 def test_an_edited_method_makes_its_rows_stale_and_is_never_averaged_with_the_old_one(edited, tmp_path):
     package, run = edited
     run("toy_mean")
@@ -149,6 +150,7 @@ def test_an_edited_method_makes_its_rows_stale_and_is_never_averaged_with_the_ol
     assert "1 done, 1 stale" in run("toy_mean", "--dry-run")
 
 
+@pytest.mark.campaign
 def test_an_edited_component_of_a_fit_is_fitted_again(edited, part, tmp_path):
     package, run = edited
     write_visa(tmp_path / "data" / "visa", VISA_ALL)

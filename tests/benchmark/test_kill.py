@@ -54,7 +54,7 @@ def survive(bench_process, data, cells, tmp_path, delays):
     assert not list(killed.rglob(".tmp-*"))
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.timeout(280)
 def test_two_kills(bench_process, data, cells, tmp_path):
     survive(bench_process, data, cells, tmp_path, [(1, 0.0), (4, 0.07)])

@@ -11,6 +11,7 @@ from benchmark.request import registry
 from benchmark.request.settings import CONFIGS, choices
 
 PAPERS = [name for name in choices("preset") if name.startswith("paper/")]
+LONG = ("paper/tables", "paper/april_gan", "paper/anople-v1")  # the last two beside a shorter form of the same
 BOTH = 15 + 12  # categories of MVTec AD and VisA
 PLANS = {  # cells = models x shots x seeds, and the side in px at which maps are compared
     "paper/af_clip": (BOTH + BOTH * 3, 518),
@@ -76,7 +77,7 @@ def test_a_released_form_sets_every_option_that_is_named_after_the_release():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.campaign] * (name in LONG)) for name in PAPERS])
 def test_one_category_runs(name, bench, data, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     write_visa(data.parent / "visa", VISA_ALL)  # the auxiliary set of MVTec AD

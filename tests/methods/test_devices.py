@@ -122,10 +122,15 @@ def variants():
             yield from (each for each in found if each.protocol == "multi_class")
 
 
+def is_alike(candidate):
+    """Whether another variant goes nearly the same way: both retrieve, and a pooled bank is one of one category."""
+    return candidate.settings.get("bank") == "pooled" or candidate.settings.get("text") == "retrieved"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "candidate",
-    list(variants()),
+    [pytest.param(each, marks=[pytest.mark.campaign] * is_alike(each)) for each in variants()],
     ids=lambda each: f"{each.name}-{each.settings.get('bank')}-{each.settings.get('text')}",
 )
 def test_variants(candidate, own_backbone):

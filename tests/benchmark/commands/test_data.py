@@ -86,7 +86,7 @@ def test_what_cannot_be_fetched_is_described(bench, tmp_path, monkeypatch):
     assert "licence: CC BY-NC-SA 4.0" in done.out
     monkeypatch.delenv("BENCH_DATA")
     assert "give --root, or set BENCH_DATA" in bench("data", "prepare", "real_iad").err
-    assert bench("data", "prepare", "procedural").code == 0
+    assert bench("data", "prepare", "textile").code == 0
     assert "unknown dataset 'visaa'" in bench("data", "prepare", "visaa").err
 
 

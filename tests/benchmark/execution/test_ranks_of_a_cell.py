@@ -23,7 +23,7 @@ def record(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["toy_learns", pytest.param("toy_transfers", marks=pytest.mark.campaign)])
 def test_two_ranks_measure_what_one_process_does(bench_process, data, cells, tmp_path, method):
     write_visa(data.parent / "visa", VISA_ALL)
     root = {"BENCH_DATA": str(data.parent), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -44,7 +44,7 @@ def test_two_ranks_measure_what_one_process_does(bench_process, data, cells, tmp
     assert (tmp_path / "2" / "cells" / found[2]["cell_id"] / "attempt-1" / "ranks.log").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.timeout(280)
 def test_a_rank_that_fails_fails_the_cell(bench_process, data, cells, tmp_path):
     words = ("run", "--methods", "toy_breaks", "--shots", "1", "--seeds", "0", "method.how=killed")

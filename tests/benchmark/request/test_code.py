@@ -132,7 +132,15 @@ def imported_by(module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", [MEASURING, "methods.anople.method", "methods.finegrainedad.method", "datamodules.procedural"]
+    "module",
+    [
+        MEASURING,
+        "methods.anople.method",
+        *(
+            pytest.param(each, marks=pytest.mark.campaign)
+            for each in ("methods.finegrainedad.method", "datamodules.procedural")
+        ),
+    ],
 )
 def test_all_that_python_loads_is_in_the_code(module):
     assert imported_by(module) <= set(code_of([module]))

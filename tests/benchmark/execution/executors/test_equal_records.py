@@ -37,19 +37,18 @@ def start(bench_process, data, cells, tmp_path):
     return begin
 
 
-def test_every_executor_and_two_shards_at_once_come_to_the_same(start, bench, tmp_path):
+@pytest.mark.campaign
+@pytest.mark.parametrize("others", [("pool", "shards"), ("ray",)], ids="-".join)
+def test_every_executor_and_two_shards_at_once_come_to_the_same(start, bench, tmp_path, others):
     code, out = finish(start(folder="local"))
     assert code == 0, out
     assert len(records(tmp_path / "local")) == 4 + 4 + 2  # winclip fits nothing: one seed
-    for name, words in EXECUTORS.items():
-        code, out = finish(start(*words, folder=name))
-        assert code == 0, out
-    both = [start("--shard", f"{index}/2", folder="shards") for index in (0, 1)]
-    for process in both:
-        code, out = finish(process)
-        assert code == 0, out
-    assert bench("leaderboard", tmp_path / "shards").code == 0
-    for name in (*EXECUTORS, "shards"):
+    for name in others:
+        ways = [EXECUTORS[name]] if name in EXECUTORS else [("--shard", f"{index}/2") for index in (0, 1)]
+        for process in [start(*words, folder=name) for words in ways]:
+            code, out = finish(process)
+            assert code == 0, out
+        assert bench("leaderboard", tmp_path / name).code == 0
         assert records(tmp_path / name) == records(tmp_path / "local")
         for table in TABLES:
             assert (tmp_path / name / table).read_bytes() == (tmp_path / "local" / table).read_bytes()

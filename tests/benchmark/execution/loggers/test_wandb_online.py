@@ -72,7 +72,14 @@ def test_the_command_of_the_note_uploads_everything(bench, data, tmp_path, servi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "why"), [("401", "refuses the key"), ("500", "answers 500"), ("hang", "cannot be")])
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("401", "refuses the key"),
+        pytest.param("500", "answers 500", marks=pytest.mark.campaign),
+        pytest.param("hang", "cannot be", marks=pytest.mark.campaign),
+    ],
+)
 def test_a_service_that_cannot_be_used_is_asked_once_and_left_alone(bench, data, tmp_path, service, unkept, how, why):
     server = service(how)
     done = bench(*RUN, "--results", tmp_path / "r")
