@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmark.request.code import file_of
 
@@ -32,19 +32,18 @@ class Claim(NamedTuple):
 
 def points(kind: str) -> tuple[Point, ...]:
     """All entry points of "method" or "dataset", also where other distributions have some that cannot be read."""
-    return _points(kind, tuple((place, _changed(place)) for place in sys.path))
+    return _points(kind, tuple((place, *_lists(place)) for place in sys.path))
 
 
-def _changed(place: str) -> int:
-    """When a distribution was last added to a folder that Python looks into, or removed from it."""
-    try:
-        return Path(place or ".").stat().st_mtime_ns
-    except OSError:
-        return 0
+def _lists(place: str) -> Iterator[tuple[str, int]]:
+    """The lists of entry points in a folder that Python looks into, each with the time of its last change."""
+    for path in Path(place or ".").glob("*-info/entry_points.txt"):
+        with suppress(OSError):
+            yield str(path), path.stat().st_mtime_ns
 
 
 @lru_cache(maxsize=8)
-def _points(kind: str, places: tuple[tuple[str, int], ...]) -> tuple[Point, ...]:
+def _points(kind: str, places: tuple[Any, ...]) -> tuple[Point, ...]:
     group = f"clip_ad_bench.{kind}s"
     found: dict[str, list[Point]] = {}
     for distribution in distributions():

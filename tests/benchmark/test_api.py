@@ -226,7 +226,7 @@ print(*frame["status"], frame.attrs["results"], __file__)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_a_script_without_a_guard_also_with_processes_of_its_own(data, tmp_path):
     """Importing the suite loads nothing heavy, and a process that is spawned does not run the script again."""
     (tmp_path / "script.py").write_text(SCRIPT)

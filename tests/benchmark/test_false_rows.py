@@ -124,9 +124,7 @@ def edited(bench_process, part, tmp_path):
     def call(method, *words):
         command = ("run", "--methods", method, "--shots", "1", "--seeds", "0", "--datasets", "folder")
         own = (f"dataset.folder.root={part}", "--results", tmp_path / "r", "protocol.evaluation_size=24")
-        process = bench_process(*command, *own, *words, PYTHONPATH=paths)
-        out, _ = process.communicate(timeout=240)
-        return out
+        return bench_process(*command, *own, *words, PYTHONPATH=paths).communicate(timeout=240)[0]
 
     return plugin / "toy_methods", call
 

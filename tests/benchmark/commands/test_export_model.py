@@ -131,6 +131,7 @@ def test_the_loader_is_of_twenty_lines(loader):
     assert len([line for line in loader.read_text().splitlines() if line.strip()]) <= 20
 
 
+@pytest.mark.campaign
 def test_several_categories_need_one_and_a_batch_is_taken_at_once(bench, results, data, tmp_path):
     import torch
 

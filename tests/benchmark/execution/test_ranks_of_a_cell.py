@@ -21,9 +21,9 @@ def record(folder):
     return json.loads(path.read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("method", ["toy_learns", pytest.param("toy_transfers", marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("method", METHODS)
 def test_two_ranks_measure_what_one_process_does(bench_process, data, cells, tmp_path, method):
     write_visa(data.parent / "visa", VISA_ALL)
     root = {"BENCH_DATA": str(data.parent), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
