@@ -48,7 +48,7 @@ class Schedule:
         save_every: steps between two checkpoints.
     """
 
-    pairs: int = 12_000
+    pairs: int = 6_000
     text_steps: int = 150
     part_steps: int = 1_500
     whole_steps: int = 300
