@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark.pretraining.bank import Bank
@@ -20,7 +19,7 @@ from benchmark.pretraining.crops import Crops, Scope, sample_crops
 from benchmark.pretraining.distillation import held, refuse_others
 from benchmark.pretraining.features import Shard
 from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses, paraphrases
-from benchmark.pretraining.student import CONFIG, GRID, NORMALISATION, Target
+from benchmark.pretraining.student import CONFIG, GRID, NORMALISATION, Target, export
 from datamodules.components.rendering.noise import stream
 
 _AHEAD = 4  # batches prepared while a step runs
@@ -109,11 +108,11 @@ class Learner(nn.Module):
         for parameter in self.of_images:
             parameter.requires_grad_(True)
 
-    def export(self) -> dict[str, Tensor]:
-        """The state dict of open_clip in half precision, rows of unused tokens zero."""
+    def model(self) -> dict[str, Tensor]:
+        """The state dict of open_clip, rows of unused tokens zero."""
         state = {name: tensor.detach().clone() for name, tensor in self.clip.state_dict().items()}
-        state["token_embedding.weight"][self.lexicon.used] = self.table.detach().cpu()
-        return {name: tensor.half().contiguous().cpu() for name, tensor in state.items()}
+        state["token_embedding.weight"][self.lexicon.used] = self.table.detach()
+        return state
 
 
 def align(
@@ -129,7 +128,7 @@ def align(
     source: str = "",
     until: int | None = None,
 ) -> Path:
-    """Train or resume one model; returns its safetensors file.
+    """Train or resume one model; returns its folder, for `local-dir:`.
 
     Args:
         folder: of this training: checkpoint, log and result.
@@ -177,9 +176,7 @@ def align(
             if done % schedule.save_every == 0 or done == last:
                 _save(folder / "checkpoint.pt", learner, optimizer, done, seconds, settings)
                 print(f"texts: step {done} of {schedule.steps}, {seconds / 60:.0f} CPU min", flush=True)
-    path = folder / "embedded.safetensors"
-    save_file(learner.export(), path)
-    return path
+    return export(learner.model(), folder / "embedded")
 
 
 def _optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:

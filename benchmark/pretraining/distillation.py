@@ -111,6 +111,10 @@ class Training:
                 self.average[name].lerp_(value, 1 - decay)
         return {name: term.detach() for name, term in terms.items()}
 
+    def model(self) -> dict[str, Tensor]:
+        """The whole model, its image tower averaged."""
+        return self.clip.state_dict() | {f"visual.{name}": value for name, value in self.average.items()}
+
     def save(self, path: Path, step: int, seconds: float) -> None:
         """Write the checkpoint after `step` steps and so many processor seconds."""
         fresh = path.with_suffix(".new")
@@ -181,9 +185,9 @@ def distil(
                 log.flush()
             if done % schedule.save_every == 0 or done == last:
                 training.save(folder / "checkpoint.pt", done, seconds)
-                export(training.clip, training.average, folder / "student")
+                export(training.model(), folder / "student")
                 print(line, flush=True)
-    return export(training.clip, training.average, folder / "student")
+    return export(training.model(), folder / "student")
 
 
 def refuse_others(path: Path, made: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from benchmark.pretraining.teacher import open_teacher
 from benchmark.request.registry import ConfigError
 from datamodules.components.roots import cache_folder
 from methods.components.clip.backbone import CLIPBackbone
+from methods.components.clip.model_files import LOCAL_DIR
 from methods.components.clip.published_weights import EMBEDDED
 from methods.components.clip.weights import hash_weights
 
@@ -25,7 +26,7 @@ _OF_TEXTS = "text."
 def run(
     what: str, teacher: str, root: Path, seed: int, folder: Path | None, device: torch.device, words: Sequence[str]
 ) -> None:
-    """Show photographs to the teacher, distil its student, align it with texts, and print the path of the weights.
+    """Show photographs to the teacher, distil its student, align it with texts, and print the folder of the model.
 
     Args:
         what: "embedded", the one model that is pretrained here.
@@ -68,8 +69,8 @@ def run(
     path = alignment.align(
         place / f"texts-seed-{seed}", image_tower, bank, views, target, texts, seed=seed, device=device, source=source
     )
-    print(f"{path}\nsha256 of all weights: {CLIPBackbone.load(EMBEDDED, str(path)).weights_hash}")
-    print(f"use it: bench run … backbone.pretrained={path}")
+    print(f"{path}\nsha256 of all weights: {CLIPBackbone.load(f'{LOCAL_DIR}{path}', '').weights_hash}")
+    print(f"use it: bench run … --backbone {LOCAL_DIR}{path}")
 
 
 def _check(what: str, seed: int) -> None:

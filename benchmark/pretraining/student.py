@@ -146,11 +146,10 @@ def objective(terms: dict[str, Tensor]) -> Tensor:
     return patches + _CLASS * terms["classes"].mean() if "classes" in terms else patches
 
 
-def export(clip: open_clip.CLIP, image_tower: dict[str, Tensor], folder: Path) -> Path:
-    """Write the model with these weights of its image tower as a folder for `local-dir:`, in half precision."""
+def export(state: dict[str, Tensor], folder: Path) -> Path:
+    """Write the weights of a whole model as a folder for `local-dir:`, in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}, indent=1))
-    state = clip.state_dict() | {f"visual.{name}": value for name, value in image_tower.items()}
     save_file({name: value.half().contiguous().cpu() for name, value in state.items()}, folder / CHECKPOINTS[0])
     return folder
 
