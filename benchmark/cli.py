@@ -313,12 +313,13 @@ def check(
 @app.command()
 def pretrain(
     what: Annotated[str, typer.Argument(help="embedded")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="part_steps=…, lr=…")] = None,
-    seed: Annotated[int, typer.Option(help="of weights, views and captions")] = 0,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="steps=…, text.lr=…")] = None,
+    *,
+    teacher: Annotated[str, typer.Option(help="local-dir:PATH or timm:NAME, an image tower trained on photographs")],
+    seed: Annotated[int, typer.Option(help="of the text tower, crops and captions")] = 0,
     folder: Annotated[
-        Path | None, typer.Option(help="of rendered images and checkpoints; default: below the cache")
+        Path | None, typer.Option(help="of features, rendered images and checkpoints; default: below the cache")
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="local-dir:PATH or timm:NAME, distilled on photographs")] = None,
     photographs: Annotated[Path, typer.Option(help="root below which packages of photographs lie")] = Path("/"),
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps")] = "auto",
 ) -> None:
@@ -326,11 +327,7 @@ def pretrain(
     from benchmark.execution.build import resolve_device  # noqa: PLC0415  (torch)
     from benchmark.pretraining import run as pretraining  # noqa: PLC0415  (torch)
 
-    device = resolve_device(accelerator)
-    if teacher is None:
-        pretraining.run(what, seed, folder, device, words or [])
-    else:
-        pretraining.run_distillation(what, teacher, photographs, seed, folder, device, words or [])
+    pretraining.run(what, teacher, photographs, seed, folder, resolve_device(accelerator), words or [])
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""`bench pretrain embedded`: trains the demonstration's tiny CLIP from scratch on rendered images with captions."""
+"""`bench pretrain embedded`: a tiny CLIP whose images learn from a teacher on photographs, its texts from drawings."""

@@ -11,11 +11,10 @@ from benchmark.pretraining.wording import DEFECTS, PRODUCTS
 from datamodules.components.rendering.noise import stream
 
 PATCH = 8  # pixels
-GRID = 16  # patches along a whole crop of 128 pixels
 
 Scope = Literal["part", "coarse", "whole"]
-#: Pixels of the crop, shortest and longest side of what it shows in the bank, patches along it.
-_FORM: dict[Scope, tuple[int, int, int]] = {"part": (64, 78, 124), "coarse": (64, 150, SIDE), "whole": (128, 150, SIDE)}
+#: Shortest and longest side of what a crop shows in the bank, pixels.
+_SHOWN: dict[Scope, tuple[int, int]] = {"part": (78, 124), "coarse": (150, SIDE), "whole": (150, SIDE)}
 
 
 class Crops(NamedTuple):
@@ -32,11 +31,12 @@ class Crops(NamedTuple):
     vague: np.ndarray  # (2n,) bool, the caption does not name the product
 
 
-def sample_crops(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, stress: float = 1.0) -> Crops:
+def sample_crops(bank: Bank, grid: int, pairs: int, scope: Scope, seed: int, step: int, stress: float = 1.0) -> Crops:
     """The crops of one step, a pure function of its arguments.
 
     Args:
         bank: the rendered pairs.
+        grid: patches along a whole crop; the others have half as many.
         pairs: number of pairs.
         scope: part of a scene that a crop shows.
         seed: of all that is sampled.
@@ -44,8 +44,9 @@ def sample_crops(bank: Bank, pairs: int, scope: Scope, seed: int, step: int, str
         stress: largest factor on the difference that the defect makes, 1 or more; each pair samples its own from 1 on.
     """
     rng = stream("views", seed, scope, step)
-    side, low, high = _FORM[scope]
-    corner = tuple(int(c) for c in rng.integers(0, GRID - side // PATCH + 1, 2)) if scope == "part" else (0, 0)
+    low, high = _SHOWN[scope]
+    side = PATCH * (grid if scope == "whole" else grid // 2)
+    corner = tuple(int(c) for c in rng.integers(0, grid - grid // 2 + 1, 2)) if scope == "part" else (0, 0)
     images = np.empty((2 * pairs, side, side, 3), np.float32)
     cover = np.zeros((2 * pairs, (side // PATCH) ** 2), np.float32)
     place, chosen = np.full(pairs, -1), rng.integers(0, len(bank.scenes), pairs)

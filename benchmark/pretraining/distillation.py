@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmark.pretraining.features import Shard
 from benchmark.pretraining.student import (
     CONFIG,
+    Target,
     export,
     fit_target,
     new_student,
@@ -110,6 +111,10 @@ class Training:
                 self.average[name].lerp_(value, 1 - decay)
         return {name: term.detach() for name, term in terms.items()}
 
+    def model(self) -> dict[str, Tensor]:
+        """The whole model, its image tower averaged."""
+        return self.clip.state_dict() | {f"visual.{name}": value for name, value in self.average.items()}
+
     def save(self, path: Path, step: int, seconds: float) -> None:
         """Write the checkpoint after `step` steps and so many processor seconds."""
         fresh = path.with_suffix(".new")
@@ -129,10 +134,7 @@ class Training:
         if not path.exists():
             return 0, 0.0
         kept = torch.load(path, weights_only=True)
-        made, asked = kept["settings"], self.settings
-        if differing := [key for key in made | asked if made.get(key) != asked.get(key)]:
-            came, wanted = (", ".join(f"{key}={its.get(key)}" for key in differing) for its in (made, asked))
-            raise ConfigError(f"{path} was made with {came}; asked for {wanted}. Take another folder.")
+        refuse_others(path, kept["settings"], self.settings)
         self.clip.visual.load_state_dict(kept["student"])
         self.optimizer.load_state_dict(kept["optimizer"])
         for name, value in kept["average"].items():
@@ -183,9 +185,31 @@ def distil(
                 log.flush()
             if done % schedule.save_every == 0 or done == last:
                 training.save(folder / "checkpoint.pt", done, seconds)
-                export(training.clip, training.average, folder / "student")
+                export(training.model(), folder / "student")
                 print(line, flush=True)
-    return export(training.clip, training.average, folder / "student")
+    return export(training.model(), folder / "student")
+
+
+def refuse_others(path: Path, made: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise a ConfigError unless the checkpoint at `path` was `made` with the settings that are `asked` for."""
+    if differing := [key for key in made | asked if made.get(key) != asked.get(key)]:
+        came, wanted = (", ".join(f"{key}={its.get(key)}" for key in differing) for its in (made, asked))
+        raise ConfigError(f"{path} was made with {came}; asked for {wanted}. Take another folder.")
+
+
+def held(clip: Any, pool: list[Shard], target: Target, rng: np.random.Generator, batch: int, *, whole: bool) -> Tensor:
+    """The loss of the last block alone, on `batch` whole views or four times as many parts of views."""
+    device = clip.visual.conv1.weight.device
+    if whole:
+        images, tokens, classes = _views(pool, rng, batch)
+        found = see(clip, images.to(device))
+        return objective(_last(unexplained(found, tokens.to(device), classes.to(device), target)))
+    images, tokens, corner = _parts(pool, rng, 4 * batch)
+    return objective(_last(unexplained(see(clip, images.to(device), corner), tokens.to(device), None, target)))
+
+
+def _last(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: term[-1:] for name, term in terms.items()}
 
 
 def _views(pool: list[Shard], rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.pretraining import wording
-from benchmark.pretraining.crops import GRID, Crops
+from benchmark.pretraining.crops import Crops
 from benchmark.pretraining.wording import DEFECTS, PRODUCTS
 from methods.components.clip.image_tower import ImageRequest, embed_patches, project, run_blocks
 from methods.components.clip.text_tower import Tokens, run_text
@@ -20,7 +20,8 @@ from methods.components.clip.text_tower import Tokens, run_text
 _UNKNOWN = 0.08  # share of words that are left out, so that a word never met is a trained case
 _FULL = 0.25  # share of a patch that must be anomalous for the patch to count as anomalous altogether
 _NEAR = 0.3  # cosine of two texts up to which they count as different
-_VV_FROM = 4  # blocks before the V-V stream
+_VV_FROM = 0.5  # of the blocks, before the V-V stream
+_WINDOWS, _SIDES = 128, (2, 3)  # windows of a step, and their sides in patches: those of WinCLIP
 WEIGHTS = {
     "paraphrase": 1.0,
     "apart": 1.0,
@@ -28,6 +29,7 @@ WEIGHTS = {
     "image_state": 1.0,
     "patch_state": 0.5,
     "patch_type": 1.0,
+    "window_state": 0.5,
     "product": 0.3,
     "place": 0.2,
 }
@@ -36,6 +38,7 @@ WEIGHTS = {
 class CropFeatures(NamedTuple):
     """Unit features of a batch of crops."""
 
+    embedded: Tensor  # (B, 1 + N, width) class token and patches before the first block
     image: Tensor  # (B, D)
     patches: list[Tensor]  # (B, N, D): of the last block and, in some steps, of the V-V stream
 
@@ -66,7 +69,7 @@ class Lexicon:
 def see(clip: Any, crops: Crops, images: Tensor, *, vv: bool) -> CropFeatures:
     """CropFeatures of the crops; a crop of a part has the positions of that part."""
     visual = clip.visual
-    square = visual.positional_embedding[1:].unflatten(0, (GRID, GRID))
+    square = visual.positional_embedding[1:].unflatten(0, tuple(visual.grid_size))
     side = images.shape[-1] // visual.patch_size[0]
     if crops.step > 1:
         square = F.avg_pool2d(square.permute(2, 0, 1), crops.step).permute(1, 2, 0)
@@ -74,10 +77,11 @@ def see(clip: Any, crops: Crops, images: Tensor, *, vv: bool) -> CropFeatures:
     square = square[row : row + side, column : column + side].flatten(0, 1)
     positions = torch.cat([visual.positional_embedding[:1], square])
     x = visual.ln_pre(embed_patches(visual, images, positions))
-    request = ImageRequest(stream="vv_from_ordinary" if vv else "ordinary", vv_from=_VV_FROM)
+    first = int(_VV_FROM * len(visual.transformer.resblocks))
+    request = ImageRequest(stream="vv_from_ordinary" if vv else "ordinary", vv_from=first)
     *_, last = run_blocks(visual, x, request)
     asked = [last.ordinary] + ([last.asked] if vv else [])
-    return CropFeatures(project(visual, last.ordinary[:, 0]), [project(visual, tokens[:, 1:]) for tokens in asked])
+    return CropFeatures(x, project(visual, last.ordinary[:, 0]), [project(visual, tokens[:, 1:]) for tokens in asked])
 
 
 def prompts(rng: np.random.Generator) -> list[str]:
@@ -130,6 +134,7 @@ def losses(
     n = len(cover) // 2
     label = torch.arange(2 * n, device=images.device) // n
     result = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+    result["window_state"] = _window_state(clip.visual, seen.embedded, cover, rng, scale * (state[1] - state[0]))
     result["apart"] = _apart(kinds) + _apart(state)
     result["contrast"] = _contrast(seen.image, captions, crops, scale)
     result["image_state"] = F.cross_entropy(scale * seen.image @ state.T, label) + 0.5 * F.cross_entropy(
@@ -148,11 +153,7 @@ def _patch_terms(
     """Losses of patch features (B, N, D) against texts of state (2, D), type (1 + types, D) and product (P, D)."""
     n = len(cover) // 2
     degree = (cover / _FULL).clamp(max=1.0)  # (B, N)
-    gap = scale * (patches @ (state[1] - state[0]))
-    wrong = F.binary_cross_entropy_with_logits(gap, degree, reduction="none")
-    patch_state = (wrong * degree).sum() / degree.sum().clamp(min=1.0) + (wrong * (1 - degree)).sum() / (
-        1 - degree
-    ).sum()
+    patch_state = _balanced(scale * (patches @ (state[1] - state[0])), degree)
     defect = 1 + torch.from_numpy(crops.defect).to(cover.device)
     logits = scale * patches @ kinds.T  # (B, N, 1 + types)
     of_type = F.cross_entropy(
@@ -168,6 +169,36 @@ def _patch_terms(
     some = patches[:n, :: max(1, patches.shape[1] // 8)]  # (n, about 8, D)
     product = F.cross_entropy((scale * some @ products.T).flatten(0, 1), whose.repeat_interleave(some.shape[1]))
     return {"patch_state": patch_state, "patch_type": patch_type, "product": product}
+
+
+def _window_state(visual: Any, x: Tensor, cover: Tensor, rng: np.random.Generator, direction: Tensor) -> Tensor:
+    """Loss of the class token of windows of patches alone, half of them on a defect, along the direction of the state.
+
+    Args:
+        visual: open_clip's `VisionTransformer`.
+        x: class token and patches of all crops before the first block, (B, 1 + N, width).
+        cover: share of each patch that is anomalous, (B, N).
+        rng: picks the windows.
+        direction: anomalous minus normal text, (D,).
+    """
+    grid, side = int(cover.shape[1] ** 0.5), _SIDES[int(rng.integers(len(_SIDES)))]
+    index = torch.arange(grid * grid, device=x.device).view(grid, grid)
+    windows = index.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)  # (K, side²)
+    degree = (cover[:, windows].amax(dim=2) / _FULL).clamp(max=1.0)  # (B, K)
+    marked, every = degree.flatten().nonzero().flatten().cpu().numpy(), degree.numel()
+    chosen = np.concatenate([rng.choice(marked, _WINDOWS // 2), rng.integers(every, size=_WINDOWS - _WINDOWS // 2)])
+    rows, which = (torch.from_numpy(part).to(x.device) for part in np.divmod(chosen, len(windows)))
+    tokens = x[rows.unsqueeze(1), F.pad(windows[which] + 1, (1, 0))]
+    for block in visual.transformer.resblocks:
+        tokens = block(tokens)
+    return _balanced(project(visual, tokens[:, 0]) @ direction, degree[rows, which])
+
+
+def _balanced(gap: Tensor, degree: Tensor) -> Tensor:
+    """Binary cross-entropy of logits `gap`, once over what is anomalous to its degree and once over the rest."""
+    wrong = F.binary_cross_entropy_with_logits(gap, degree, reduction="none")
+    rest = 1 - degree
+    return (wrong * degree).sum() / degree.sum().clamp(min=1.0) + (wrong * rest).sum() / rest.sum().clamp(min=1.0)
 
 
 def _apart(texts: Tensor) -> Tensor:

@@ -8,21 +8,24 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmark.pretraining.features import DEPTHS, Shard
 from benchmark.pretraining.start import waves, whitening
-from benchmark.pretraining.trainer import NORMALISATION
 from methods.components.clip.depth import blocks_at
 from methods.components.clip.image_tower import ImageFeatures, ImageRequest, run_image
 from methods.components.clip.model_files import CHECKPOINTS, DESCRIPTION
 
+#: Mean and deviation that open_clip gives the images of a model without its own, (1, 3, 1, 1) each.
+NORMALISATION = [
+    torch.tensor(v).view(1, 3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+]
 #: open_clip's description of the model; its text tower is that of the embedded CLIP.
 CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {
-        "image_size": 192,
+        "image_size": 144,
         "layers": 4,
         "width": 192,
         "head_width": 96,
@@ -143,13 +146,18 @@ def objective(terms: dict[str, Tensor]) -> Tensor:
     return patches + _CLASS * terms["classes"].mean() if "classes" in terms else patches
 
 
-def export(clip: open_clip.CLIP, image_tower: dict[str, Tensor], folder: Path) -> Path:
-    """Write the model with these weights of its image tower as a folder for `local-dir:`, in half precision."""
+def export(state: dict[str, Tensor], folder: Path) -> Path:
+    """Write the weights of a whole model as a folder for `local-dir:`, in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}, indent=1))
-    state = clip.state_dict() | {f"visual.{name}": value for name, value in image_tower.items()}
     save_file({name: value.half().contiguous().cpu() for name, value in state.items()}, folder / CHECKPOINTS[0])
     return folder
+
+
+def read_tower(folder: Path) -> dict[str, Tensor]:
+    """The image tower that `export` wrote, in float32."""
+    state = load_file(folder / CHECKPOINTS[0])
+    return {name.removeprefix("visual."): value.float() for name, value in state.items() if name.startswith("visual.")}
 
 
 def trained(clip: open_clip.CLIP) -> list[nn.Parameter]:

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from benchmark.pretraining import distillation, features, student
 from benchmark.pretraining.distillation import Schedule, distil
@@ -96,7 +98,7 @@ def test_a_teacher_is_named_by_its_schema(monkeypatch, tmp_path):
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no network")))
     with pytest.raises(ConfigError, match=r"Cannot get the weights of timm:own: no network"):
         open_teacher("timm:own", 6)
-    folder = student.export(new_student(0, made_up(0).images), {}, tmp_path / "student")
+    folder = student.export(new_student(0, made_up(0).images).state_dict(), tmp_path / "student")
     assert open_teacher(f"local-dir:{folder}", 5).image_size == 40
 
 
@@ -232,6 +234,44 @@ def test_the_command_refuses(bench, tmp_path):
         (["embedded", "--teacher", "timm:x", "--photographs", tmp_path, "--folder", tmp_path], "apt-get install"),
         (["ViT-B-32", "--teacher", "timm:x"], "Only 'embedded' is pretrained here"),
         (["embedded", "--teacher", "timm:x", "steps=0"], "steps must be above 0"),
+        (["embedded", "--teacher", "timm:x", "--seed", "-1"], "--seed must be 0 or more, got -1"),
+        (["embedded", "--teacher", "timm:x", "text.lr=0"], "lr must be above 0"),
+        (["embedded"], "Missing option '--teacher'"),
     ):
         refused = bench("pretrain", *words)
         assert (refused.code, message in refused.err) == (2, True), refused.err
+
+
+def test_the_command_makes_a_clip_and_goes_on(bench, tmp_path, monkeypatch):
+    """From photographs and a teacher to a model that `bench run` takes, with the real student and few steps."""
+    monkeypatch.undo()  # the tiny student
+    monkeypatch.setattr("benchmark.pretraining.run.FEWEST", 1)
+    place = tmp_path / "root" / "usr/share/backgrounds/mate"
+    place.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 300, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(place / "photo.png")
+    vision = {"image_size": 36, "layers": 4, "width": 16, "head_width": 8, "patch_size": 2, "mlp_ratio": 1.0}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+    config = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}
+    (tmp_path / "teacher").mkdir()
+    description = json.dumps({"model_cfg": config, "preprocess_cfg": {}})
+    (tmp_path / "teacher" / "open_clip_config.json").write_text(description)
+    torch.save(open_clip.CLIP(**config).state_dict(), tmp_path / "teacher" / "open_clip_pytorch_model.bin")
+    command = ["pretrain", "embedded", "--teacher", f"local-dir:{tmp_path / 'teacher'}", "--folder", tmp_path / "made"]
+    command += ["--photographs", tmp_path / "root", "views=64", "first_views=64", "batch=1", "steps=2", "save_every=1"]
+    texts = {"pairs": 15, "text_steps": 1, "part_steps": 1, "whole_steps": 1, "part_batch": 2, "whole_batch": 2}
+    command += [f"text.{key}={value}" for key, value in texts.items()]
+    done = bench(*command)
+    assert done.code == 0, done.err
+    made = tmp_path / "made" / "texts-seed-0" / "embedded"
+    assert f"--backbone local-dir:{made}" in done.out
+    backbone = CLIPBackbone.load(f"local-dir:{made}", "")
+    assert (backbone.image_size, backbone.n_image_blocks) == (student.SIDE, 4)
+    assert backbone.encode_text(backbone.tokenize(["a damaged object"])).isfinite().all()
+    again = bench(*command)
+    assert (again.code, again.out.splitlines()[-2:]) == (0, done.out.splitlines()[-2:])
+    other = bench(*command, "text.lr=0.5")
+    assert other.code == 2
+    assert "was made with lr=0.001; asked for lr=0.5." in other.err
+    refused = bench(*command, "text.steps=3")
+    assert (refused.code, "one of pairs, text_steps" in refused.err) == (2, True)

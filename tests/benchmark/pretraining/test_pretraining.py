@@ -1,5 +1,6 @@
 """The pretraining of the embedded CLIP: pairs, crops, words, losses, and a training that can be cut off."""
 
+import json
 import math
 
 import cv2
@@ -9,31 +10,66 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmark.pretraining import alignment, objective, student, wording
 from benchmark.pretraining import crops as crops_module
-from benchmark.pretraining import wording
+from benchmark.pretraining.alignment import Schedule, align
 from benchmark.pretraining.bank import SIDE, open_bank, plan_bank
 from benchmark.pretraining.crops import sample_crops
+from benchmark.pretraining.features import Shard
 from benchmark.pretraining.objective import WEIGHTS, Lexicon, losses
 from benchmark.pretraining.run import read_schedule
 from benchmark.pretraining.start import waves, whitening
-from benchmark.pretraining.trainer import Schedule, pretrain
+from benchmark.pretraining.student import fit_target, read_tower
 from benchmark.request.registry import ConfigError
 from datamodules.components.rendering import CATEGORIES
 from datamodules.components.rendering.pretraining import HELD_OUT_DEFECTS, PRODUCTS, SURFACE, render_pair
 from datamodules.procedural import Procedural
 from datamodules.procedural_auxiliary import ProceduralAuxiliary
 from methods.components.clip.backbone import CLIPBackbone
-from methods.components.clip.weights import model_config
+from methods.components.clip.image_tower import embed_patches
+from methods.components.clip.model_files import CHECKPOINTS
+from methods.winclip import square_windows
 
 pytestmark = pytest.mark.slow
 
-TINY = Schedule(pairs=15, text_steps=1, part_steps=2, whole_steps=2, part_batch=4, whole_batch=2, save_every=1)
+TINY = Schedule(
+    pairs=15, text_steps=1, part_steps=2, whole_steps=2, part_batch=4, whole_batch=2, hold_batch=1, save_every=1
+)
+SMALL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 64, "layers": 4, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 1.0},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 2, "mlp_ratio": 1.0},
+}
+GRID = 8
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     return open_bank(tmp_path_factory.mktemp("bank"), TINY.pairs)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for module in (student, alignment):
+        monkeypatch.setattr(module, "CONFIG", SMALL)
+    monkeypatch.setattr(alignment, "GRID", GRID)
+    monkeypatch.setattr("benchmark.pretraining.distillation.CONFIG", SMALL)
+
+
+@pytest.fixture
+def views():
+    rng = np.random.default_rng(0)
+    tokens = rng.standard_normal((6, 4, GRID * GRID, 32))
+    classes = rng.standard_normal((6, 4, 32))
+    unit = [(part / np.linalg.norm(part, axis=-1, keepdims=True)).astype(np.float16) for part in (tokens, classes)]
+    return [Shard(rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8), *unit)]
+
+
+@pytest.fixture
+def tower(small):
+    torch.manual_seed(1)
+    return open_clip.CLIP(**SMALL).visual.state_dict()
 
 
 def test_the_benchmark_is_held_out():
@@ -80,31 +116,27 @@ def test_a_bank_is_rendered_once_and_goes_on_where_it_stopped(bank, tmp_path):
     assert plan_bank(15, 0) == bank.scenes
 
 
-@pytest.mark.parametrize(("scope", "side"), [("part", 64), ("coarse", 64), ("whole", 128)])
+@pytest.mark.parametrize(("scope", "side"), [("part", 72), ("coarse", 72), ("whole", 144)])
 def test_crops_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side):
-    crops, again = (sample_crops(bank, 6, scope, 0, 5) for _ in range(2))
+    crops, again = (sample_crops(bank, 18, 6, scope, 0, 5) for _ in range(2))
     assert crops.images.shape == (12, 3, side, side)
     assert np.array_equal(crops.images, again.images)
     assert crops.texts == again.texts
     assert not crops.cover[:6].any()
     assert (crops.cover[6:].max(axis=1) > 0).all()
     assert (crops.place >= 0).all() == (scope != "part")
-    assert not np.array_equal(sample_crops(bank, 6, scope, 0, 6).images, crops.images)
-
-
-def test_the_stream_of_the_crops_is_that_of_the_shipped_weights(bank):
-    assert sample_crops(bank, 6, "whole", 0, 5).product.tolist() == [14, 4, 0, 4, 8, 13]
+    assert not np.array_equal(sample_crops(bank, 18, 6, scope, 0, 6).images, crops.images)
 
 
 def test_stress_exaggerates_the_defect_alone(bank):
-    plain, loud = (sample_crops(bank, 6, "whole", 0, 5, stress) for stress in (1.0, 3.0))
+    plain, loud = (sample_crops(bank, 18, 6, "whole", 0, 5, stress) for stress in (1.0, 3.0))
     assert np.array_equal(plain.images[:6], loud.images[:6])
     assert not np.array_equal(plain.images[6:], loud.images[6:])
 
 
 def test_each_pair_samples_its_own_stress(bank, monkeypatch):
     monkeypatch.setattr(crops_module, "_lit", lambda rng, image, side: cv2.resize(image, (side, side)))
-    plain, loud = (sample_crops(bank, 6, "whole", 0, 5, stress).images for stress in (1.0, 3.0))
+    plain, loud = (sample_crops(bank, 18, 6, "whole", 0, 5, stress).images for stress in (1.0, 3.0))
     added = np.abs(loud[6:] - plain[6:]).sum((1, 2, 3)) / np.abs(plain[6:] - plain[:6]).sum((1, 2, 3))
     assert (added > 0).all()
     assert (added < 2).all()
@@ -126,10 +158,10 @@ def test_every_word_of_training_has_a_row_of_its_own():
 
 def test_the_losses_are_finite_and_reach_every_weight(bank):
     torch.manual_seed(0)
-    clip = open_clip.CLIP(**model_config("embedded"))
+    clip = open_clip.CLIP(**SMALL)
     lexicon = Lexicon(open_clip.SimpleTokenizer())
     table = torch.nn.Parameter(clip.token_embedding.weight[lexicon.used].detach().clone())
-    crops = sample_crops(bank, 4, "whole", 0, 1)
+    crops = sample_crops(bank, GRID, 4, "whole", 0, 1)
     terms = losses(clip, lexicon, table, crops, torch.from_numpy(crops.images), np.random.default_rng(0), vv=True)
     assert set(terms) == set(WEIGHTS) - {"paraphrase"}
     sum(terms.values()).backward()
@@ -139,16 +171,73 @@ def test_the_losses_are_finite_and_reach_every_weight(bank):
     assert table.grad.abs().sum() > 0
 
 
-def test_a_training_that_is_cut_off_ends_like_one_that_is_not(bank, tmp_path):
-    whole = pretrain(tmp_path / "whole", bank, TINY, seed=0, device=CPU)
-    pretrain(tmp_path / "cut", bank, TINY, seed=0, device=CPU, until=4)
-    cut = pretrain(tmp_path / "cut", bank, TINY, seed=0, device=CPU)
-    first, second = load_file(whole), load_file(cut)
+def test_windows_are_seen_as_winclip_sees_them(monkeypatch):
+    """The class token of each window agrees with `encode_windows`, and its degree is the most of its patches."""
+    torch.manual_seed(0)
+    backbone = CLIPBackbone(open_clip.CLIP(**SMALL).eval(), open_clip.SimpleTokenizer())
+    images, cover = torch.rand(3, 3, 64, 64), torch.zeros(3, GRID * GRID)
+    cover[1, 9], cover[2, 10] = 0.1, 1.0
+    visual = backbone.clip.visual
+    x = visual.ln_pre(embed_patches(visual, (images - backbone.mean) / backbone.std, visual.positional_embedding))
+    seen = {}
+    monkeypatch.setattr(objective, "_balanced", lambda gap, degree: seen.update(gap=gap, degree=degree) or gap.sum())
+    direction = torch.randn(16)
+    for side in (2, 3):
+        monkeypatch.setattr(objective, "_SIDES", (side,))
+        with torch.no_grad():
+            objective._window_state(visual, x, cover, np.random.default_rng(0), direction)
+        windows = square_windows((GRID, GRID), side)
+        wanted = (backbone.encode_windows(images, windows) @ direction).flatten()
+        degree = (4 * cover[:, windows.patches].amax(dim=2)).clamp(max=1).flatten()
+        nearest = (seen["gap"].unsqueeze(1) - wanted).abs().argmin(dim=1)
+        assert torch.allclose(seen["gap"], wanted[nearest], atol=1e-5)
+        assert torch.allclose(seen["degree"], degree[nearest])
+        assert (seen["degree"][:64] > 0).all()
+
+
+def test_a_training_that_is_cut_off_ends_like_one_that_is_not(bank, tower, views, tmp_path):
+    target = fit_target(views, 32)
+
+    def run(name, seed=0, until=None):
+        return align(tmp_path / name, tower, bank, views, target, TINY, seed=seed, device=CPU, until=until)
+
+    whole = run("whole")
+    run("cut", until=4)
+    cut = run("cut")
+    first, second = (load_file(folder / CHECKPOINTS[0]) for folder in (whole, cut))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    backbone = CLIPBackbone.load("embedded", str(cut))
-    assert (backbone.n_image_blocks, backbone.n_text_blocks) == (8, 6)
-    with pytest.raises(ValueError, match=r"was made with seed=0; asked for seed=1\. Take"):
-        pretrain(tmp_path / "cut", bank, TINY, seed=1, device=CPU)
+    with pytest.raises(ConfigError, match=r"was made with seed=0; asked for seed=1\. Take"):
+        run("cut", seed=1)
+
+
+def test_all_of_the_image_tower_but_its_end_stays_that_of_the_student(bank, tower, views, tmp_path):
+    schedule = Schedule(**vars(TINY) | {"image_lr": 0.1})
+    made = read_tower(align(tmp_path, tower, bank, views, fit_target(views, 32), schedule, seed=0, device=CPU))
+    changed = {name for name, value in made.items() if not torch.equal(value, tower[name].half().float())}
+    last = {name for name in made if name.startswith("transformer.resblocks.3.")}
+    assert last | {"proj", "ln_post.weight", "ln_post.bias"} <= changed
+    assert all(name.startswith(("transformer.resblocks.3.", "proj", "ln_post")) for name in changed)
+
+
+def test_the_distillation_holds_the_last_block(bank, tower, views, tmp_path):
+    """With the weight of the hold alone, the last tokens come nearer to the teacher's."""
+    steps = {
+        "text_steps": 0,
+        "part_steps": 24,
+        "save_every": 24,
+        "whole_steps": 0,
+        "part_batch": 1,
+        "image_lr": 5e-2,
+        "lr": 1e-9,
+    }
+    target = fit_target(views, 32)
+    loss = {}
+    for hold in (0.0, 50.0):
+        schedule = Schedule(**vars(TINY) | steps | {"hold": hold, "hold_batch": 2})
+        align(tmp_path / str(hold), tower, bank, views, target, schedule, seed=0, device=CPU)
+        log = [json.loads(line) for line in (tmp_path / str(hold) / "log.jsonl").read_text().splitlines()]
+        loss[hold] = log[-1]["hold"]
+    assert loss[50.0] < loss[0.0] - 0.02
 
 
 def test_waves_and_filters():
@@ -162,7 +251,7 @@ def test_waves_and_filters():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["steps=3"], "one of pairs"),
+        (["views=3"], "one of pairs"),
         (["pairs"], "one of pairs"),
         (["pairs=x"], "of type int"),
         (["pairs=0"], r"pairs must be above 0, got 0\."),
@@ -174,19 +263,4 @@ def test_waves_and_filters():
 )
 def test_words_that_do_not_fit_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
-        read_schedule(words)
-
-
-def test_the_command_trains_and_refuses(bench, tmp_path):
-    small = [f"{key}={getattr(TINY, key)}" for key in ("pairs", "part_batch", "whole_batch")]
-    steps = ["text_steps=1", "part_steps=1", "whole_steps=1"]
-    done = bench("pretrain", "embedded", "--folder", tmp_path, *small, *steps)
-    assert done.code == 0, done.err
-    assert "backbone.pretrained=" in done.out
-    for words, message in (
-        (["ViT-B-32"], "Only 'embedded' is pretrained here; got 'ViT-B-32'"),
-        (["embedded", "--folder", tmp_path, *small, *steps, "lr=0.5"], "was made with lr=0.001; asked for lr=0.5."),
-        (["embedded", "--seed", "-1"], "--seed must be 0 or more, got -1"),
-    ):
-        refused = bench("pretrain", *words)
-        assert (refused.code, message in refused.err) == (2, True), refused.err
+        read_schedule(words, Schedule)
