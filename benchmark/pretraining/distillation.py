@@ -113,7 +113,8 @@ class Training:
 
     def model(self) -> dict[str, Tensor]:
         """The whole model, its image tower averaged."""
-        return self.clip.state_dict() | {f"visual.{name}": value for name, value in self.average.items()}
+        state: dict[str, Tensor] = self.clip.state_dict()
+        return state | {f"visual.{name}": value for name, value in self.average.items()}
 
     def save(self, path: Path, step: int, seconds: float) -> None:
         """Write the checkpoint after `step` steps and so many processor seconds."""
