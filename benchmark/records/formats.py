@@ -34,7 +34,7 @@ def latex(shown: Display) -> str:
     """A table with the rules of the package booktabs; the best bold, the second underlined."""
     lines = _emphasised(shown, lambda word: rf"\textbf{{{word}}}", lambda word: rf"\underline{{{word}}}", _escaped)
     kinds = "".join("r" if column.numeric else "l" for column in shown.columns)
-    said = (f"{words.removesuffix('.')}." for words in (shown.title, *shown.notes, *shown.legend))
+    said = (f"{words.removesuffix('.')}." for words in (shown.title, *shown.notes, *shown.legend) if words)
     caption = " ".join(map(_escaped, said))
     body = []
     for i, line in enumerate(lines):

@@ -171,6 +171,30 @@ def test_the_losses_are_finite_and_reach_every_weight(bank):
     assert table.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize(("scope", "corner"), [("whole", (0, 0)), ("part", (3, 1)), ("coarse", (0, 0))])
+def test_a_crop_has_the_positions_of_what_it_shows(bank, scope, corner):
+    torch.manual_seed(0)
+    backbone = CLIPBackbone(open_clip.CLIP(**SMALL).eval(), open_clip.SimpleTokenizer())
+    crops, visual = sample_crops(bank, GRID, 2, scope, 0, 1)._replace(corner=corner), backbone.clip.visual
+    images = torch.from_numpy(crops.images)
+    with torch.no_grad():
+        seen = objective.see(backbone.clip, crops, (images - backbone.mean) / backbone.std, vv=True)
+        square = visual.positional_embedding[1:].view(GRID, GRID, -1)
+        if scope == "coarse":
+            square = square.view(GRID // 2, 2, GRID // 2, 2, -1).mean(dim=(1, 3))
+        side = images.shape[-1] // 8
+        shown = square[corner[0] : corner[0] + side, corner[1] : corner[1] + side].reshape(side * side, -1)
+        visual.positional_embedding = torch.nn.Parameter(torch.cat([visual.positional_embedding[:1], shown]))
+        visual.grid_size = (side, side)
+        plain, vv = (
+            backbone.encode_image(images, layers=(4,), stream=stream, vv_from=2)
+            for stream in ("ordinary", "vv_from_ordinary")
+        )
+    assert torch.allclose(seen.image, plain.image, atol=1e-5)
+    assert torch.allclose(seen.patches[0], plain.patches[0], atol=1e-5)
+    assert torch.allclose(seen.patches[1], vv.patches[0], atol=1e-5)
+
+
 def test_windows_are_seen_as_winclip_sees_them(monkeypatch):
     """The class token of each window agrees with `encode_windows`, and its degree is the most of its patches."""
     torch.manual_seed(0)

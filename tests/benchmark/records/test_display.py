@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -122,6 +123,18 @@ def test_latex_escapes_what_it_would_obey_and_keeps_its_rules():
     assert [bare[i + 1] for i, word in enumerate(bare) if word == r"\midrule"] == ["1", "2"]
     counts = {len(re.findall(r"(?<!\\)&", line)) for line in rows}
     assert counts == {len(re.search(r"tabular}{([lr]+)}", text)[1]) - 1}
+
+
+@pytest.mark.parametrize("stamp", ["", "a demonstration", "a demonstration."])
+def test_a_caption_is_made_of_whole_sentences(stamp):
+    display = shown([*sweep({"m": 0.3}), *sweep({"m": 0.4}, shots=2)])
+    assert display.legend
+    caption = re.search(r"caption{(.*)}", formats.latex(replace(display, notes=[*display.notes, stamp])))[1]
+    assert caption.startswith("ViT-B-32/real. ")
+    assert caption.count("a demonstration. ") == bool(stamp)
+    assert " below chance. " in caption
+    assert caption.endswith("counts as several.")
+    assert not re.search(r"(^| )\.|\.\.", caption)
 
 
 def test_a_table_by_category_has_a_column_for_each_method_and_their_mean():
