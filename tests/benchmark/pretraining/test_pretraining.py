@@ -128,6 +128,11 @@ def test_crops_hold_the_defect_and_are_a_function_of_the_step(bank, scope, side)
     assert not np.array_equal(sample_crops(bank, 18, 6, scope, 0, 6).images, crops.images)
 
 
+def test_parts_lie_everywhere_in_the_whole(bank):
+    corners = [sample_crops(bank, 6, 1, "part", 0, step).corner for step in range(40)]
+    assert {row for row, _ in corners} == {column for _, column in corners} == {0, 1, 2, 3}
+
+
 def test_stress_exaggerates_the_defect_alone(bank):
     plain, loud = (sample_crops(bank, 18, 6, "whole", 0, 5, stress) for stress in (1.0, 3.0))
     assert np.array_equal(plain.images[:6], loud.images[:6])
