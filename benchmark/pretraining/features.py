@@ -85,8 +85,3 @@ def look(teacher: CLIPBackbone, views: np.ndarray, side: int) -> Shard:
     small = F.interpolate(images, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
     pixels = (255 * small).round().byte().permute(0, 2, 3, 1)
     return Shard(pixels.numpy(), torch.cat(tokens).numpy(), torch.cat(classes).numpy())
-
-
-def shards_for(views: int) -> int:
-    """Number of shards that hold at least so many views."""
-    return -(-views // PER_SHARD)

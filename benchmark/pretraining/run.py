@@ -62,7 +62,7 @@ def run(
         source=shards.name,
     )
     image_tower = read_tower(student)
-    views = features.open_shards(shards, features.shards_for(schedule.views))
+    views = features.open_shards(shards, schedule.pool(schedule.steps - 1))  # all that the student has seen
     target = fit_target(views[: schedule.pool(0)], CONFIG["vision_cfg"]["width"])
     bank = open_bank(place, texts.pairs)
     source = f"{shards.name} {hash_weights(image_tower)}"

@@ -258,7 +258,7 @@ def test_the_command_makes_a_clip_and_goes_on(bench, tmp_path, monkeypatch):
     (tmp_path / "teacher" / "open_clip_config.json").write_text(description)
     torch.save(open_clip.CLIP(**config).state_dict(), tmp_path / "teacher" / "open_clip_pytorch_model.bin")
     command = ["pretrain", "embedded", "--teacher", f"local-dir:{tmp_path / 'teacher'}", "--folder", tmp_path / "made"]
-    command += ["--photographs", tmp_path / "root", "views=64", "first_views=64", "batch=1", "steps=2", "save_every=1"]
+    command += ["--photographs", tmp_path / "root", "views=128", "first_views=64", "batch=1", "steps=2", "save_every=1"]
     texts = {"pairs": 15, "text_steps": 1, "part_steps": 1, "whole_steps": 1, "part_batch": 2, "whole_batch": 2}
     command += [f"text.{key}={value}" for key, value in texts.items()]
     done = bench(*command)
