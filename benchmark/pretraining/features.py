@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from benchmark.pretraining import photographs as listed
 from benchmark.pretraining.photographs import Photograph
-from benchmark.pretraining.views import PER_SHARD, VIEWS_VERSION, shard_of_views
+from benchmark.pretraining.views import VIEWS_VERSION, shard_of_views
 from methods.components.clip.backbone import CLIPBackbone
 from methods.components.clip.depth import blocks_at
 
