@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from benchmark.request import source
+from benchmark.request.cell import DEMO_NOTE
 from benchmark.request.protocols import PROTOCOL_VERSION
 from datamodules.components.base import AnomalyDataModule
 from methods.components.base import Method
@@ -105,9 +106,7 @@ def test_the_table_of_the_readme_is_part_of_the_committed_leaderboard():
     percent = [[f"{100 * float(row[name]):.1f}" if row[name] else "–" for name in means] for row in rows]
     assert shown == [[row["dataset"], row["method"], *them] for row, them in zip(rows, percent, strict=True)]
     assert 0 < len(shown) <= 10
-    assert {row["note"] for row in rows} == {
-        "mask-supervised on drawn data, a demonstration, not comparable with any published result"
-    }
+    assert {row["note"] for row in rows} == {DEMO_NOTE}
     assert "not comparable with any published result" in text
 
 

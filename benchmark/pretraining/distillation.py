@@ -52,9 +52,9 @@ class Schedule:
 
     views: int = 8_064
     first_views: int = 512
-    steps: int = 20_000
+    steps: int = 10_000
     steps_per_shard: int = 100
-    batch: int = 4
+    batch: int = 16
     parts: int = 3
     lr: float = 2e-3
     warmup: int = 50

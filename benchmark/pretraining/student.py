@@ -16,24 +16,15 @@ from benchmark.pretraining.start import waves, whitening
 from methods.components.clip.depth import blocks_at
 from methods.components.clip.image_tower import ImageFeatures, ImageRequest, run_image
 from methods.components.clip.model_files import CHECKPOINTS, DESCRIPTION
+from methods.components.clip.published_weights import EMBEDDED
+from methods.components.clip.weights import model_config
 
 #: Mean and deviation that open_clip gives the images of a model without its own, (1, 3, 1, 1) each.
 NORMALISATION = [
     torch.tensor(v).view(1, 3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 ]
-#: open_clip's description of the model; its text tower is that of the embedded CLIP.
-CONFIG: dict[str, Any] = {
-    "embed_dim": 128,
-    "vision_cfg": {
-        "image_size": 144,
-        "layers": 4,
-        "width": 192,
-        "head_width": 96,
-        "patch_size": 8,
-        "mlp_ratio": 2.0,
-    },
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 6, "mlp_ratio": 2.0},
-}
+#: open_clip's description of the model.
+CONFIG: dict[str, Any] = model_config(EMBEDDED)
 SIDE: int = CONFIG["vision_cfg"]["image_size"]
 GRID = SIDE // CONFIG["vision_cfg"]["patch_size"]
 _STREAM = 0.1  # deviation of what enters the first block

@@ -23,7 +23,7 @@ from methods.components.scoring import log_text_probability, to_map
 from methods.winclip import ANOMALOUS_STATES, NORMAL_STATES, compose
 from tests.perf.embedded.intervals import Trial, trial
 
-SIDE = 128  # pixels at which maps and masks are compared
+SIDE = 144  # pixels at which maps and masks are compared
 HAND_WRITTEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "one pair": (("a photo of a flawless {}.",), ("a photo of a damaged {}.",)),
     "defect pair": (("a photo of a {} without defect.",), ("a photo of a {} with defect.",)),

@@ -27,9 +27,9 @@ def test_embedded_model_is_the_same_in_every_process(embedded):
 
 
 def test_embedded_model(embedded):
-    assert (embedded.n_image_blocks, embedded.n_text_blocks) == (8, 6)
-    assert (embedded.image_size, embedded.patch_size, embedded.grid_size) == (128, 8, (16, 16))
-    assert (embedded.image_width, embedded.text_width, embedded.embed_dim) == (128, 128, 128)
+    assert (embedded.n_image_blocks, embedded.n_text_blocks) == (4, 6)
+    assert (embedded.image_size, embedded.patch_size, embedded.grid_size) == (144, 8, (18, 18))
+    assert (embedded.image_width, embedded.text_width, embedded.embed_dim) == (192, 128, 128)
     assert embedded.logit_scale == pytest.approx(2.6593, abs=1e-4)
     assert embedded.clip.vocab_size == 49408
     assert embedded.clip.visual.conv1.weight.mean(dim=(2, 3)).abs().max() < 1e-7
@@ -43,7 +43,7 @@ def test_embedded_model(embedded):
 
 def test_demo_weights_are_those_of_the_card():
     demo = CLIPBackbone.load("embedded", "demo")
-    assert demo.weights_hash == "7b89a8a47a52d5ce8b5f50f59c244c0275f40c580459767edc3d6ee396c1e914"
+    assert demo.weights_hash == "cd60cef9a4b3addac713a253918daa80816eff4c96d054a2af05ca6c87c57f36"
     assert demo.weights_hash in DEMO_FILE.with_suffix(".md").read_text(encoding="utf-8")
     assert DEMO_NOTE in DEMO_FILE.with_suffix(".md").read_text(encoding="utf-8")
     rows = demo.clip.token_embedding.weight.abs().sum(dim=1) > 0
@@ -53,7 +53,7 @@ def test_demo_weights_are_those_of_the_card():
 def test_demo_weights_load_through_plain_open_clip_and_are_small_in_a_wheel():
     model = open_clip.CLIP(**model_config("embedded"))
     model.load_state_dict(load_file(DEMO_FILE))
-    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, 144, 144, generator=torch.Generator().manual_seed(0))
     demo = CLIPBackbone.load("embedded", "demo")
     with torch.no_grad():
         plain = model.eval().encode_image((images - demo.mean) / demo.std, normalize=True)
@@ -104,7 +104,7 @@ def test_checkpoint_by_path(embedded, tmp_path, suffix):
 
 def test_checkpoint_that_does_not_fit(embedded, tmp_path):
     state = dict(embedded.clip.state_dict())
-    state["visual.proj"] = torch.zeros(128, 64)
+    state["visual.proj"] = torch.zeros(192, 64)
     state["visual.extra"] = torch.zeros(1)
     del state["ln_final.bias"]
     path = tmp_path / "other.pt"
@@ -113,15 +113,15 @@ def test_checkpoint_that_does_not_fit(embedded, tmp_path):
         CLIPBackbone.load("embedded", str(path))
     assert str(caught.value) == (
         f"The checkpoint {path} does not fit the model: ln_final.bias is missing; visual.extra is unknown; "
-        "visual.proj is (128, 64) instead of (128, 128)."
+        "visual.proj is (192, 64) instead of (192, 128)."
     )
 
 
 def test_a_checkpoint_of_another_size_is_not_resized_silently(embedded, tmp_path):
     state = dict(embedded.clip.state_dict())
-    state["visual.positional_embedding"] = torch.zeros(17, 128)
+    state["visual.positional_embedding"] = torch.zeros(17, 192)
     torch.save(state, tmp_path / "small.pt")
-    with pytest.raises(BackboneError, match=r"positional_embedding is \(17, 128\) instead of \(257, 128\)"):
+    with pytest.raises(BackboneError, match=r"positional_embedding is \(17, 192\) instead of \(325, 192\)"):
         CLIPBackbone.load("embedded", str(tmp_path / "small.pt"))
 
 

@@ -29,6 +29,6 @@ def pixel_auroc(pretrained, data):
 def test_held_out_textures_are_above_random_weights(category, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     config = Procedural.Config(train=1, normal=4, per_defect=4)
-    data = Procedural(None, (category,), image_size=128, config=config)
+    data = Procedural(None, (category,), image_size=144, config=config)
     data.prepare_data()
     assert pixel_auroc("demo", data) > pixel_auroc("random", data) + 0.05
