@@ -25,9 +25,7 @@ from methods.components.clip.published_weights import EMBEDDED, PUBLISHED_FILES,
 RANDOM_NOTE = (
     "random weights: these rows show that the pipeline runs; they are not comparable with any published result"
 )
-DEMO_NOTE = (
-    "distilled from ImageNet features and drawn data, a demonstration, not comparable with any published result"
-)
+DEMO_NOTE = "distilled from ImageNet features and drawn data, a demonstration, not comparable with any published result"
 #: Settings of the backbone that state what is so and change no number.
 STATED = ("activation", "offers")
 NAMED = 6  # parts of a content that are named where more differ

@@ -19,7 +19,7 @@ def pixel_auroc(pretrained, data):
     metrics = PixelMetrics()
     for batch in data.fit_loader(FitData("labelled")):
         patches = backbone.encode_image(batch.image, layers=(backbone.n_image_blocks,)).patches[0]
-        maps = to_map(log_text_probability(patches, text, 0.07).exp(), backbone.grid_size, (128, 128))
+        maps = to_map(log_text_probability(patches, text, 0.07).exp(), backbone.grid_size, (144, 144))
         metrics.update(maps, labelled(batch.mask))
     return metrics.compute()["pixel_AUROC"].value
 
