@@ -45,12 +45,12 @@ def run(
     of_texts = [word.removeprefix(_OF_TEXTS) for word in words if word.startswith(_OF_TEXTS)]
     schedule = read_schedule([word for word in words if not word.startswith(_OF_TEXTS)], distillation.Schedule)
     texts, place = read_schedule(of_texts, alignment.Schedule), folder or cache_folder() / "pretraining"
+    tower = open_teacher(teacher, GRID).to(device)
     shown = photographs.find(root, place / "photographs.json")
     lacking = "; ".join(photographs.missing(root)) or "nothing: all sources are there"
     if len(shown) < FEWEST:
         raise ConfigError(f"{len(shown)} photographs below {root} are too few, {FEWEST} are needed. Do: {lacking}.")
     print(f"more photographs: {lacking}")
-    tower = open_teacher(teacher, GRID).to(device)
     shards = features.shard_folder(place, tower, shown, SIDE, 0)
     print(f"{len(shown)} photographs; features below {shards}", flush=True)
     student = distillation.distil(

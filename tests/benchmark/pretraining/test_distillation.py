@@ -230,8 +230,10 @@ def test_the_rate_and_the_pool():
 
 
 def test_the_command_refuses(bench, tmp_path):
+    teacher = f"local-dir:{student.export(new_student(0, made_up(0).images).state_dict(), tmp_path / 'teacher')}"
     for words, message in (
-        (["embedded", "--teacher", "timm:x", "--photographs", tmp_path, "--folder", tmp_path], "apt-get install"),
+        (["embedded", "--teacher", teacher, "--photographs", tmp_path, "--folder", tmp_path], "apt-get install"),
+        (["embedded", "--teacher", "vit_tiny", "--photographs", tmp_path], "--teacher must be local-dir:PATH or"),
         (["ViT-B-32", "--teacher", "timm:x"], "Only 'embedded' is pretrained here"),
         (["embedded", "--teacher", "timm:x", "steps=0"], "steps must be above 0"),
         (["embedded", "--teacher", "timm:x", "--seed", "-1"], "--seed must be 0 or more, got -1"),
