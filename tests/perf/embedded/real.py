@@ -3,7 +3,7 @@
     python -m tests.perf.embedded.real --data FOLDER [--backbone NAME] [--size PIXELS] [--sets screw,head_ct,elpv,drawn]
 
 FOLDER holds `mvtec_ad/screw` and `headct`, by default `$BENCH_REAL_DATA`; a set that is not there is left out. Four
-shots, three draws, percent. Nothing here takes part in a training.
+shots, three draws, percent: mean ± deviation over the draws. Nothing here takes part in a training.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import torch
 from lightning.pytorch import Trainer
@@ -61,18 +61,26 @@ def measure(method: Method, data: AnomalyDataModule) -> dict[str, float]:
     return {metric: 100 * found[metric] for metric in METRICS if metric in found}
 
 
-def table(backbone: CLIPBackbone, sets: list[str], data: Path, per_kind: int) -> dict[str, dict[str, float]]:
-    """Means over draws and categories by row."""
-    rows: dict[str, list[dict[str, float]]] = {}
+def table(backbone: CLIPBackbone, sets: list[str], data: Path, per_kind: int) -> dict[str, dict[str, list[float]]]:
+    """The metrics of each draw, means over its categories, by row."""
+    rows: dict[str, dict[str, list[float]]] = {}
     for name in sets:
         for seed in DRAWS:
+            draw: dict[str, list[dict[str, float]]] = {}
             for row, images in opened(name, data, backbone.image_size, seed, per_kind):
                 images.prepare_data()
                 words = dict.fromkeys(images.categories, "object")
                 for method in (NearestPatch, TrivialPixelDifference):
-                    found = measure(method(backbone, words), images)
-                    rows.setdefault(f"{row}, {method.__name__}", []).append(found)
-    return {row: {m: fmean(one[m] for one in found) for m in found[0]} for row, found in rows.items()}
+                    draw.setdefault(f"{row}, {method.__name__}", []).append(measure(method(backbone, words), images))
+            for row, found in draw.items():
+                for metric in found[0]:
+                    rows.setdefault(row, {}).setdefault(metric, []).append(fmean(one[metric] for one in found))
+    return rows
+
+
+def said(draws: list[float]) -> str:
+    """Mean ± deviation over the draws."""
+    return f"{fmean(draws):.1f} ± {stdev(draws):.1f}"
 
 
 def main() -> None:
@@ -90,7 +98,7 @@ def main() -> None:
     began = time.process_time()
     print("| row | " + " | ".join(METRICS) + " |\n|" + " --- |" * 4)
     for row, found in table(backbone, asked.sets.split(","), asked.data, asked.per_kind).items():
-        print(f"| {row} | " + " | ".join(f"{found[m]:.1f}" if m in found else "–" for m in METRICS) + " |", flush=True)
+        print(f"| {row} | " + " | ".join(said(found[m]) if m in found else "–" for m in METRICS) + " |", flush=True)
     print(
         f"{backbone.image_size} px, {SHOTS} shots, {len(DRAWS)} draws, {(time.process_time() - began) / 60:.1f} CPU min"
     )
