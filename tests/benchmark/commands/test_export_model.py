@@ -98,8 +98,8 @@ def test_the_loader_of_the_page_says_what_the_run_said(bench, results, loader, d
     about = json.loads((folder / "model.json").read_text())
     assert about["record"]["cell_id"] == record.parent.name
     assert about["category"] == "bottle"
-    assert about["input"]["shape"] == [1, 3, 128, 128]
-    assert about["outputs"]["anomaly_map"]["shape"] == [1, 128, 128]
+    assert about["input"]["shape"] == [1, 3, 144, 144]
+    assert about["outputs"]["anomaly_map"]["shape"] == [1, 144, 144]
     proof = about["proof"]
     assert len(proof["images"]) == min(4, len(images))
     assert proof["largest_difference"].keys() == {"model.pt2", "model.onnx"}
@@ -144,7 +144,7 @@ def test_several_categories_need_one_and_a_batch_is_taken_at_once(bench, results
     assert done.code == 0, done.err
     kept = predictions.read(record / "attempt-1.safetensors")
     rows = [row for row, category in enumerate(kept.categories) if category == "metal_nut"][:3]
-    images = torch.stack([read_image(data / kept.names[row], 128) for row in rows])
+    images = torch.stack([read_image(data / kept.names[row], 144) for row in rows])
     score, _ = torch.export.load(folder / "model.pt2").module()(images)
     np.testing.assert_allclose(score.numpy(), kept.scores[rows], rtol=0, atol=1e-4)
 

@@ -145,7 +145,7 @@ def test_fail_fast_stops_at_the_first_failure(bench, data, cells, tmp_path):
     ("how", "message"),
     [
         ("nan", r"maps must be finite, got NaN or infinity for metal_nut/test/broken_large/000.png"),
-        ("shape", r"predict must return a score (7,) and a map (7, h, w), got (7,) and (128, 128)"),
+        ("shape", r"predict must return a score (7,) and a map (7, h, w), got (7,) and (144, 144)"),
     ],
 )
 def test_scores_that_are_no_scores_name_the_image(bench, data, cells, tmp_path, how, message):

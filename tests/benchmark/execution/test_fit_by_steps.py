@@ -51,8 +51,8 @@ def test_a_cell_is_the_same_again_with_workers(bench, cells, data, tmp_path, bat
     assert scores(tmp_path / "first") == scores(tmp_path / "worker") == scores(tmp_path / "idle")
     first, worker, idle = batches
     assert len(first) == 3
-    assert {tuple(batch.image.shape) for batch in first} == {(4, 3, 256, 256)}  # pairs, twice 128 pixels
-    assert {tuple(batch.mask.shape) for batch in first} == {(4, 256, 256)}
+    assert {tuple(batch.image.shape) for batch in first} == {(4, 3, 288, 288)}  # pairs, twice 144 pixels
+    assert {tuple(batch.mask.shape) for batch in first} == {(4, 288, 288)}
     for other in (worker, idle):
         assert all(torch.equal(a.image, b.image) for a, b in zip(first, other, strict=True))
     assert {path.split("/")[0] for batch in first for path in batch.path} <= {"bottle", "metal_nut"}
