@@ -7,15 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmark.records.store import Store, checksum
-from benchmark.request import inputs
-from benchmark.request.cell import VERSIONS, Where, from_json
+from benchmark.request.cell import Where, from_json
 from benchmark.request.groups import ProtocolSettings, TrainerSettings
 from benchmark.request.plan import make_plan
 from benchmark.request.settings import Layer, compose, parse_words
-from datamodules.components.content import file_digest
-from methods.components.clip.published_weights import DEMO_FILE
 
-EMBEDDED_OF_4 = "f0d11b9418d81af767dea8c19e79c2cb47fdef2dfaffb9c8d4532a4f9c01a80c"  # the file's sha256 under protocol 4
 #: Written before settings had types: a cell as `dataclasses.asdict` laid it out, with its hashes.
 RECORDED = json.loads((Path(__file__).parents[2] / "fixtures" / "recorded_cell.json").read_text())
 #: First cells of requests with their hashes as they were before settings had types.
@@ -62,13 +58,6 @@ def plan(methods, datasets=("mvtec_ad",), words=(), **sweep):
 
 def first(method, dataset, words):
     return plan([method], [dataset], words, shots=[1], seeds=[0]).cells[0]
-
-
-@pytest.fixture
-def protocol_4(monkeypatch):
-    """The version of the protocol that ids were written down under, and the embedded CLIP of that time."""
-    monkeypatch.setitem(VERSIONS, "protocol", 4)
-    monkeypatch.setattr(inputs, "file_digest", lambda path: EMBEDDED_OF_4 if path == DEMO_FILE else file_digest(path))
 
 
 def without(cell, *later):

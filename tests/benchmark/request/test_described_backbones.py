@@ -7,8 +7,7 @@ import shutil
 import pytest
 from described_model import CONFIG, write
 
-from benchmark.request import inputs
-from benchmark.request.cell import VERSIONS, CellSettings, from_json
+from benchmark.request.cell import CellSettings, from_json
 from benchmark.request.groups import BackboneSettings
 from benchmark.request.inputs import named_files
 from benchmark.request.plan import make_plan
@@ -18,7 +17,6 @@ from methods.components.clip.model_files import local_digest
 
 pytestmark = pytest.mark.slow
 
-EMBEDDED_OF_4 = "f0d11b9418d81af767dea8c19e79c2cb47fdef2dfaffb9c8d4532a4f9c01a80c"  # the file's sha256 under protocol 4
 AXES = {"methods": ["toy_mean"], "datasets": ["mvtec_ad"], "categories": ["bottle"], "shots": [1], "seeds": [0]}
 TOY = Layer("test", {"sweep": AXES})
 
@@ -88,10 +86,9 @@ def test_what_a_backbone_offers_is_said_and_changes_no_identity():
         cell("backbone.offers=[captions]")
 
 
-def test_ids_of_requests_of_before_stand(monkeypatch):
+@pytest.mark.usefixtures("protocol_4")
+def test_ids_of_requests_of_before_stand():
     """Written down under protocol 4, before the schemas and `offers` were there, and WinCLIP's setting `text`."""
-    monkeypatch.setitem(VERSIONS, "protocol", 4)
-    monkeypatch.setattr(inputs, "file_digest", lambda _: EMBEDDED_OF_4)
     sweep = AXES | {"methods": ["winclip", "faprompt"], "categories": ["screw"]}
     cells = make_plan(compose([Layer("test", {"sweep": sweep})]), {}).cells
     for each in cells:
